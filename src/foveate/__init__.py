@@ -1,0 +1,65 @@
+"""foveate: attention you can run and see. Attention weights are a view, not data."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from . import masks, normalizers, scores, stats
+from .attend import attention
+from .map import AttentionMap
+
+if TYPE_CHECKING:
+    from . import nn
+    from .apps import plot
+    from .apps.viewing import export_html, view
+    from .recording import Recording, load
+    from .watch import watch
+
+__all__ = [
+    "AttentionMap",
+    "Recording",
+    "attention",
+    "export_html",
+    "load",
+    "masks",
+    "nn",
+    "normalizers",
+    "plot",
+    "scores",
+    "stats",
+    "view",
+    "watch",
+]
+
+# Names that bring in more than the operator needs are loaded when first used.
+_LATER = {
+    "Recording": "recording",
+    "load": "recording",
+    "watch": "watch",
+    "view": "apps.viewing",
+    "export_html": "apps.viewing",
+    "plot": "apps",
+    "nn": "",
+}
+
+try:
+    __version__ = version("foveate")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'foveate' has no attribute {name!r}")
+    from importlib import import_module
+
+    home = _LATER[name]
+    if name in ("plot", "nn"):
+        thing = import_module(".".join(filter(None, [__name__, home, name])))
+    else:
+        thing = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = thing
+    return thing
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

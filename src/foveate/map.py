@@ -1,0 +1,372 @@
+"""`AttentionMap`: attention weights as a view. It holds queries, keys and a description, O(n d), and computes what is
+looked at, exactly, when it is looked at.
+
+Axes: B batch, H heads, Q queries, K keys, D width, V value width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import masks, normalizers, scores
+from .explain import explain
+from .indexing import Pick, cover, is_pointwise, picks
+from .masks import Mask
+from .normalizers import Normalizer
+from .operator import Problem
+from .scores import Dot, Score
+from .shapes import Geometry, Layout, canonical, expand_to, gigabytes, to_tensors
+from .stats import LogSumExp, Partial, Reducer, run
+
+__all__ = ["AttentionMap", "pose"]
+
+DENSE_LIMIT = 1 << 30  # bytes that indexing or dense() may give out at once
+Picked = slice | Tensor
+TILE_NUMBERS = 1 << 21  # scores computed at a time while filling a tile
+
+
+class AttentionMap:
+    """A lazy, exact matrix of attention weights, (..., H, Q, K).
+
+    Index it with ints, slices, an ellipsis and index arrays; the result is a tensor (an array, if arrays came in)
+    of just that part. Index arrays follow the rules of `torch` (of NumPy for arrays).
+
+    Args:
+        query: (..., H, Q, D), (Q, D) or (D,).
+        key: (..., G, K, D) or (K, D), G divides H.
+        value: (..., G, K, V) or None; kept for `explain`, never needed for the weights.
+        score, scale, mask, bias, normalizer: as in `fv.attention`.
+        dtype: of the numbers given out; default the query's. Statistics are float32 or wider.
+    """
+
+    problem: Problem
+    layout: Layout
+    dtype: torch.dtype
+
+    def __init__(
+        self,
+        query: Any,
+        key: Any,
+        *,
+        value: Any | None = None,
+        score: str | Score = "scaled_dot",
+        scale: float | None = None,
+        mask: Mask | Any | None = None,
+        bias: Any | None = None,
+        normalizer: str | Normalizer = "softmax",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        made, v_BGKV = pose(
+            query, key, value, score=score, scale=scale, mask=mask, bias=bias, normalizer=normalizer
+        )
+        self._set(made.problem, made.layout, dtype or made.dtype, v_BGKV)
+
+    def _set(self, problem: Problem, layout: Layout, dtype: torch.dtype, v_BGKV: Tensor | None) -> None:
+        self.problem, self.layout, self.dtype, self._v_BGKV = problem, layout, dtype, v_BGKV
+        self._lse: Tensor | None = None
+
+    @classmethod
+    def _of(cls, problem: Problem, layout: Layout, dtype: torch.dtype, v_BGKV: Tensor | None) -> AttentionMap:
+        made = cls.__new__(cls)
+        made._set(problem, layout, dtype, v_BGKV)
+        return made
+
+    # what it is
+
+    @property
+    def shape(self) -> torch.Size:
+        g = self.problem.geometry
+        full = (*self.layout.lead, g.heads, g.queries, g.keys)
+        return torch.Size(full if self.layout.axes == 2 else full[len(full) - 1 - self.layout.axes :])
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.problem.q_BHQD.device
+
+    @property
+    def query(self) -> Tensor:
+        return self._shown(self.problem.q_BHQD)
+
+    @property
+    def key(self) -> Tensor:
+        return self._shown(self.problem.k_BGKD, query=False)
+
+    @property
+    def value(self) -> Tensor | None:
+        return None if self._v_BGKV is None else self._shown(self._v_BGKV, query=False)
+
+    @property
+    def mask(self) -> Mask | None:
+        return self.problem.mask
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias in canonical shape (B|1, H|1, Q|1, K|1), or None."""
+        return self.problem.bias_BHQK
+
+    @property
+    def score(self) -> Score:
+        return self.problem.score
+
+    @property
+    def scale(self) -> float | None:
+        return self.problem.score.scale if isinstance(self.problem.score, Dot) else None
+
+    @property
+    def normalizer(self) -> Normalizer:
+        return self.problem.normalizer
+
+    def _shown(self, t: Tensor, query: bool = True) -> Tensor:
+        return replace(self.layout, numpy=False).restore(t, per_query=query)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held: queries, keys, values and bias. The weights themselves are not held."""
+        held = (self.problem.q_BHQD, self.problem.k_BGKD, self._v_BGKV, self.problem.bias_BHQK)
+        return sum(
+            t.untyped_storage().nbytes() if t.is_contiguous() else t.nbytes for t in held if t is not None
+        )
+
+    def __repr__(self) -> str:
+        dense = gigabytes(self.shape.numel(), self.dtype) * 1000
+        parts = [f"shape={tuple(self.shape)}", str(self.dtype).removeprefix("torch.")]
+        parts.append(f"score={getattr(self.score, 'name', getattr(self.score, '__name__', 'function'))}")
+        if self.mask is not None:
+            parts.append(f"mask={self.mask}")
+        if self.bias is not None:
+            parts.append(f"bias={tuple(self.bias.shape)}")
+        if self.normalizer.name != "softmax":
+            parts.append(f"normalizer={self.normalizer.name}")
+        parts.append(f"holds {self.nbytes / 1e6:.3g} MB (dense: {dense:.3g} MB)")
+        return f"AttentionMap({', '.join(parts)})"
+
+    def to(self, device: Any | None = None, dtype: torch.dtype | None = None) -> AttentionMap:
+        """The same map elsewhere, or with its tensors in another dtype; `.to(torch.float64)` works too."""
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        p = self.problem
+
+        def move(t: Tensor | None) -> Tensor | None:
+            return None if t is None else t.to(device=device, dtype=dtype)
+
+        q, k = move(p.q_BHQD), move(p.k_BGKD)
+        assert q is not None and k is not None
+        bias = p.bias_BHQK
+        if bias is not None and dtype is not None and dtype.itemsize < bias.dtype.itemsize:
+            bias = torch.where(bias <= torch.finfo(bias.dtype).min, -torch.inf, bias.to(dtype))
+        moved = replace(p, q_BHQD=q, k_BGKD=k, bias_BHQK=None if bias is None else bias.to(device=device))
+        return self._of(moved, self.layout, dtype or self.dtype, move(self._v_BGKV))
+
+    # looking
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = picks(index, tuple(self.shape))
+        if is_pointwise(chosen):
+            return self._give(self._points(chosen))
+        spans, local = cover(chosen)
+        part = self._give(self._part(spans))
+        return part[local]
+
+    def dense(self, limit: int = DENSE_LIMIT) -> Any:
+        """All weights at once.
+
+        Raises:
+            MemoryError: they would take more than `limit` bytes.
+        """
+        return self._give(self._part([range(n) for n in self.shape], limit))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("weights are computed when asked for, so an array of them is always a new one")
+        a = np.asarray(torch.as_tensor(self.dense()).detach().cpu().to(_numpy_dtype(self.dtype)))
+        return a if dtype is None else a.astype(dtype)
+
+    def _give(self, t: Tensor) -> Any:
+        return t.detach().numpy() if self.layout.numpy else t
+
+    def _part(self, spans: list[Any], limit: int = DENSE_LIMIT) -> Tensor:
+        """The weights at the outer product of some indices per axis; a tensor with one axis per entry."""
+        sizes = [len(s) for s in spans]
+        size = int(np.prod(sizes, dtype=np.int64)) * self.dtype.itemsize
+        if size > limit:
+            raise MemoryError(
+                f"these weights would take {size / 1e9:.1f} GB, more than the limit of {limit / 1e9:.1f} GB; look at "
+                "a part, weights[..., r0:r1, c0:c1], or at a statistic, weights.reduce(fv.stats.Pooled(64, 64)); or "
+                "raise the limit, weights.dense(limit=...)"
+            )
+        batch, heads, rows, columns = self._canonical(spans)
+        planes = [self._plane(b, h, rows, columns) for b in batch for h in heads]
+        if not planes:
+            return torch.zeros(sizes, dtype=self.dtype, device=self.device)
+        return (torch.stack(planes) if len(planes) > 1 else planes[0]).reshape(sizes)
+
+    def _canonical(self, spans: list[range | Tensor]) -> tuple[list[int], list[int], Picked, Picked]:
+        """Indices per shown axis -> indices per canonical axis; leading axes are raveled into the batch."""
+        n = len(spans)
+        rows = spans[n - 2] if n >= 2 else range(1)
+        heads = [int(h) for h in spans[n - 3]] if n >= 3 else [0]
+        batch = [0]
+        for size, span in zip(self.layout.lead, spans[: max(0, n - 3)], strict=True):
+            batch = [b * size + int(i) for b in batch for i in span]
+        return batch, heads, _picked(rows), _picked(spans[n - 1])
+
+    def _plane(self, b: int, h: int, rows: Picked, columns: Picked) -> Tensor:
+        """Weights of one head at rows x columns, (rows, columns), computed some rows at a time."""
+        p, at = self.problem, (slice(b, b + 1), slice(h, h + 1))
+        whole = columns == slice(0, p.geometry.keys) if isinstance(columns, slice) else False
+        pieces = []
+        for r in _split(rows, max(1, TILE_NUMBERS // max(1, p.geometry.keys))):
+            s = p.scores(*at, r, columns)
+            known = None if self._lse is None or p.tracked else self._lse[b : b + 1, h : h + 1, r]
+            if known is None:
+                known = p.statistic(*at, r, [s] if whole and s.numel() else None)
+            pieces.append(p.normalizer.weights(s, known)[0, 0].to(self.dtype))
+        return torch.cat(pieces)
+
+    def _points(self, chosen: list[Pick]) -> Tensor:
+        """Weights of single entries, by index arrays and ints that broadcast against each other."""
+        p = self.problem
+        arrays = [torch.as_tensor(c, device=self.device) for c in chosen]
+        try:
+            arrays = list(torch.broadcast_tensors(*arrays))
+        except RuntimeError:
+            shapes = ", ".join(str(tuple(a.shape)) for a in arrays)
+            raise IndexError(f"index arrays must broadcast against each other; got {shapes}") from None
+        shape = arrays[0].shape
+        flat = [a.reshape(-1) for a in arrays]
+        n = len(flat)
+        zero = torch.zeros_like(flat[-1])
+        k, q, h = flat[-1], flat[-2] if n >= 2 else zero, flat[-3] if n >= 3 else zero
+        b = zero
+        for size, a in zip(self.layout.lead, flat[: max(0, n - 3)], strict=True):
+            b = b * size + a
+        g = p.geometry
+        places, inverse = torch.unique((b * g.heads + h) * max(1, g.queries) + q, return_inverse=True)
+        known = torch.zeros(places.numel(), dtype=p.compute_dtype, device=self.device)
+        head_of = places // max(1, g.queries)
+        for head in torch.unique(head_of).tolist():
+            mine = head_of == head
+            at = slice(head // g.heads, head // g.heads + 1), slice(head % g.heads, head % g.heads + 1)
+            rows = places[mine] % g.queries
+            known = known.masked_scatter(mine, p.statistic(*at, rows)[0, 0])
+        s = p.at(b, h, q, k)[None, None, :, None]
+        weights = p.normalizer.weights(s, known[inverse][None, None])
+        return weights.reshape(shape).to(self.dtype)
+
+    def logsumexp(self) -> Any:
+        """The rows' log-sum-exp, natural log, (..., H, Q). Kept, so that later tiles need no pass over their rows."""
+        if self._lse is None and not self.problem.tracked:
+            self._lse = self.partial(LogSumExp()).states[0]
+        lse = self._lse if self._lse is not None else self.partial(LogSumExp()).states[0]
+        return self.layout.restore(lse)
+
+    def nan_rows(self) -> Any:
+        """Which rows are NaN (a NaN in their query or keys, or scores beyond the float range): bool (..., H, Q)."""
+        lse = self.logsumexp()
+        return np.isnan(lse) if self.layout.numpy else torch.isnan(lse)
+
+    def explain(self, *index: int) -> dict[str, Any]:
+        """How one weight comes about: `explain(b, h, q, k)`, one int per axis of the map.
+
+        Returns a dict of `query`, `key`, `products` (lists of D numbers), `score` (their sum), `scale`, `softcap`,
+        `scaled`, `bias`, `allowed`, `sink`, `logsumexp`, `weight`; and, where values are kept, `value`, `contribution`
+        (weight x value) and `output` (the whole row's weighted sum), lists of V numbers, else None.
+        """
+        if len(index) != self.ndim:
+            raise IndexError(f"explain takes one int for each of the {self.ndim} axes; got {len(index)}")
+        chosen = picks(tuple(index), tuple(self.shape))
+        batch, heads, rows, columns = self._canonical(cover(chosen)[0])
+        assert isinstance(rows, slice) and isinstance(columns, slice)
+        return explain(self, batch[0], heads[0], rows.start, columns.start)
+
+    # statistics
+
+    def partial(
+        self,
+        *reducers: Reducer,
+        rows: slice | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Partial:
+        """One pass over some rows (default: all), as states that merge with those of other rows.
+
+        `progress`, if given, is called with the share done, 0 to 1.
+        """
+        span = None if rows is None else slice(*rows.indices(self.problem.geometry.queries)[:2])
+        return run(self.problem, self.layout, reducers, span, progress)
+
+    def reduce(self, *reducers: Reducer, progress: Callable[[float], None] | None = None) -> Any:
+        """Statistics of all weights in one pass, block by block, in memory that does not grow with Q x K.
+
+        Returns one result for one reducer, a tuple of results in the same order for several.
+
+        Raises:
+            ValueError: no reducer, or one whose parameters do not fit this map.
+        """
+        return self.partial(*reducers, progress=progress).result()
+
+
+def pose(query: Any, key: Any, value: Any | None, **parts: Any) -> tuple[AttentionMap, Tensor | None]:
+    """Validate what a caller gives and bring it to canonical form: the map, and the values (B, G, K, V)."""
+    named = {"query": query, "key": key} | ({} if value is None else {"value": value})
+    tensors, numpy = to_tensors(**named)
+    q, k, v, layout = canonical(tensors[0], tensors[1], None if value is None else tensors[2], numpy)
+    g = Geometry(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
+    problem = Problem(
+        q,
+        k,
+        scores.resolve(parts["score"], parts["scale"], q.shape[-1]),
+        normalizers.resolve(parts["normalizer"], g.heads),
+        _settle_mask(parts["mask"], layout, g),
+        _settle_bias(parts["bias"], layout, g, q),
+    )
+    return AttentionMap._of(problem, layout, q.dtype, None), v
+
+
+def _settle_mask(mask: Any, layout: Layout, g: Geometry) -> Mask | None:
+    if mask is None:
+        return None
+    return (mask if isinstance(mask, Mask) else masks.tensor(mask)).settle(layout, g)
+
+
+def _settle_bias(bias: Any, layout: Layout, g: Geometry, q: Tensor) -> Tensor | None:
+    if bias is None:
+        return None
+    t = bias if isinstance(bias, Tensor) else torch.as_tensor(np.asarray(bias), device=q.device)
+    if t.dtype == torch.bool:
+        raise TypeError("a bias holds numbers to add to the scores; booleans are a mask=")
+    t = t if t.dtype.is_floating_point else t.to(q.dtype)
+    if torch._C._functorch.maybe_current_level() is None and bool((t == torch.inf).any()):
+        raise ValueError("a bias may not hold +inf; -inf hides a key")
+    return expand_to(t, layout, g, "bias")
+
+
+def _picked(span: range | Tensor) -> Picked:
+    if isinstance(span, range):
+        if span.step == 1:
+            return slice(span.start, max(span.start, span.stop))
+        return torch.tensor(list(span), dtype=torch.int64)
+    return span
+
+
+def _split(rows: Picked, step: int) -> list[Picked]:
+    if isinstance(rows, slice):
+        cuts = range(rows.start, rows.stop, step)
+        return [slice(r, min(r + step, rows.stop)) for r in cuts] or [slice(0, 0)]
+    return list(rows.split(step)) if rows.numel() else [slice(0, 0)]
+
+
+def _numpy_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype == torch.bfloat16 else dtype

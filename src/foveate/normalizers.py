@@ -1,0 +1,93 @@
+"""Normalisers: from scores to weights.
+
+A normaliser builds one number per row from blocks of scores, then gives the weights of any block from it. That
+split is what lets a single tile be computed exactly without the rest of the matrix.
+
+Masked scores are -inf. **A row that may see no key has the statistic -inf and weights 0**: `safe` is the one place
+that decides this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .describe import describable
+
+__all__ = ["Normalizer", "Softmax", "resolve", "safe", "softmax"]
+
+
+def safe(x: Tensor) -> Tensor:
+    """-inf -> 0, so that `exp(score - x)` of an empty row is exp(-inf - 0) = 0 and not NaN."""
+    return torch.where(x == -torch.inf, torch.zeros_like(x), x)
+
+
+@describable
+@dataclass(frozen=True, eq=False)
+class Softmax:
+    """Softmax over the keys. `sinks` (H,) are extra logits that take a share and read nothing (GPT-OSS, 2025)."""
+
+    sinks: Tensor | None = None
+
+    @property
+    def name(self) -> str:
+        return "softmax" if self.sinks is None else "softmax with sinks"
+
+    def statistic(self, blocks: Iterable[Tensor], empty: Tensor, heads: Any = slice(None)) -> Tensor:
+        """Log-sum-exp of the rows, natural log, from blocks of scores (b, h, R, C_i) -> (b, h, R).
+
+        `empty` (b, h, R) gives shape, dtype and device, for rows with no block at all; `heads` selects these
+        blocks' heads out of `sinks`. Streaming as in Milakov & Gimelshein (2018).
+        """
+        peak, total = torch.full_like(empty, -torch.inf), torch.zeros_like(empty)
+        for s in blocks:
+            new = torch.maximum(peak, s.detach().amax(-1))
+            shift = safe(new)
+            total = total * torch.exp(peak - shift) + torch.exp(s - shift[..., None]).sum(-1)
+            peak = new
+        nothing = total == 0
+        lse = safe(peak) + torch.log(torch.where(nothing, torch.ones_like(total), total))
+        lse = torch.where(nothing, torch.full_like(lse, -torch.inf), lse)
+        if self.sinks is None:
+            return lse
+        sinks = self.sinks.to(lse.device, lse.dtype)[heads]
+        return torch.logaddexp(lse, sinks.reshape(1, -1, 1).expand_as(lse))
+
+    def weights(self, s: Tensor, statistic: Tensor) -> Tensor:
+        """Scores (b, h, R, C) and the rows' statistic (b, h, R) -> weights (b, h, R, C)."""
+        return torch.exp(s - safe(statistic)[..., None])
+
+
+Normalizer = Softmax
+
+
+def softmax(sinks: Tensor | None = None) -> Softmax:
+    """Softmax; `sinks` is one learned logit per query head, shape (H,)."""
+    return Softmax(sinks)
+
+
+def resolve(normalizer: str | Normalizer, heads: int) -> Normalizer:
+    """The normaliser for a name or an object.
+
+    Raises:
+        ValueError: an unknown name, or sinks that are not one per head.
+    """
+    if isinstance(normalizer, str):
+        if normalizer != "softmax":
+            raise ValueError(
+                f"unknown normalizer {normalizer!r}; expected 'softmax' or one of fv.normalizers"
+            )
+        return Softmax()
+    if not isinstance(normalizer, Softmax):
+        raise ValueError(
+            f"normalizer must be 'softmax' or one of fv.normalizers; got {type(normalizer).__name__}"
+        )
+    if normalizer.sinks is not None and tuple(normalizer.sinks.shape) != (heads,):
+        raise ValueError(
+            f"sinks must have one logit per head, ({heads},); got {tuple(normalizer.sinks.shape)}"
+        )
+    return normalizer

@@ -1,0 +1,60 @@
+"""The block backend: any score, mask, bias and normaliser, in memory that does not grow with Q x K.
+
+With gradients it keeps what autograd needs, so memory does grow then; the fused backend is chosen where it can be.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..shapes import full_precision
+from .problem import Block, Problem, strips
+
+__all__ = ["output"]
+
+
+def output(problem: Problem, v_BGKV: Tensor, dropout: float = 0.0) -> Tensor:
+    """(B, H, Q, V) in the value's dtype. A value whose weight is exactly 0 is not read."""
+    g, d = problem.geometry, problem.compute_dtype
+    v = v_BGKV.to(d)
+    clean = _readable(v)
+    pieces: dict[tuple[int, int], list[Tensor]] = {}
+    with full_precision(v.device):
+        for strip in strips(problem):
+            parts = [_read(block, v, clean, problem.shared, dropout) for block in strip.blocks()]
+            pieces.setdefault((strip.batch.start, strip.heads.start), []).append(sum(parts[1:], parts[0]))
+    if not pieces:
+        return v_BGKV.new_zeros(g.batch, g.heads, g.queries, v.shape[-1])
+    heads = [torch.cat(rows, dim=2) for rows in pieces.values()]
+    per_batch = g.heads // problem.shared
+    batches = [torch.cat(heads[i : i + per_batch], dim=1) for i in range(0, len(heads), per_batch)]
+    return torch.cat(batches, dim=0).to(v_BGKV.dtype)
+
+
+def _readable(v: Tensor) -> bool:
+    """Whether all values are finite. Unknown under function transforms, where it is taken as so."""
+    return torch._C._functorch.maybe_current_level() is not None or bool(torch.isfinite(v).all())
+
+
+def _read(block: Block, v: Tensor, clean: bool, shared: int, dropout: float) -> Tensor:
+    """What one block adds to its rows' output, (b, h, R, V)."""
+    w = block.weights
+    if dropout:
+        w = torch.nn.functional.dropout(w, dropout)
+    group = block.heads.start // shared
+    v_block = v[block.batch, group : group + 1, block.columns]
+    if clean:
+        return _matmul(w, v_block)
+    bad = ~torch.isfinite(v_block).all(-1)[0, 0]
+    out = _matmul(w, torch.where(torch.isfinite(v_block), v_block, torch.zeros_like(v_block)))
+    for column in bad.nonzero()[:, 0].tolist():
+        w_column, v_column = w[..., column, None], v_block[:, :, column, None]
+        odd = torch.where(torch.isfinite(v_column), torch.zeros_like(v_column), v_column)
+        out = out + torch.where((w_column == 0) | (odd == 0), torch.zeros_like(out), w_column * odd)
+    return out
+
+
+def _matmul(w: Tensor, v: Tensor) -> Tensor:
+    b, h, r, c = w.shape
+    return (w.reshape(b, 1, h * r, c) @ v).reshape(b, h, r, v.shape[-1])

@@ -1,0 +1,298 @@
+"""The canonical attention problem, and one block of its scores.
+
+Axes: B batch, H query heads, G key/value heads, M = H/G heads that share a key head, Q queries, K keys, D width,
+R rows (some queries), C columns (some keys); b, h: some batches and heads.
+
+This is the only place where score, bias and mask meet; the operator, the map and every statistic call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..masks import Coverage, Mask
+from ..normalizers import Normalizer, safe
+from ..scores import Dot, Score
+from ..shapes import Geometry, full_precision, is_tracked
+
+__all__ = ["Block", "Problem", "Strip", "columns_of", "strips"]
+
+Picked = slice | Tensor
+BLOCK_NUMBERS = 1 << 21  # scores held at a time by the block loop, 8 MB in float32
+MOST_ROWS, FEWEST_ROWS = 1024, 16  # rows of a strip
+MASK_STEP = 256  # columns per question when looking for the live keys of a strip
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What attention is, in O(n d). Scores are computed in float32, or float64 if the inputs are.
+
+    Batches and heads are picked by slices; rows and columns by slices or index tensors (`Picked`).
+    """
+
+    q_BHQD: Tensor
+    k_BGKD: Tensor
+    score: Score
+    normalizer: Normalizer
+    mask: Mask | None = None
+    bias_BHQK: Tensor | None = None
+
+    @property
+    def geometry(self) -> Geometry:
+        b, h, q, _ = self.q_BHQD.shape
+        return Geometry(b, h, q, self.k_BGKD.shape[2])
+
+    @property
+    def shared(self) -> int:
+        """M, the number of query heads that share one key head."""
+        return self.q_BHQD.shape[1] // self.k_BGKD.shape[1]
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        return torch.promote_types(self.q_BHQD.dtype, torch.float32)
+
+    @property
+    def tracked(self) -> bool:
+        sinks = self.normalizer.sinks
+        return is_tracked(self.q_BHQD, self.k_BGKD, self.bias_BHQK, sinks)
+
+    def prepared(self) -> Problem:
+        """The same problem with queries and keys already in the compute dtype, so that blocks need no casts."""
+        d = self.compute_dtype
+        return replace(self, q_BHQD=self.q_BHQD.to(d), k_BGKD=self.k_BGKD.to(d))
+
+    def allowed(
+        self, batch: slice, heads: slice, rows: Picked, columns: Picked
+    ) -> Bool[Tensor, "b h R C"] | None:
+        """Who may attend in a block; axes may have size 1 where the mask does not vary. None: everyone may."""
+        ok: Tensor | None = None
+        g = self.geometry
+        if self.mask is not None:
+            some = min(_n(rows), _n(columns)) > 0
+            known = self.mask.coverage(g, _hull(rows), _hull(columns)) if some else Coverage.SOME
+            if known is not Coverage.ALL:
+                device = self.q_BHQD.device
+                at = [
+                    _indices(s, device).reshape([-1 if i == j else 1 for j in range(4)])
+                    for i, s in enumerate((batch, heads, rows, columns))
+                ]
+                ok = self.mask.predicate(g)(*at)
+                ok = ok.reshape((1,) * (4 - ok.ndim) + tuple(ok.shape))
+        if self.bias_BHQK is not None:
+            bias = _cut(self.bias_BHQK, batch, heads, rows, columns)
+            seen = ~(bias <= torch.finfo(bias.dtype).min)
+            ok = seen if ok is None else ok & seen
+        return ok
+
+    def scores(self, batch: slice, heads: slice, rows: Picked, columns: Picked) -> Float[Tensor, "b h R C"]:
+        """One block of scores, bias added, masked entries -inf."""
+        with full_precision(self.q_BHQD.device):
+            s = self._raw(batch, heads, rows, columns)
+            in_place = isinstance(self.score, Dot) and not self.tracked
+            if self.bias_BHQK is not None:
+                bias = _cut(self.bias_BHQK, batch, heads, rows, columns).to(s.dtype)
+                s = s.add_(bias) if in_place else s + bias
+            ok = self.allowed(batch, heads, rows, columns)
+            if ok is None:
+                return s
+            return s.masked_fill_(~ok, -torch.inf) if in_place else s.masked_fill(~ok, -torch.inf)
+
+    def _raw(self, batch: slice, heads: slice, rows: Picked, columns: Picked) -> Tensor:
+        """Scores without bias or mask; heads that share a key head are folded into its rows."""
+        d = self.compute_dtype
+        q = self.q_BHQD[batch, heads, rows].to(d)
+        k = self._keys(batch, heads, columns).to(d)
+        b, h, r, width = q.shape
+        if k.shape[1] == h:
+            return self.score(q, k)
+        m = h // k.shape[1]
+        return self.score(q.reshape(b, h // m, m * r, width), k).reshape(b, h, r, k.shape[2])
+
+    def _keys(self, batch: slice, heads: slice, columns: Picked) -> Tensor:
+        m = self.shared
+        if m == 1:
+            return self.k_BGKD[batch, heads, columns]
+        first, last = heads.start // m, (heads.stop - 1) // m
+        whole = heads.start % m == 0 and heads.stop % m == 0
+        if first == last or whole:
+            return self.k_BGKD[batch, first : last + 1, columns]
+        index = torch.arange(heads.start, heads.stop, device=self.k_BGKD.device) // m
+        return self.k_BGKD[batch, index, columns]
+
+    def at(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Float[Tensor, points]:
+        """Scores of single entries, for index tensors (points,) on each axis; masked entries -inf."""
+        d = self.compute_dtype
+        queries = self.q_BHQD[b, h, q].to(d)[:, None, None]
+        keys = self.k_BGKD[b, h // self.shared, k].to(d)[:, None, None]
+        with full_precision(queries.device):
+            s = self.score(queries, keys)[:, 0, 0, 0]
+        ok = torch.ones_like(s, dtype=torch.bool)
+        if self.mask is not None:
+            ok = self.mask.predicate(self.geometry)(b, h, q, k).expand_as(ok)
+        if self.bias_BHQK is not None:
+            axes = zip(self.bias_BHQK.shape, (b, h, q, k), strict=True)
+            bias = self.bias_BHQK[tuple(i if n > 1 else torch.zeros_like(i) for n, i in axes)]
+            s, ok = s + bias.to(d), ok & ~(bias <= torch.finfo(bias.dtype).min)
+        return s.masked_fill(~ok, -torch.inf)
+
+    def live(self, rows: Picked) -> slice:
+        """The span of keys outside which no row of `rows` may attend, in any batch or head."""
+        keys = self.geometry.keys
+        if self.mask is None or _n(rows) == 0 or keys == 0:
+            return slice(0, keys)
+        span = _hull(rows)
+        first = self._edge(span, 0, keys, left=True)
+        if first is None:
+            return slice(0, 0)
+        last = self._edge(span, first[0], keys, left=False)
+        return slice(first[0], (last or first)[1])
+
+    def _edge(self, rows: tuple[int, int], start: int, stop: int, *, left: bool) -> tuple[int, int] | None:
+        """The outermost small span of keys in [start, stop) that is not known to be dead, by bisection."""
+        assert self.mask is not None
+        if self.mask.coverage(self.geometry, rows, (start, stop)) is Coverage.NONE:
+            return None
+        if stop - start <= MASK_STEP:
+            return (start, stop)
+        middle = start + (stop - start + MASK_STEP) // (2 * MASK_STEP) * MASK_STEP
+        halves = [(start, middle), (middle, stop)]
+        for half in halves if left else reversed(halves):
+            found = self._edge(rows, *half, left=left)
+            if found is not None:
+                return found
+        return None
+
+    def statistic(
+        self, batch: slice, heads: slice, rows: Picked, scores: list[Tensor] | None = None
+    ) -> Float[Tensor, "b h R"]:
+        """The normaliser's row statistic. `scores`, if given, are the blocks that make up the whole rows.
+
+        A row whose every score overflowed to -inf, though keys were allowed, is NaN and not empty.
+        """
+        blocks: Any = scores
+        if blocks is None:
+            blocks = (self.scores(batch, heads, rows, c) for c in columns_of(self, heads, rows))
+        n = (_n(batch), _n(heads), _n(rows))
+        empty = torch.zeros(n, dtype=self.compute_dtype, device=self.q_BHQD.device)
+        found = self.normalizer.statistic(blocks, empty, heads)
+        return self._mark_overflow(found, batch, heads, rows)
+
+    def _mark_overflow(self, found: Tensor, batch: slice, heads: slice, rows: Picked) -> Tensor:
+        if torch._C._functorch.maybe_current_level() is not None:
+            return found
+        lost = found == -torch.inf
+        if not bool(lost.any()):
+            return found
+        any_key = torch.zeros_like(lost)
+        for c in columns_of(self, heads, rows):
+            ok = self.allowed(batch, heads, rows, c)
+            any_key = any_key | (True if ok is None else ok.any(-1))
+        return torch.where(lost & any_key, torch.full_like(found, torch.nan), found)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One block of weights on its way through a reducer.
+
+    `weights` (b, h, R, C) and `log_weights` of the same shape; `batch`, `heads`, `rows`, `columns` are slices that
+    say where it lies in (B, H, Q, K). Entries outside all blocks have weight 0.
+    """
+
+    problem: Problem
+    batch: slice
+    heads: slice
+    rows: slice
+    columns: slice
+    scores: Tensor
+    statistic: Tensor
+
+    @property
+    def weights(self) -> Float[Tensor, "b h R C"]:
+        if "weights" not in self.__dict__:
+            self.__dict__["weights"] = self.problem.normalizer.weights(self.scores, self.statistic)
+        return self.__dict__["weights"]
+
+    @property
+    def log_weights(self) -> Float[Tensor, "b h R C"]:
+        """Natural log of the weights, -inf where masked."""
+        return self.scores - safe(self.statistic)[..., None]
+
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """Some rows of the query heads that share one key head, over all their live keys."""
+
+    problem: Problem
+    batch: slice
+    heads: slice
+    rows: slice
+
+    def blocks(self) -> Iterator[Block]:
+        """The strip's blocks. Scores are computed once if one block holds them all, else twice and never kept."""
+        p, at = self.problem, (self.batch, self.heads, self.rows)
+        columns = columns_of(p, self.heads, self.rows)
+        if len(columns) == 1:
+            s = p.scores(*at, columns[0])
+            yield Block(p, *at, columns[0], s, p.statistic(*at, [s]))
+            return
+        statistic = p.statistic(*at)
+        for c in columns or [slice(0, 0)]:
+            yield Block(p, *at, c, p.scores(*at, c), statistic)
+
+
+def columns_of(problem: Problem, heads: slice, rows: Picked) -> list[slice]:
+    """Blocks of live keys for these rows, each small enough to hold its scores."""
+    span = problem.live(rows)
+    step = max(MASK_STEP, BLOCK_NUMBERS // max(1, _n(heads) * _n(rows)))
+    return [slice(c, min(c + step, span.stop)) for c in range(span.start, span.stop, step)]
+
+
+def strips(problem: Problem, rows: slice | None = None) -> Iterator[Strip]:
+    """The whole problem, or some rows of it, strip by strip, in memory that does not grow with Q x K."""
+    p = problem.prepared()
+    g, m = p.geometry, p.shared
+    span = slice(0, g.queries) if rows is None else rows
+    cuts: list[slice] = []
+    r = span.start
+    while r < span.stop:
+        step = MOST_ROWS
+        while (
+            step > FEWEST_ROWS and m * step * _n(p.live(slice(r, min(r + step, span.stop)))) > BLOCK_NUMBERS
+        ):
+            step //= 2
+        cuts.append(slice(r, min(r + step, span.stop)))
+        r += step
+    for b in range(g.batch):
+        for first in range(0, g.heads, m):
+            for cut in cuts:
+                yield Strip(p, slice(b, b + 1), slice(first, first + m), cut)
+
+
+def _n(picked: Picked) -> int:
+    return picked.numel() if isinstance(picked, Tensor) else picked.stop - picked.start
+
+
+def _hull(picked: Picked) -> tuple[int, int]:
+    if isinstance(picked, Tensor):
+        return int(picked.min()), int(picked.max()) + 1
+    return picked.start, picked.stop
+
+
+def _indices(picked: Picked, device: torch.device) -> Tensor:
+    if isinstance(picked, Tensor):
+        return picked.to(device)
+    return torch.arange(picked.start, picked.stop, device=device)
+
+
+def _cut(t: Tensor, batch: slice, heads: slice, rows: Picked, columns: Picked) -> Tensor:
+    """A part of a tensor whose axes may have size 1 instead of the full size."""
+    b, h, r, c = (
+        p if n > 1 else slice(None) for n, p in zip(t.shape, (batch, heads, rows, columns), strict=True)
+    )
+    return t[b, h][:, :, r][:, :, :, c]

@@ -1,0 +1,55 @@
+"""The dense definition of attention, the oracle. Plain, differentiable, runs anywhere; O(Q K) memory.
+
+No other backend imports this file; every test compares against it, in float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .problem import Problem
+
+__all__ = ["output", "weights"]
+
+
+def weights(problem: Problem) -> Tensor:
+    """All weights (B, H, Q, K), in the compute dtype: softmax(score(q, k) + bias) over the keys that may be seen."""
+    d = problem.compute_dtype
+    g = problem.geometry
+    q_BHQD, k_BHKD = problem.q_BHQD.to(d), problem.k_BGKD.to(d).repeat_interleave(problem.shared, dim=1)
+    s_BHQK = problem.score(q_BHQD, k_BHKD)
+    allowed = torch.ones(g.shape, dtype=torch.bool, device=s_BHQK.device)
+    if problem.mask is not None:
+        axes = (torch.arange(n, device=s_BHQK.device) for n in g.shape)
+        grid = torch.meshgrid(*axes, indexing="ij")
+        allowed = problem.mask.predicate(g)(*grid).expand(g.shape)
+    if problem.bias_BHQK is not None:
+        bias = problem.bias_BHQK
+        s_BHQK = s_BHQK + bias.to(d)
+        allowed = allowed & ~(bias <= torch.finfo(bias.dtype).min)
+    overflow = (s_BHQK == -torch.inf) & allowed
+    lost = (overflow | ~allowed).all(-1, keepdim=True) & allowed.any(-1, keepdim=True)
+    s_BHQK = s_BHQK.masked_fill(~allowed, -torch.inf).masked_fill(lost, torch.nan)
+    empty = ~allowed.any(-1, keepdim=True)
+    s_BHQK = s_BHQK.masked_fill(empty, 0.0)
+    sinks = problem.normalizer.sinks
+    if sinks is None:
+        w_BHQK = torch.softmax(s_BHQK, dim=-1)
+    else:
+        sink_BHQ1 = sinks.to(d).reshape(1, -1, 1, 1).expand(g.batch, g.heads, g.queries, 1)
+        w_BHQK = torch.softmax(torch.cat([s_BHQK, sink_BHQ1], dim=-1), dim=-1)[..., :-1]
+    return w_BHQK.masked_fill(empty, 0.0)
+
+
+def output(problem: Problem, v_BGKV: Tensor, dropout: float = 0.0) -> Tensor:
+    """(B, H, Q, V). A value whose weight is exactly 0 is not read, so what it holds does not matter."""
+    w_BHQK = weights(problem)
+    v_BHKV = v_BGKV.to(w_BHQK.dtype).repeat_interleave(problem.shared, dim=1)
+    if dropout:
+        w_BHQK = torch.nn.functional.dropout(w_BHQK, dropout)
+    if bool(torch.isfinite(v_BHKV).all()):
+        return torch.einsum("bhqk,bhkv->bhqv", w_BHQK, v_BHKV).to(v_BGKV.dtype)
+    w_BHQK1 = w_BHQK[..., None]
+    read_BHQKV = torch.where(w_BHQK1 == 0, torch.zeros_like(w_BHQK1), w_BHQK1 * v_BHKV[:, :, None])
+    return read_BHQKV.sum(-2).to(v_BGKV.dtype)

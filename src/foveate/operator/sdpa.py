@@ -1,0 +1,119 @@
+"""The fused backend: `torch.nn.functional.scaled_dot_product_attention`, where it can express the problem.
+
+Fused kernels have no second derivative. `_Fused` keeps their first one and computes higher ones by the block backend.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..masks import Band
+from ..scores import Dot
+from . import blocks
+from .problem import Problem
+
+__all__ = ["obstacle", "output"]
+
+
+def obstacle(problem: Problem, v_BGKV: Tensor) -> str | None:
+    """Why this backend cannot express a problem; None if it can."""
+    if not isinstance(problem.score, Dot):
+        return "its score is a function of yours"
+    if problem.score.softcap is not None:
+        return "its score has a softcap"
+    if problem.normalizer.sinks is not None:
+        return "its normalizer has sinks"
+    bias = problem.bias_BHQK
+    if bias is not None and bias.dtype != problem.q_BHQD.dtype:
+        return "its bias has another dtype than its queries"
+    if 0 in (*problem.q_BHQD.shape, *problem.k_BGKD.shape, *v_BGKV.shape):
+        return "one of its axes is empty"
+    if torch._C._functorch.maybe_current_level() is not None or torch.autograd.forward_ad._current_level >= 0:
+        return "a function transform or forward-mode differentiation is active"
+    if not _finite(problem, v_BGKV):
+        return "its inputs hold NaN or Inf, or numbers so large that a score may overflow"
+    return None
+
+
+def output(problem: Problem, v_BGKV: Tensor, dropout: float = 0.0) -> Tensor:
+    """(B, H, Q, V) in the value's dtype."""
+    inputs = (problem.q_BHQD, problem.k_BGKD, v_BGKV, problem.bias_BHQK)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
+        return _Fused.apply(problem, dropout, *inputs)
+    return _call(problem, *inputs, dropout)
+
+
+def is_plain_causal(problem: Problem) -> bool:
+    """Whether the kernel's own causal flag says it all, so that no dense mask is needed."""
+    mask, g = problem.mask, problem.geometry
+    if not isinstance(mask, Band) or (mask.left, mask.right) != (None, 0):
+        return False
+    return problem.bias_BHQK is None and (g.offset == 0 or mask.align == "start")
+
+
+def _finite(problem: Problem, v: Tensor) -> bool:
+    """One pass over the inputs: nothing is NaN or Inf, and no score can leave float32's range."""
+    score, bias = problem.score, problem.bias_BHQK
+    assert isinstance(score, Dot)
+    with torch.no_grad():
+        q_peak, k_peak = problem.q_BHQD.abs().amax().double(), problem.k_BGKD.abs().amax().double()
+        bound = q_peak * k_peak * problem.q_BHQD.shape[-1] * max(1.0, abs(score.scale or 0.0))
+        limit = torch.finfo(problem.compute_dtype).max / 4
+        fine = (bound < limit) & torch.isfinite(v.abs().amax()) & (score.scale == score.scale)
+        if bias is not None:
+            fine = fine & ~torch.isnan(bias).any() & (bias <= limit).all()
+        return bool(fine)
+
+
+def _call(problem: Problem, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    g = problem.geometry
+    assert isinstance(problem.score, Dot)
+    causal = is_plain_causal(problem)
+    allowed = None
+    if not causal and (problem.mask is not None or bias is not None):
+        everywhere = [slice(0, n) for n in g.shape]
+        allowed = problem.allowed(*everywhere)
+    mask: Tensor | None = allowed
+    if bias is not None:
+        numbers = bias.to(q.dtype)
+        mask = numbers if allowed is None else torch.where(allowed, numbers, -torch.inf)
+    if mask is not None:
+        mask = mask.expand(*(a if a > 1 else 1 for a in mask.shape[:2]), g.queries, g.keys)
+    return F.scaled_dot_product_attention(
+        q, k, v, mask, dropout, causal, scale=problem.score.scale, enable_gqa=problem.shared > 1
+    )
+
+
+class _Fused(torch.autograd.Function):
+    """Fused forward and backward; the backward of the backward goes through the block backend."""
+
+    @staticmethod
+    def forward(ctx: Any, problem: Problem, dropout: float, *inputs: Tensor | None) -> Tensor:
+        with torch.enable_grad():
+            leaves = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in inputs]
+            ctx.result = _call(problem, *leaves, dropout)  # type: ignore[arg-type]
+        ctx.problem, ctx.dropout, ctx.leaves = problem, dropout, leaves
+        ctx.save_for_backward(*inputs)
+        return ctx.result.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        inputs = ctx.saved_tensors
+        wanted = [i for i, t in enumerate(inputs) if t is not None and t.requires_grad]
+        if torch.is_grad_enabled():
+            if ctx.dropout:
+                raise NotImplementedError("double backward through dropout needs backend='blocks'")
+            q, k, v, bias = inputs
+            again = Problem(q, k, ctx.problem.score, ctx.problem.normalizer, ctx.problem.mask, bias)
+            result, sources, options = blocks.output(again, v), inputs, {"create_graph": True}
+        else:
+            result, sources, options = ctx.result, ctx.leaves, {"retain_graph": True}
+        found = torch.autograd.grad(result, [sources[i] for i in wanted], grad, allow_unused=True, **options)
+        grads: list[Tensor | None] = [None] * len(inputs)
+        for i, g in zip(wanted, found, strict=True):
+            grads[i] = g
+        return (None, None, *grads)

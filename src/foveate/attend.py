@@ -61,9 +61,8 @@ def attention(
     """
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be at least 0 and less than 1; got {dropout}")
-    weights, v_BGKV = pose(
-        query, key, value, score=score, scale=scale, mask=mask, bias=bias, normalizer=normalizer
-    )
+    weights, v_BGKV = pose(query, key, value, score=score, scale=scale, mask=mask, bias=bias, normalizer=normalizer)
+    assert v_BGKV is not None
     problem = weights.problem
     chosen = choose(problem, v_BGKV, backend)
     with full_precision(v_BGKV.device):

@@ -19,9 +19,7 @@ def explain(weights: Any, b: int, h: int, i: int, j: int) -> dict[str, Any]:
     group, d = h // p.shared, p.compute_dtype
     q, k = p.q_BHQD[b, h, i].to(d), p.k_BGKD[b, group, j].to(d)
     raw = (
-        p.score.raw(q[None], k[None])
-        if isinstance(p.score, Dot)
-        else p.score(q[None, None, None], k[None, None, None])
+        p.score.raw(q[None], k[None]) if isinstance(p.score, Dot) else p.score(q[None, None, None], k[None, None, None])
     )
     bias = None if p.bias_BHQK is None else _one(p.bias_BHQK, b, h, i, j)
     ok = p.allowed(*at, row, column)

@@ -54,9 +54,7 @@ def _pick(item: Any, size: int, axis: int) -> Pick:
         t = t.to(torch.int64)
     if t.dtype == torch.bool:
         if tuple(t.shape) != (size,):
-            raise IndexError(
-                f"a boolean index of axis {axis} must have shape ({size},); got {tuple(t.shape)}"
-            )
+            raise IndexError(f"a boolean index of axis {axis} must have shape ({size},); got {tuple(t.shape)}")
         return t.nonzero()[:, 0]
     if t.dtype.is_floating_point or t.dtype.is_complex:
         raise IndexError(f"index arrays hold whole numbers or booleans; got {t.dtype}")

@@ -62,9 +62,7 @@ class AttentionMap:
         normalizer: str | Normalizer = "softmax",
         dtype: torch.dtype | None = None,
     ) -> None:
-        made, v_BGKV = pose(
-            query, key, value, score=score, scale=scale, mask=mask, bias=bias, normalizer=normalizer
-        )
+        made, v_BGKV = pose(query, key, value, score=score, scale=scale, mask=mask, bias=bias, normalizer=normalizer)
         self._set(made.problem, made.layout, dtype or made.dtype, v_BGKV)
 
     def _set(self, problem: Problem, layout: Layout, dtype: torch.dtype, v_BGKV: Tensor | None) -> None:
@@ -136,9 +134,7 @@ class AttentionMap:
     def nbytes(self) -> int:
         """Bytes held: queries, keys, values and bias. The weights themselves are not held."""
         held = (self.problem.q_BHQD, self.problem.k_BGKD, self._v_BGKV, self.problem.bias_BHQK)
-        return sum(
-            t.untyped_storage().nbytes() if t.is_contiguous() else t.nbytes for t in held if t is not None
-        )
+        return sum(t.untyped_storage().nbytes() if t.is_contiguous() else t.nbytes for t in held if t is not None)
 
     def __repr__(self) -> str:
         dense = gigabytes(self.shape.numel(), self.dtype) * 1000

@@ -77,9 +77,7 @@ class Mask:
 
 def _combine(kind: type, a: Mask, b: Any) -> Mask:
     if not isinstance(b, Mask):
-        raise TypeError(
-            f"a mask composes with masks; wrap a tensor in masks.tensor(...); got {type(b).__name__}"
-        )
+        raise TypeError(f"a mask composes with masks; wrap a tensor in masks.tensor(...); got {type(b).__name__}")
     return kind(a, b)
 
 
@@ -396,9 +394,7 @@ def prefix(length: int) -> Mask:
 def where(predicate: MaskMod) -> Mask:
     """Your own predicate: a FlexAttention `mask_mod(batch, head, query, key)`, written with tensor operations."""
     if not callable(predicate):
-        raise TypeError(
-            f"where takes a function of (batch, head, query, key); got {type(predicate).__name__}"
-        )
+        raise TypeError(f"where takes a function of (batch, head, query, key); got {type(predicate).__name__}")
     return Where(predicate)
 
 
@@ -410,9 +406,7 @@ def tensor(table: Any) -> Mask:
     """
     t = torch.as_tensor(table)
     if t.dtype != torch.bool:
-        raise TypeError(
-            f"a mask holds booleans, True = may attend; got {t.dtype}. Numbers to add are a bias="
-        )
+        raise TypeError(f"a mask holds booleans, True = may attend; got {t.dtype}. Numbers to add are a bias=")
     return Dense(t)
 
 

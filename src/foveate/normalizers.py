@@ -78,16 +78,10 @@ def resolve(normalizer: str | Normalizer, heads: int) -> Normalizer:
     """
     if isinstance(normalizer, str):
         if normalizer != "softmax":
-            raise ValueError(
-                f"unknown normalizer {normalizer!r}; expected 'softmax' or one of fv.normalizers"
-            )
+            raise ValueError(f"unknown normalizer {normalizer!r}; expected 'softmax' or one of fv.normalizers")
         return Softmax()
     if not isinstance(normalizer, Softmax):
-        raise ValueError(
-            f"normalizer must be 'softmax' or one of fv.normalizers; got {type(normalizer).__name__}"
-        )
+        raise ValueError(f"normalizer must be 'softmax' or one of fv.normalizers; got {type(normalizer).__name__}")
     if normalizer.sinks is not None and tuple(normalizer.sinks.shape) != (heads,):
-        raise ValueError(
-            f"sinks must have one logit per head, ({heads},); got {tuple(normalizer.sinks.shape)}"
-        )
+        raise ValueError(f"sinks must have one logit per head, ({heads},); got {tuple(normalizer.sinks.shape)}")
     return normalizer

@@ -72,9 +72,7 @@ def resolve(score: str | Score, scale: float | None, width: int) -> Score:
     if scale is not None:
         raise ValueError("scale goes with the scores 'dot' and 'scaled_dot'; put it into your own function")
     if not callable(score):
-        raise ValueError(
-            f"score must be 'dot', 'scaled_dot' or a function of (q, k); got {type(score).__name__}"
-        )
+        raise ValueError(f"score must be 'dot', 'scaled_dot' or a function of (q, k); got {type(score).__name__}")
     return score
 
 

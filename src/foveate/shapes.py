@@ -112,9 +112,7 @@ def canonical(query: Tensor, key: Tensor, value: Tensor | None, numpy: bool = Fa
     wanted = 2 if axes < 2 else query.ndim
     for name, t in (("key", key), ("value", value)):
         if t is not None and t.ndim != wanted:
-            raise ValueError(
-                f"{name} must have {wanted} axes to go with query of shape {_s(query)}; got shape {_s(t)}"
-            )
+            raise ValueError(f"{name} must have {wanted} axes to go with query of shape {_s(query)}; got shape {_s(t)}")
     q = query.reshape((1,) * (2 - axes) + tuple(query.shape)) if axes < 2 else query
     k = key[None] if axes < 2 else key
     v = None if value is None else (value[None] if axes < 2 else value)
@@ -159,14 +157,8 @@ def expand_to(t: Tensor, layout: Layout, g: Geometry, name: str) -> Tensor:
     lead = layout.lead
     target = (*lead, g.heads, g.queries, g.keys)
     shown = target if layout.axes == 2 else target[len(target) - 1 - layout.axes :]
-    if t.ndim > len(shown) or any(
-        a not in (1, b) for a, b in zip(reversed(t.shape), reversed(shown), strict=False)
-    ):
-        names = (
-            "(..., heads, queries, keys)"
-            if layout.axes == 2
-            else "(queries, keys)"[: None if layout.axes else 0]
-        )
+    if t.ndim > len(shown) or any(a not in (1, b) for a, b in zip(reversed(t.shape), reversed(shown), strict=False)):
+        names = "(..., heads, queries, keys)" if layout.axes == 2 else "(queries, keys)"[: None if layout.axes else 0]
         raise ValueError(f"{name} must broadcast to {names or '(keys,)'} = {shown}; got {tuple(t.shape)}")
     full = t.reshape((1,) * (len(lead) + 3 - t.ndim) + tuple(t.shape))
     front = full.shape[: len(lead)]

@@ -156,9 +156,7 @@ class Pooled:
         grid, g = state
         part = grid[block.batch, block.heads]
         n_rows, n_columns = part.shape[-2:]
-        columns = (
-            torch.arange(block.columns.start, block.columns.stop, device=grid.device) * n_columns // g.keys
-        )
+        columns = torch.arange(block.columns.start, block.columns.stop, device=grid.device) * n_columns // g.keys
         for row, cut in _row_bins(block.rows, n_rows, g.queries):
             w = block.weights[:, :, cut]
             if self.how == "max":
@@ -231,9 +229,7 @@ def run(
         raise ValueError("give at least one reducer, such as fv.stats.Entropy()")
     for reducer in reducers:
         if not isinstance(reducer, Reducer):
-            raise TypeError(
-                f"a reducer has start, update, merge and result; {type(reducer).__name__} does not"
-            )
+            raise TypeError(f"a reducer has start, update, merge and result; {type(reducer).__name__} does not")
     g, dtype, device = problem.geometry, problem.compute_dtype, problem.q_BHQD.device
     states = [reducer.start(g, dtype, device) for reducer in reducers]
     total = g.batch * g.heads * (g.queries if rows is None else rows.stop - rows.start)
@@ -241,9 +237,7 @@ def run(
     with full_precision(device):
         for strip in strips(problem, rows):
             for block in strip.blocks():
-                states = [
-                    reducer.update(state, block) for reducer, state in zip(reducers, states, strict=True)
-                ]
+                states = [reducer.update(state, block) for reducer, state in zip(reducers, states, strict=True)]
             done += (strip.rows.stop - strip.rows.start) * (strip.heads.stop - strip.heads.start)
             if progress is not None:
                 progress(done / total)

@@ -43,9 +43,7 @@ def choose(problem: Problem, v_BGKV: Tensor, backend: str = "auto") -> Choice:
     obstacle = sdpa.obstacle(problem, v_BGKV)
     if backend == "sdpa":
         if obstacle is not None:
-            raise ValueError(
-                f"backend 'sdpa' cannot compute this attention: {obstacle}; use 'auto' or 'blocks'"
-            )
+            raise ValueError(f"backend 'sdpa' cannot compute this attention: {obstacle}; use 'auto' or 'blocks'")
         return Choice("sdpa", "it was asked for")
     if obstacle is not None:
         return Choice("blocks", f"the fused kernel cannot: {obstacle}")

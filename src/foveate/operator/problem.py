@@ -67,9 +67,7 @@ class Problem:
         d = self.compute_dtype
         return replace(self, q_BHQD=self.q_BHQD.to(d), k_BGKD=self.k_BGKD.to(d))
 
-    def allowed(
-        self, batch: slice, heads: slice, rows: Picked, columns: Picked
-    ) -> Bool[Tensor, "b h R C"] | None:
+    def allowed(self, batch: slice, heads: slice, rows: Picked, columns: Picked) -> Bool[Tensor, "b h R C"] | None:
         """Who may attend in a block; axes may have size 1 where the mask does not vary. None: everyone may."""
         ok: Tensor | None = None
         g = self.geometry
@@ -262,9 +260,7 @@ def strips(problem: Problem, rows: slice | None = None) -> Iterator[Strip]:
     r = span.start
     while r < span.stop:
         step = MOST_ROWS
-        while (
-            step > FEWEST_ROWS and m * step * _n(p.live(slice(r, min(r + step, span.stop)))) > BLOCK_NUMBERS
-        ):
+        while step > FEWEST_ROWS and m * step * _n(p.live(slice(r, min(r + step, span.stop)))) > BLOCK_NUMBERS:
             step //= 2
         cuts.append(slice(r, min(r + step, span.stop)))
         r += step
@@ -292,7 +288,5 @@ def _indices(picked: Picked, device: torch.device) -> Tensor:
 
 def _cut(t: Tensor, batch: slice, heads: slice, rows: Picked, columns: Picked) -> Tensor:
     """A part of a tensor whose axes may have size 1 instead of the full size."""
-    b, h, r, c = (
-        p if n > 1 else slice(None) for n, p in zip(t.shape, (batch, heads, rows, columns), strict=True)
-    )
+    b, h, r, c = (p if n > 1 else slice(None) for n, p in zip(t.shape, (batch, heads, rows, columns), strict=True))
     return t[b, h][:, :, r][:, :, :, c]

@@ -1,0 +1,1 @@
+"""What a viewer may ask of recorded attention, and the exact answers."""

@@ -1,0 +1,99 @@
+"""What a viewer is told before it asks for any weight: the tokens, the recorded calls, and where to look first.
+
+The fields are those of the source protocol in docs/DESIGN.md, name for name; `as_json` writes them down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from foveate.views.words import Tokens
+
+Level = Literal["token", "word"]
+Direction = Literal["reads", "read_by"]
+Side = Literal["source", "target"]
+Kind = Literal["encoder", "decoder", "cross"]
+
+LEVELS: tuple[Level, ...] = ("token", "word")
+DIRECTIONS: tuple[Direction, ...] = ("reads", "read_by")
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One text (and, for an encoder-decoder, the text it became)."""
+
+    source: Tokens
+    target: Tokens | None = None
+
+    def side(self, side: Side) -> Tokens:
+        tokens = self.source if side == "source" else self.target
+        if tokens is None:
+            raise ValueError("this sequence has no target text")
+        return tokens
+
+    def as_json(self) -> dict[str, Any]:
+        return {"source": self.source.as_json(), "target": self.target.as_json() if self.target else None}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One attention call of the recorded model."""
+
+    index: int
+    name: str
+    label: str
+    step: int
+    kind: Kind
+    heads: int
+    queries: int
+    keys: int
+    rows: Side
+    columns: Side
+    offset: int
+    causal: bool
+    dim: int
+    values: bool
+    score: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Focus:
+    """Where the page looks first."""
+
+    token: int
+    call: int = 0
+    head: int | None = None
+    sequence: int = 0
+    direction: Direction = "reads"
+    level: Level = "word"
+
+
+@dataclass(frozen=True)
+class Document:
+    """Everything that is not a weight."""
+
+    id: str
+    title: str
+    model: str
+    message: str
+    sequences: tuple[Sequence, ...]
+    calls: tuple[Call, ...]
+    focus: Focus | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def with_id(self, identifier: str) -> Document:
+        return replace(self, id=identifier)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "title": self.title,
+            "model": self.model,
+            "message": self.message,
+            "sequences": [sequence.as_json() for sequence in self.sequences],
+            "calls": [asdict(call) for call in self.calls],
+            "focus": asdict(self.focus) if self.focus else None,
+            "notes": list(self.notes),
+        }

@@ -1,0 +1,254 @@
+"""`Source` answers everything a viewer may ask, exactly, from queries and keys.
+
+It stands on the lazy maps of a recording: a row costs O(n d) for each head, a tile what the tile covers. Nothing of
+size Q x K is ever held. Every parameter is checked; a broken rule is a ValueError in one sentence that states the rule.
+
+Axes: H heads, R rows of a block, C its columns, Q queries, K keys (both of one sequence, padding cut off).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveate.views.axes import Axis
+from foveate.views.catalog import Entry, Maps, calls_of, entries_of
+from foveate.views.document import DIRECTIONS, LEVELS, Call, Direction, Document, Focus, Level
+from foveate.views.pooling import How, Pool, to_bytes
+from foveate.views.texts import TokenLists, script_of
+
+BLOCK = 4_000_000  # weights computed at once
+MAX_SIDE = 2048  # pixels
+MAX_CELLS = 2**32  # weights under one picture
+MAX_TOP = 4096
+MAX_THUMBNAIL = 32  # pixels
+
+_Choice = TypeVar("_Choice", bound=str)
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """Small pictures of every head of a call: pixels (heads, size, size); peak, entropy (heads,)."""
+
+    pixels: NDArray[np.uint8]
+    peak: list[float]
+    entropy: list[float]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture of a part of one head: pixels (height, width), 255 = `peak`."""
+
+    pixels: NDArray[np.uint8]
+    peak: float
+
+
+class Source:
+    """The six questions of the source protocol, over a mapping from names to maps (a `Recording` is one).
+
+    Args:
+        maps: name -> AttentionMap, or a sequence of them where a module was called several times.
+        tokens: for each sequence its tokens (strings, or `views.words.Tokens`); one flat list is one sequence.
+        target_tokens: the same for the decoder's side of an encoder-decoder.
+    """
+
+    def __init__(
+        self,
+        maps: Mapping[str, Any],
+        tokens: TokenLists = None,
+        target_tokens: TokenLists = None,
+        *,
+        title: str = "",
+        model: str = "",
+        message: str = "",
+        focus: Focus | None = None,
+    ) -> None:
+        entries = entries_of(maps)
+        self.maps = Maps(entries)
+        calls = calls_of(entries, self.maps, _two_sided(maps, entries, target_tokens))
+        script = script_of(maps, calls, entries[0].shape[0], tokens, target_tokens)
+        self._starts = script.starts
+        self._document = Document("", title, model, message, script.texts, calls, focus)
+        self._thumbnails: dict[tuple[int, int], Thumbnails] = {}
+        self._locks = [threading.Lock() for _ in calls]
+
+    def document(self) -> Document:
+        return self._document
+
+    def axes(self, call: int, sequence: int) -> tuple[Axis, Axis]:
+        """The queries and the keys of a call for one sequence, without padding."""
+        facts, texts = self._call(call), self._document.sequences[self._sequence(sequence)]
+        above, left = self._starts[facts.rows][sequence], self._starts[facts.columns][sequence]
+        rows, columns = texts.side(facts.rows), texts.side(facts.columns)
+        queries = max(0, min(facts.queries - above, len(rows) - facts.offset))
+        keys = max(0, min(facts.keys - left, len(columns)))
+        return Axis(rows, facts.offset, queries, "query", above), Axis(columns, 0, keys, "key", left)
+
+    def thumbnails(self, call: int, sequence: int) -> Thumbnails:
+        """Max-pooled pictures of all heads, and each head's mean entropy in nats; computed once."""
+        rows, columns = self.axes(call, sequence)
+        with self._locks[call]:
+            if (call, sequence) not in self._thumbnails:
+                self._thumbnails[call, sequence] = self._picture_heads(call, sequence, rows, columns)
+            return self._thumbnails[call, sequence]
+
+    def row(self, call: int, sequence: int, index: int, direction: Direction, level: Level) -> Tensor:
+        """Weights (H, length) in float32: from query `index` to every key, or from every query to key `index`."""
+        _choice("direction", direction, DIRECTIONS)
+        _choice("level", level, LEVELS)
+        rows, columns = self.axes(call, sequence)
+        _whole("index", index)
+        if direction == "reads":
+            start, stop = rows.span(index, index + 1, level)
+            weights = self._weights(call, sequence, rows.at(start, stop), columns.at(0, columns.length)).mean(1)
+            return columns.sum_words(weights) if level == "word" else weights
+        start, stop = columns.span(index, index + 1, level)
+        weights = self._weights(call, sequence, rows.at(0, rows.length), columns.at(start, stop)).sum(2)
+        return rows.mean_words(weights) if level == "word" else weights
+
+    def topk(
+        self, call: int, sequence: int, index: int, direction: Direction, level: Level, k: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(indices (H, k), weights (H, k), rest (H,)): the largest entries of `row`, and what is left of its sum."""
+        if not 1 <= _whole("k", k) <= MAX_TOP:
+            raise ValueError(f"k must be from 1 to {MAX_TOP}; got {k}")
+        row = self.row(call, sequence, index, direction, level)
+        weights, indices = row.topk(min(k, row.shape[-1]), dim=-1)
+        return indices, weights, (row.sum(-1) - weights.sum(-1)).clamp(min=0)
+
+    def tile(
+        self,
+        call: int,
+        sequence: int,
+        head: int,
+        r0: int,
+        r1: int,
+        c0: int,
+        c1: int,
+        height: int,
+        width: int,
+        how: How = "max",
+        level: Level = "token",
+    ) -> Tile:
+        """Rows r0 .. r1 - 1 and columns c0 .. c1 - 1 of one head, pooled to (height, width) pixels."""
+        _choice("how", how, get_args(How))
+        _choice("level", level, LEVELS)
+        rows, columns = self.axes(call, sequence)
+        self._head(call, head)
+        for name, side in (("height", height), ("width", width)):
+            if not 1 <= _whole(name, side) <= MAX_SIDE:
+                raise ValueError(f"{name} must be from 1 to {MAX_SIDE} pixels; got {side}")
+        top, bottom = rows.span(r0, r1, level)
+        left, right = columns.span(c0, c1, level)
+        _affordable((bottom - top) * (right - left))
+        pool = Pool(1, r1 - r0, c1 - c0, height, width, how)
+        at = slice(head, head + 1)
+        for first, a, b in _blocks(rows, r0, r1, level, right - left):
+            weights = self._weights(call, sequence, rows.at(a, b), columns.at(left, right), at)
+            if level == "word":
+                weights = columns.sum_words(weights, left, right)
+                weights = rows.mean_words(weights.mT, a, b).mT
+            pool.update(first, weights.numpy())
+        pixels, peak = to_bytes(pool.result())
+        return Tile(pixels[0], float(peak[0]))
+
+    def pair(self, call: int, sequence: int, head: int, i: int, j: int) -> dict[str, Any]:
+        """How one weight comes about: query and key, their products, the score, the softmax, the share of the value."""
+        rows, columns = self.axes(call, sequence)
+        self._head(call, head)
+        rows.span(_whole("i", i), i + 1, "token")
+        columns.span(_whole("j", j), j + 1, "token")
+        facts = self.maps[call].explain(sequence, head, rows.first + i, columns.first + j)
+        plain = {name: _plain(value) for name, value in facts.items()}
+        return {**plain, "score_name": self._call(call).score}
+
+    def _weights(self, call: int, sequence: int, rows: slice, columns: slice, heads: slice = slice(None)) -> Tensor:
+        """A block of weights, (H, R, C) in float32 on the CPU."""
+        with torch.no_grad():
+            return self.maps[call][sequence, heads, rows, columns].detach().float().cpu()
+
+    def _picture_heads(self, call: int, sequence: int, rows: Axis, columns: Axis) -> Thumbnails:
+        heads = self._call(call).heads
+        _affordable(heads * rows.length * columns.length)
+        size = max(1, min(MAX_THUMBNAIL, max(rows.length, columns.length)))
+        if not rows.length or not columns.length:
+            return Thumbnails(np.zeros((heads, size, size), np.uint8), [0.0] * heads, [0.0] * heads)
+        pool = Pool(heads, rows.length, columns.length, size, size, "max")
+        entropy = torch.zeros(heads, dtype=torch.float64)
+        for first, a, b in _blocks(rows, 0, rows.length, "token", columns.length * heads):
+            weights = self._weights(call, sequence, rows.at(a, b), columns.at(0, columns.length))
+            pool.update(first, weights.numpy())
+            entropy += torch.special.entr(weights).sum((1, 2))
+        pixels, peak = to_bytes(pool.result())
+        return Thumbnails(pixels, peak.tolist(), (entropy / rows.length).tolist())
+
+    def _call(self, call: int) -> Call:
+        count = len(self._document.calls)
+        if not 0 <= _whole("call", call) < count:
+            raise ValueError(f"call {call} does not exist; this document has calls 0 to {count - 1}")
+        return self._document.calls[call]
+
+    def _sequence(self, sequence: int) -> int:
+        count = len(self._document.sequences)
+        if not 0 <= _whole("sequence", sequence) < count:
+            raise ValueError(f"sequence {sequence} does not exist; this document has sequences 0 to {count - 1}")
+        return sequence
+
+    def _head(self, call: int, head: int) -> None:
+        count = self._call(call).heads
+        if not 0 <= _whole("head", head) < count:
+            raise ValueError(f"head {head} does not exist; this call has heads 0 to {count - 1}")
+
+
+def _two_sided(maps: Mapping[str, Any], entries: list[Entry], target_tokens: TokenLists) -> bool:
+    """Whether there is a target text: the model is an encoder-decoder."""
+    return (
+        target_tokens is not None
+        or getattr(maps, "target_lengths", None) is not None
+        or any(entry.is_cross for entry in entries)
+    )
+
+
+def _blocks(rows: Axis, start: int, stop: int, level: Level, width: int) -> Iterator[tuple[int, int, int]]:
+    """Entries start .. stop - 1 in runs of about BLOCK weights: (entry relative to start, first token, last + 1)."""
+    step = max(1, BLOCK // max(1, width))
+    entry = start
+    while entry < stop:
+        end = min(stop, entry + step)
+        first, last = rows.span(entry, end, level)
+        yield entry - start, first, last
+        entry = end
+
+
+def _affordable(cells: int) -> None:
+    if cells > MAX_CELLS:
+        raise ValueError(f"a picture covers at most {MAX_CELLS:,} weights; this one would cover {cells:,}: zoom in")
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} must be a whole number; got {type(value).__name__}")
+    return value
+
+
+def _choice(name: str, value: _Choice, choices: tuple[_Choice, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}")
+
+
+def _plain(value: Any) -> Any:
+    """Tensors and numbers as JSON takes them, seven digits; what is not finite becomes None."""
+    if isinstance(value, Tensor):
+        value = value.detach().double().tolist()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if np.isfinite(value) else None
+    return value

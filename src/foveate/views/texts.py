@@ -1,0 +1,81 @@
+"""Which tokens the axes of a recording are: lists of strings in, the words of each sequence of the batch out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from foveate.views.document import Call, Side
+from foveate.views.document import Sequence as Texts
+from foveate.views.words import Tokens, from_pieces, numbered
+
+TokenLists = Sequence[str] | Tokens | Sequence[Sequence[str] | Tokens] | None
+
+
+@dataclass(frozen=True)
+class Script:
+    """The texts of a batch, and the position at which each starts (padding on the left comes before it)."""
+
+    texts: tuple[Texts, ...]
+    starts: dict[Side, list[int]]
+
+
+def script_of(
+    maps: Mapping[str, Any], calls: Sequence[Call], batch: int, tokens: TokenLists, target_tokens: TokenLists
+) -> Script:
+    """The tokens of every sequence, without padding where the recording says what is padding.
+
+    Raises:
+        ValueError: the token lists do not fit the batch or the lengths of the maps.
+    """
+    source, source_starts = _side(maps, "source", calls, batch, tokens)
+    starts: dict[Side, list[int]] = {"source": source_starts}
+    if not any("target" in (call.rows, call.columns) for call in calls):
+        return Script(tuple(Texts(one) for one in source), starts)
+    target, starts["target"] = _side(maps, "target", calls, batch, target_tokens)
+    return Script(tuple(Texts(a, b) for a, b in zip(source, target, strict=True)), starts)
+
+
+def _side(
+    maps: Mapping[str, Any], side: Side, calls: Sequence[Call], batch: int, given: TokenLists
+) -> tuple[list[Tokens], list[int]]:
+    prefix, name = ("", "tokens") if side == "source" else ("target_", "target_tokens")
+    longest = max(
+        [call.offset + call.queries for call in calls if call.rows == side]
+        + [call.keys for call in calls if call.columns == side]
+    )
+    lengths = getattr(maps, f"{prefix}lengths", None)
+    starts = getattr(maps, f"{prefix}starts", None) or [0] * batch
+    lists = [numbered(longest)] * batch if given is None else _lists(name, given, batch)
+    stepped = any(call.offset for call in calls if call.rows == side)
+    if lengths is not None:
+        lists = [_cut(one, start, n) for one, start, n in zip(lists, starts, lengths, strict=True)]
+    if stepped:  # steps of a generation: every sequence of the batch must count positions alike
+        lists = [_padded(one, start).cut(longest) for one, start in zip(lists, starts, strict=True)]
+        starts = [0] * batch
+    for one, start in zip(lists, starts, strict=True):
+        if len(one) + start > longest or (batch == 1 and not stepped and lengths is None and len(one) != longest):
+            raise ValueError(f"{name} must have one entry for each position of the maps, {longest}; got {len(one)}")
+    return lists, list(starts)
+
+
+def _lists(name: str, given: TokenLists, batch: int) -> list[Tokens]:
+    flat = isinstance(given, Tokens) or all(isinstance(item, str) for item in cast(Iterable[Any], given))
+    many = cast(Sequence[Any], [given] if flat else given)
+    if len(many) != batch:
+        raise ValueError(f"{name} must list one sequence for each of the batch, {batch}; got {len(many)}")
+    return [one if isinstance(one, Tokens) else from_pieces(one) for one in many]
+
+
+def _cut(one: Tokens, start: int, length: int) -> Tokens:
+    """The real tokens, whether or not the list still has the padding around them."""
+    return one if len(one) <= length else one.part(start, start + length)
+
+
+def _padded(one: Tokens, count: int) -> Tokens:
+    return Tokens(
+        ("·",) * count + one.text,
+        tuple(range(count)) + tuple(number + count for number in one.word),
+        (True,) * count + one.special,
+    )

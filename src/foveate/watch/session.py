@@ -1,0 +1,239 @@
+"""One `with watch(model)`: which modules it stands around, and what it keeps of their calls."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import threading
+import warnings
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..normalizers import Softmax
+from ..recording import CallInfo, MemoryCall, Recording, RecordingWriter
+from ..recording.calls import layer_of
+from ..recording.reader import stored_call
+from ..scores import Dot
+from . import hf, intercept
+from .checks import reproduces
+from .events import Event
+from .frames import attach, detach, is_compiled
+from .inputs import Inputs
+
+__all__ = ["CaptureError", "CaptureWarning", "Session"]
+
+_CROSS = re.compile(r"cross|encoder_attn|enc_?dec|multihead_attn$", re.IGNORECASE)
+
+
+class CaptureError(RuntimeError):
+    """Nothing was captured; the text says what was tried and what to do."""
+
+
+class CaptureWarning(UserWarning):
+    """Some attention ran that was not captured."""
+
+
+class Session:
+    """A context manager that gives the `Recording`, which fills while the model runs."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: str | Iterable[str] | None,
+        keep: str,
+        dtype: torch.dtype | None,
+        to: str | PathLike[str] | torch.device | None,
+        tokenizer: Any,
+        overwrite: bool,
+    ) -> None:
+        self.model, self.keep, self.dtype = model, keep, dtype
+        self.patterns = [layers] if isinstance(layers, str) else None if layers is None else list(layers)
+        self.device, self.path = _target(to)
+        self.overwrite = overwrite
+        self.inputs = Inputs(model, tokenizer)
+        self.paths: dict[int, str] = {}
+        self.modules: list[nn.Module] = []
+        self.compiled: list[str] = []
+        self.infos: dict[str, CallInfo] = {}
+        self.missed: dict[str, str] = {}
+        self.softmaxes: dict[str, str] = {}
+        self.skipped: set[str] = set()
+        self.ran = False
+        self.lock = threading.Lock()
+        self.writer: RecordingWriter | None = None
+        self.recording = Recording()
+        self.recording.model = type(model).__name__
+
+    # --- standing around the modules
+
+    def __enter__(self) -> Recording:
+        self._find()
+        if self.path is not None:
+            self.writer = RecordingWriter(self.path, self.recording.notes, self.overwrite)
+        hf.install(intercept.tell)
+        try:
+            for module in self.modules:
+                attach(module, self, intercept.around)
+        except BaseException:
+            self._let_go()
+            raise
+        return self.recording
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._let_go()
+        self.inputs.write(self.recording)
+        self.recording.not_captured = tuple(f"{name}: {why}" for name, why in sorted(self._not_captured().items()))
+        if kind is not None:
+            return
+        if not self.recording:
+            raise CaptureError(self._nothing())
+        if self.writer is not None:
+            self.writer.close(self.recording.notes)
+        if self.recording.not_captured:
+            warnings.warn(
+                "some attention was not captured: " + "; ".join(self.recording.not_captured[:5]),
+                CaptureWarning,
+                stacklevel=2,
+            )
+
+    def _find(self) -> None:
+        """The modules to stand around: all but those inside compiled code."""
+        if is_compiled(self.model):
+            raise CaptureError(
+                "the model is compiled, and compiled code cannot be watched without changing it; watch the model "
+                "before torch.compile, or `model._orig_mod`"
+            )
+        inside: tuple[str, ...] = ()
+        for path, module in self.model.named_modules():
+            if inside and path.startswith(inside):
+                continue
+            if isinstance(module, nn.DataParallel):
+                raise CaptureError("nn.DataParallel runs copies of the model in threads; watch `model.module` instead")
+            if isinstance(module, torch.jit.ScriptModule):
+                inside = (*inside, path + ".") if path else ("",)
+                continue
+            if is_compiled(module):
+                inside = (*inside, path + ".")
+                self.compiled.append(path)
+            self.paths[id(module)] = path
+            self.modules.append(module)
+        if self.patterns is not None and not any(self.accepts(self._shown(p)) for p in self.paths.values()):
+            raise CaptureError(
+                f"layers={self.patterns} matches no module of {self.recording.model}; its modules are "
+                f"{_some(p for p in self.paths.values() if p)}"
+            )
+
+    def _let_go(self) -> None:
+        hf.uninstall()
+        for module in self.modules:
+            detach(module, self)
+
+    # --- what interceptors ask and tell
+
+    def name_of(self, module: nn.Module) -> str:
+        """The path of a module that this session watches."""
+        return self._shown(self.paths[id(module)])
+
+    def _shown(self, path: str) -> str:
+        """The model itself goes by its class."""
+        return path or self.recording.model
+
+    def accepts(self, name: str) -> bool:
+        """Whether `layers` asks for this module: a glob, or a path that it lies under."""
+        if self.patterns is None:
+            return True
+        return any(fnmatch.fnmatchcase(name, p) or f"{name}.".startswith(f"{p}.") for p in self.patterns)
+
+    def take(self, name: str, module: nn.Module, event: Event) -> None:
+        """Keep a copy of one call."""
+        with self.lock:
+            step = len(self.recording._calls.get(name, ()))
+            if step == 0 and not reproduces(event):
+                self.missed[name] = "queries, keys and mask as understood do not reproduce the module's output"
+            if name in self.missed:
+                return
+            info = self.infos.get(name) or self._describe(name, module, event)
+            self.infos[name] = info
+            options = {
+                "score": event.score or Dot(event.scale, event.softcap),
+                "normalizer": event.normalizer or Softmax(self._copy(event.sinks, None)),
+                "mask": event.mask,
+                "bias": event.bias,
+                "dtype": event.query.dtype,
+            }
+            q, k = self._copy(event.query, self.dtype), self._copy(event.key, self.dtype)
+            v = self._copy(event.value, self.dtype) if self.keep == "qkv" else None
+            assert q is not None and k is not None
+            call = MemoryCall(info, step, q, k, v, options)
+            if self.writer is None:
+                self.recording._add(call)
+            else:
+                self.recording._add(stored_call(self.writer.path, self.writer.append(call)))
+
+    def _copy(self, t: Tensor | None, dtype: torch.dtype | None) -> Tensor | None:
+        """A contiguous copy that no later in-place change (a static cache) can reach."""
+        if t is None:
+            return None
+        with torch.inference_mode(False), torch.no_grad():
+            made = torch.empty(t.shape, dtype=dtype or t.dtype, device=self.device or t.device)
+            return made.copy_(t.detach())
+
+    def _describe(self, name: str, module: nn.Module, event: Event) -> CallInfo:
+        tail = ".".join(name.split(".")[-2:])
+        crosses = _CROSS.search(tail) or "Cross" in type(module).__name__
+        if crosses or getattr(module, "is_cross_attention", False) is True:
+            kind = "cross"
+        else:
+            kind = event.kind or "encoder"
+        layer = layer_of(name)
+        label = name.rsplit(".", 1)[-1] if layer is None else f"layer {layer}"
+        return CallInfo(name, kind, label, layer, event.query.shape[1], type(module).__name__)
+
+    # --- the end
+
+    def _not_captured(self) -> dict[str, str]:
+        found = dict(self.missed)
+        for name, why in self.softmaxes.items():
+            if name not in self.recording and self.accepts(name):
+                found.setdefault(name, why)
+        for path in self.compiled:
+            found.setdefault(self._shown(path), "compiled by torch.compile; watch the model before compiling it")
+        return found
+
+    def _nothing(self) -> str:
+        if not self.ran:
+            return "nothing was captured: the model was not called inside the `with`, or only in a backward pass"
+        if self.skipped:
+            return f"layers={self.patterns} matches no module in which attention ran; it ran in {_some(self.skipped)}"
+        missed = "; ".join(self.recording.not_captured[:5])
+        tried = "transformers' attention interface, F.scaled_dot_product_attention, flex_attention, "
+        tried += "multi_head_attention_forward, nn.MultiheadAttention, nn.TransformerEncoderLayer and foveate.attention"
+        return (
+            f"nothing was captured: {self.recording.model} called none of {tried}. "
+            + (f"Not captured: {missed}. " if missed else "")
+            + "For a Hugging Face model, load it with attn_implementation='sdpa' or 'eager'; in your own module, call "
+            "foveate.attention or F.scaled_dot_product_attention"
+        )
+
+
+def _target(to: str | PathLike[str] | torch.device | None) -> tuple[torch.device | None, Path | None]:
+    """A device ("cpu", "cuda:1"; None: where the model is) or a path for a recording on disk."""
+    if to is None:
+        return None, None
+    if isinstance(to, torch.device):
+        return to, None
+    if isinstance(to, str) and re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d+)?", to):
+        return torch.device(to), None
+    return torch.device("cpu"), Path(to)
+
+
+def _some(names: Iterable[str], most: int = 6) -> str:
+    """A few names, the deepest numbers folded."""
+    listed = sorted(set(names))
+    shown = ", ".join(listed[:most])
+    return shown if len(listed) <= most else f"{shown}, ... ({len(listed)} in all)"

@@ -166,7 +166,7 @@ def calls_of(entries: list[Entry], maps: Maps, two_sided: bool) -> tuple[Call, .
         call = Call(
             index=index,
             name=entry.name,
-            label=entry.label or _label(kind, layer, two_sided),
+            label=_label(kind, entry.label or f"layer {layer}", two_sided),
             step=entry.step,
             kind=kind,
             heads=heads,
@@ -192,8 +192,8 @@ def _offset(kind: Kind, queries: int, keys: int, earlier: Call | None) -> int:
     return earlier.offset + earlier.queries if earlier is not None and queries == 1 else 0
 
 
-def _label(kind: Kind, layer: int, two_sided: bool) -> str:
-    return f"{kind} layer {layer}" if two_sided or kind == "cross" else f"layer {layer}"
+def _label(kind: Kind, layer: str, two_sided: bool) -> str:
+    return f"{kind} {layer}" if two_sided else layer
 
 
 def _score_name(one: AttentionMap) -> str:

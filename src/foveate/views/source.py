@@ -75,7 +75,8 @@ class Source:
         calls = calls_of(entries, self.maps, _two_sided(maps, entries, target_tokens))
         script = script_of(maps, calls, entries[0].shape[0], tokens, target_tokens)
         self._starts = script.starts
-        self._document = Document("", title, model, message, script.texts, calls, focus)
+        notes = tuple(f"not captured: {what}" for what in getattr(maps, "not_captured", ()))
+        self._document = Document("", title, model, message, script.texts, calls, focus, notes)
         self._thumbnails: dict[tuple[int, int], Thumbnails] = {}
         self._locks = [threading.Lock() for _ in calls]
 

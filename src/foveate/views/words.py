@@ -66,9 +66,10 @@ def from_words(words: Sequence[str]) -> Tokens:
     return Tokens(tuple(words), tuple(range(len(words))), (False,) * len(words))
 
 
-def from_pieces(pieces: Sequence[str]) -> Tokens:
-    """Tokens from a tokenizer's own strings, by the marks it leaves in them."""
-    special = [bool(_SPECIAL.fullmatch(piece)) for piece in pieces]
+def from_pieces(pieces: Sequence[str], special: Sequence[bool] | None = None) -> Tokens:
+    """Tokens from a tokenizer's own strings, by the marks it leaves in them; `special` if that is known."""
+    if special is None:
+        special = [bool(_SPECIAL.fullmatch(piece)) for piece in pieces]
     ordinary = [piece for piece, is_special in zip(pieces, special, strict=True) if not is_special]
     hashed = any(piece.startswith("##") and len(piece) > 2 for piece in ordinary)
     marked = any(piece[:1] in _SPACE_MARKS for piece in ordinary if piece)
@@ -94,7 +95,7 @@ def from_pieces(pieces: Sequence[str]) -> Tokens:
 
 
 def from_encoding(text: str, encoding: Any) -> Tokens:
-    """Tokens of `text` from a `tokenizers.Encoding`: a word begins where the tokenizer says so, or after white space."""
+    """Tokens of `text` from a `tokenizers.Encoding`; a word begins where the tokenizer says, or after white space."""
     number, end = -1, 0
     surfaces: list[str] = []
     words: list[int] = []

@@ -1,0 +1,71 @@
+"""The command `foveate`. Each subcommand is a module of `apps.commands` with `add(commands)` and `run(arguments)`.
+
+Nothing heavy is imported before a command runs. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+A user's mistake is one sentence on standard error; FOVEATE_DEBUG=1 shows where it came from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import foveate
+from foveate.apps.commands import demo, record, resolve, view
+from foveate.apps.errors import UsageError, UserError
+
+_EXAMPLES = """examples:
+  foveate view                                     the page, on the built-in model
+  foveate view --model bert-base-uncased --text "The bank by the river was steep."
+  foveate view run.fov                             a saved recording
+  foveate resolve "The cat sat on the mat because it was tired."
+  foveate record bert-base-uncased --file doc.txt -o run.fov
+  foveate demo                                     all of it once, on the built-in model
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="foveate",
+        description="Attention you can run and see.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"foveate {foveate.__version__}")
+    commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for module in (view, resolve, record, demo):
+        module.add(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the result is the exit code."""
+    chosen = parser().parse_args(arguments)
+    try:
+        result: int = chosen.run(chosen)
+        sys.stdout.flush()
+        return result
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _fail(error)
+
+
+def _fail(error: Exception) -> int:
+    if os.environ.get("FOVEATE_DEBUG"):
+        raise error
+    if isinstance(error, UserError | FileExistsError | FileNotFoundError) or type(error).__name__ == "RecordingError":
+        text = " ".join(str(error).split())
+    else:
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}  (FOVEATE_DEBUG=1 shows where)"
+    print(f"foveate: {text}", file=sys.stderr)
+    return 2 if isinstance(error, UsageError) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

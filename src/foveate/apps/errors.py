@@ -1,0 +1,11 @@
+"""Errors meant for people: one sentence that says what was wrong and what to do."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Something the user can mend; the command line and the page show its text and nothing else."""
+
+
+class UsageError(UserError):
+    """The command was not given what it needs; exit code 2."""

@@ -1,0 +1,162 @@
+"""A page in one file: queries, keys and masks go into it, and it computes every weight itself, offline.
+
+Axes: B batch, H heads, G key heads, Q queries, K keys, D width, V value width.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveate.apps import page
+from foveate.apps.errors import UserError
+from foveate.map import AttentionMap
+from foveate.scores import Dot
+from foveate.views.source import Source
+from foveate.views.wire import dumps
+
+LIMIT = 50_000_000  # bytes of a page
+SMALL = 8_000_000  # bytes of float32 up to which nothing is rounded
+_HALF_MAX = 65504.0
+
+
+class Blob:
+    """Arrays one after another, each distinct one once."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.size = 0
+        self._known: dict[tuple[bytes, str, tuple[int, ...]], int] = {}
+
+    def add(self, array: NDArray[Any], dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
+        """The reference {offset, shape, dtype} to `array`, aligned to 4 bytes."""
+        data = np.ascontiguousarray(array).tobytes()
+        key = (hashlib.sha256(data).digest(), dtype, shape)
+        if key not in self._known:
+            self._known[key] = self.size
+            self.parts.append(data + b"\0" * (-len(data) % 4))
+            self.size += len(self.parts[-1])
+        return {"offset": self._known[key], "shape": list(shape), "dtype": dtype}
+
+    def add_floats(self, tensor: Tensor, half: bool) -> dict[str, Any]:
+        numbers = tensor.detach().float().cpu()
+        fits = bool((numbers.abs() <= _HALF_MAX).all())
+        kind = "float16" if half and fits else "float32"
+        return self.add(numbers.numpy().astype(f"<f{2 if kind == 'float16' else 4}"), kind, tuple(tensor.shape))
+
+    def add_bits(self, flags: Tensor) -> dict[str, Any]:
+        return self.add(np.packbits(flags.cpu().numpy(), axis=-1), "bits", tuple(flags.shape))
+
+
+def page_of(source: Source, title: str = "", limit: int = LIMIT) -> str:
+    """The HTML of a self-contained page.
+
+    Raises:
+        UserError: the page would be larger than `limit` bytes, or holds a score that a page cannot compute.
+    """
+    floats = sum(_numbers(one) for one in source.maps) * 4
+    half = floats > SMALL
+    _check_size((floats // 2 if half else floats) * 4 // 3, limit)
+    blob = Blob()
+    calls = [_embedded(source, index, one, blob, half) for index, one in enumerate(source.maps)]
+    _check_size(blob.size * 4 // 3, limit)
+    document = source.document()
+    data = {
+        "document": document.with_id("embedded").as_json(),
+        "calls": calls,
+        "blob": base64.b64encode(b"".join(blob.parts)).decode(),
+    }
+    text = page.static(dumps(data), title or document.title or "foveate")
+    _check_size(len(text), limit)
+    return text
+
+
+def write(source: Source, path: str | os.PathLike[str], title: str = "", limit: int = LIMIT) -> Path:
+    """Write the page; whoever reads `path` meanwhile sees the old file or the new one, never half of one."""
+    target = Path(path)
+    text = page_of(source, title, limit)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}") from None
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, target)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise UserError(f"cannot write {target}: {error.strerror}") from None
+    return target
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _numbers(one: AttentionMap) -> int:
+    return sum(t.numel() for t in (one.query, one.key, one.value) if t is not None)
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise UserError(
+            f"the page would take {size / 1e6:,.0f} MB, more than the limit of {limit / 1e6:,.0f} MB; record "
+            "fewer layers (watch(model, layers=...)), a shorter text, or raise limit=; `foveate view` shows any length"
+        )
+
+
+def _embedded(source: Source, index: int, one: AttentionMap, blob: Blob, half: bool) -> Mapping[str, Any]:
+    problem, score = one.problem, one.problem.score
+    if not isinstance(score, Dot):
+        raise UserError(
+            f"the score {source.document().calls[index].score!r} cannot be computed inside a page; only "
+            "'dot' and 'scaled_dot' can. `fv.view` shows every score"
+        )
+    allowed, bias = _mask_and_bias(one)
+    sinks = problem.normalizer.sinks
+    lengths = []
+    for sequence in range(len(source.document().sequences)):
+        rows, columns = source.axes(index, sequence)
+        lengths.append([rows.length, columns.length])
+    return {
+        "query": blob.add_floats(problem.q_BHQD, half),
+        "key": blob.add_floats(problem.k_BGKD, half),
+        "value": None if one.value is None else blob.add_floats(one.value, half),
+        "mask": None if allowed is None else blob.add_bits(allowed),
+        "bias": None if bias is None else blob.add_floats(bias, half),
+        "sinks": None if sinks is None else blob.add_floats(sinks, False),
+        "score": {"name": score.name, "scale": score.scale, "softcap": score.softcap},
+        "lengths": lengths,
+    }
+
+
+def _mask_and_bias(one: AttentionMap) -> tuple[Tensor | None, Tensor | None]:
+    """Who may attend (B|1, H|1, Q, K), and a bias (B|1, H|1, Q|1, K) of finite numbers; None where there is none."""
+    problem = one.problem
+    batch, heads, queries, keys = problem.geometry.shape
+    allowed = problem.allowed(slice(0, batch), slice(0, heads), slice(0, queries), slice(0, keys))
+    if allowed is not None:
+        if allowed.all():
+            allowed = None
+        else:
+            allowed = allowed.expand(*allowed.shape[:2], queries, keys)
+    bias = problem.bias_BHQK
+    if bias is not None:
+        bias = torch.where(bias <= torch.finfo(bias.dtype).min, torch.zeros_like(bias), bias)
+        bias = bias.expand(*bias.shape[:3], keys) if bool(bias.any()) else None
+    return allowed, bias

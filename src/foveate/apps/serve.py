@@ -1,0 +1,117 @@
+"""Running the local page: in the foreground until Ctrl-C, or in a background thread."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import webbrowser
+
+from foveate.apps import security
+from foveate.apps.errors import UserError
+from foveate.apps.extras import need
+from foveate.apps.workspace import Workspace
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8420
+STARTUP_SECONDS = 30.0
+
+
+class Page:
+    """A served page.
+
+    Args:
+        host: the address to listen on; anything but loopback must be asked for by name.
+        port: 0 takes any free port; None takes the usual one, or a free one if that is in use.
+    """
+
+    def __init__(self, workspace: Workspace, host: str = DEFAULT_HOST, port: int | None = None) -> None:
+        uvicorn = need("uvicorn", "view")
+        from foveate.apps import server
+
+        self.workspace = workspace
+        self.host = host
+        self.token = security.new_token()
+        self._socket = _listen(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        application = server.build(workspace, token=self.token, host=host, port=self.port)
+        config = uvicorn.Config(
+            application,
+            log_level="warning",
+            access_log=False,
+            ws="none",
+            lifespan="off",
+            http="h11",
+            server_header=False,
+            limit_concurrency=200,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """The address with its token: whoever has it can see the page."""
+        name = self.host
+        if name in ("0.0.0.0", "::", ""):
+            name = socket.gethostname()
+        shown = f"[{name}]" if ":" in name else name
+        return f"http://{shown}:{self.port}/?token={self.token}"
+
+    def run(self) -> None:
+        """Serve until Ctrl-C, which is raised as KeyboardInterrupt."""
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            self._socket.close()
+
+    def start(self) -> Page:
+        """Serve in a daemon thread; returns when the page answers."""
+        self._thread = threading.Thread(target=self.run, name="foveate-page", daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise UserError("the local page could not start")
+            time.sleep(0.005)
+        return self
+
+    def wait(self) -> None:
+        """Block until the page is closed."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def close(self) -> None:
+        """Stop serving; does nothing the second time."""
+        self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        self._socket.close()
+
+    def open(self) -> bool:
+        """Show the page in the user's browser; False if there is none."""
+        try:
+            return webbrowser.open(self.url)
+        except webbrowser.Error:
+            return False
+
+    def __enter__(self) -> Page:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Page({self.url})"
+
+
+def _listen(host: str, port: int | None) -> socket.socket:
+    if port is not None and not 0 <= port <= 65535:
+        raise UserError(f"a port is a number from 0 to 65535; got {port}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, DEFAULT_PORT if port is None else port), family=family)
+    except OSError as error:
+        if port is None:
+            return _listen(host, 0)
+        raise UserError(f"cannot listen on {host} port {port}: {error.strerror or error}; try --port 0") from None

@@ -1,0 +1,169 @@
+"""What a running server holds: its documents, its model, and the runs under way. Everything has an opaque id."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import threading
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from foveate.apps.errors import UserError
+from foveate.views.source import Source
+
+Report = Callable[[float, str], None]
+MAX_TEXT = 100_000  # characters
+MAX_DOCUMENTS = 16
+MAX_RUNS = 64
+MAX_WAITING = 4
+
+
+class Model(Protocol):
+    """Something that turns a text into a Source."""
+
+    name: str
+    kind: Literal["encoder", "decoder", "encoder-decoder"]
+    examples: list[str]
+    max_tokens: int
+
+    def run(self, text: str, target: str | None, report: Report) -> Source: ...
+
+
+class BusyError(UserError):
+    """Too many runs wait already."""
+
+
+@dataclass
+class Run:
+    """One run of the model. `state` is written last, so whoever sees "done" sees the document too."""
+
+    id: str
+    state: Literal["running", "done", "failed"] = "running"
+    progress: float = 0.0
+    message: str = "Waiting"
+    document: str | None = None
+    finished: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def report(self, progress: float, message: str) -> None:
+        self.progress, self.message = min(max(progress, 0.0), 1.0), message
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "state": self.state,
+            "progress": self.progress,
+            "message": self.message,
+            "document": self.document,
+        }
+
+
+class Workspace:
+    """Documents and runs of one server; safe to use from several threads."""
+
+    def __init__(self, model: Model | None = None) -> None:
+        self.model = model
+        self.first: str | None = None  # the run that the page follows when it opens
+        self._sources: OrderedDict[str, Source] = OrderedDict()
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+
+    def add(self, source: Source) -> str:
+        """Keep a source under a new id; the oldest goes when there are too many."""
+        identifier = secrets.token_urlsafe(9)
+        with self._lock:
+            self._sources[identifier] = source
+            while len(self._sources) > MAX_DOCUMENTS:
+                self._sources.popitem(last=False)
+        return identifier
+
+    def source(self, identifier: str) -> Source:
+        with self._lock:
+            found = self._sources.get(identifier)
+        if found is None:
+            raise LookupError("there is no such document; it may have made room for newer ones")
+        return found
+
+    def documents(self) -> list[dict[str, str]]:
+        with self._lock:
+            return [{"id": key, "title": source.document().title} for key, source in self._sources.items()]
+
+    def run(self, identifier: str) -> Run:
+        with self._lock:
+            found = self._runs.get(identifier)
+        if found is None:
+            raise LookupError("there is no such run")
+        return found
+
+    def start(self, work: Callable[[Report], Source]) -> Run:
+        """Do `work` in a thread, one after another.
+
+        Raises:
+            BusyError: several runs wait already.
+        """
+        run = Run(secrets.token_urlsafe(9))
+        with self._lock:
+            if sum(other.state == "running" for other in self._runs.values()) >= MAX_WAITING:
+                raise BusyError("several texts are being worked on already; wait for one of them to finish")
+            self._runs[run.id] = run
+            while len(self._runs) > MAX_RUNS:
+                self._runs.popitem(last=False)
+        threading.Thread(target=self._work, args=(run, work), name=f"foveate-run-{run.id}", daemon=True).start()
+        return run
+
+    def start_text(self, text: str, target: str | None) -> Run:
+        """Run the model on a text.
+
+        Raises:
+            UserError: there is no model, or the text breaks a limit.
+        """
+        model = self.model
+        if model is None:
+            raise UserError("This page shows a recording; it has no model to run a text on.")
+        for name, value in (("text", text), ("target", target)):
+            if value is not None and len(value) > MAX_TEXT:
+                raise UserError(f"The {name} may have at most {MAX_TEXT:,} characters; it has {len(value):,}.")
+        if not text.strip():
+            raise UserError("The text is empty; type some words first.")
+        if target is not None and model.kind != "encoder-decoder":
+            raise UserError("Only an encoder-decoder model takes a target text.")
+        return self.start(lambda report: model.run(text, target, report))
+
+    def warm(self) -> None:
+        """Make the thumbnails of the newest document before anyone asks."""
+        with self._lock:
+            newest = next(reversed(self._sources.values()), None)
+        if newest is not None:
+            threading.Thread(target=_warm, args=(newest,), name="foveate-warm", daemon=True).start()
+
+    def _work(self, run: Run, work: Callable[[Report], Source]) -> None:
+        try:
+            with self._turn:
+                run.document = self.add(work(run.report))
+            run.report(1.0, "Done")
+            run.state = "done"
+        except UserError as error:
+            run.message, run.state = str(error), "failed"
+        except Exception as error:
+            if os.environ.get("FOVEATE_DEBUG"):
+                traceback.print_exc(file=sys.stderr)
+            run.message, run.state = in_words(error), "failed"
+        finally:
+            run.finished.set()
+
+
+def in_words(error: BaseException) -> str:
+    """An unexpected error as a sentence, without a traceback."""
+    text = " ".join(str(error).split())[:400]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _warm(source: Source) -> None:
+    for call in source.document().calls:
+        try:
+            source.thumbnails(call.index, 0)
+        except ValueError:  # too large for a picture: the page is told so when it asks
+            return

@@ -1,0 +1,293 @@
+// The page: one document in its views, and the way from one document to the next.
+
+import { INK } from "./color";
+import type { Theme } from "./color";
+import { el, number, put, say } from "./dom";
+import { download, picture, png, svgText } from "./exporter";
+import type { Doc } from "./protocol";
+import { Session } from "./session";
+import type { Host, Source } from "./source";
+import { hashDocument, initialState, readHash, writeHash } from "./state";
+import { GridView } from "./views/grid";
+import { HeatmapView } from "./views/heatmap";
+import { helpDialog } from "./views/help";
+import { MechanismView } from "./views/mechanism";
+import { RunBar, Status } from "./views/runbar";
+import { describeActive, headName, spoken } from "./views/sentences";
+import { Toolbar } from "./views/toolbar";
+import { WordsView } from "./views/words";
+
+interface Views {
+  session: Session;
+  words: WordsView;
+  grid: GridView;
+  heat: HeatmapView;
+  mechanism: MechanismView;
+  toolbar: Toolbar;
+}
+
+export class App {
+  readonly status = new Status();
+  private readonly title = el("span", { class: "fv-title" });
+  private readonly model = el("span", { class: "fv-model" });
+  private readonly message = el("h1", { class: "fv-message" });
+  private readonly seen = el("p", { class: "fv-seen" });
+  private readonly content = el("div", { class: "fv-content" });
+  private readonly themeButton = el("button", { type: "button", class: "fv-plain", click: () => this.setTheme(this.theme === "dark" ? "light" : "dark", true) });
+  private readonly help = helpDialog();
+  private readonly runbar: RunBar | null;
+  private views: Views | null = null;
+  private theme: Theme = "light";
+  private speakTimer = 0;
+  private readonly keys = (event: KeyboardEvent) => this.key(event);
+
+  constructor(private readonly root: HTMLElement, host: Host | null) {
+    this.runbar = host && new RunBar(host, this.status, (id) => this.open(host.open(id)));
+    root.classList.add("fv");
+    root.replaceChildren(
+      el("header", { class: "fv-top" },
+        el("span", { class: "fv-mark", "aria-hidden": "true" }), el("span", { class: "fv-brand" }, "foveate"), this.title, this.model, el("span", { class: "fv-spring" }),
+        el("button", { type: "button", class: "fv-plain", "aria-label": "Help", title: "Help (?)", click: () => this.help.showModal() }, "?"), this.themeButton),
+      ...(this.runbar ? [this.runbar.element] : []), this.status.element, this.message, this.content, this.help);
+    document.addEventListener("keydown", this.keys);
+    this.setTheme(preferredTheme(), false);
+    window.matchMedia?.("(prefers-color-scheme: dark)").addEventListener("change", () => this.setTheme(preferredTheme(), false));
+    window.addEventListener("hashchange", () => this.followHash());
+  }
+
+  close(): void {
+    document.removeEventListener("keydown", this.keys);
+    this.closeViews();
+    this.root.replaceChildren();
+  }
+
+  private closeViews(): void {
+    const { views } = this;
+    if (!views) return;
+    for (const view of [views.session, views.words, views.grid, views.heat, views.mechanism]) view.close();
+    this.views = null;
+  }
+
+  /** The first document of a server, its model, and a run that may be under way. */
+  async start(host: Host): Promise<void> {
+    this.status.progress(NaN, "Loading …");
+    const [listed, model] = await Promise.all([host.documents(), host.model()]);
+    this.status.progress(null, "");
+    const wanted = listed.find(({ id }) => id === hashDocument(location.hash)) ?? listed[0];
+    if (wanted) await this.open(host.open(wanted.id));
+    else say(this.message, model.run ? "" : "Type a text, and see where the model looks.");
+    say(this.model, this.model.textContent || model.name);
+    this.runbar?.show(model);
+    if (!wanted) this.ready();
+  }
+
+  async open(source: Source): Promise<void> {
+    const doc = await source.document();
+    const session = new Session(source, doc, readHash(location.hash, doc, initialState(doc)));
+    session.theme = this.theme;
+    this.closeViews();
+    say(this.title, doc.title === doc.message ? "" : doc.title);
+    say(this.model, doc.model);
+    say(this.message, doc.message.replaceAll("->", "→"));
+    this.message.hidden = !doc.message;
+    document.title = `${doc.message || doc.title} · foveate`;
+    if (this.runbar) this.runbar.fill(plainText(doc, session));
+    this.build(session, doc);
+    session.refresh();
+    session.loadThumbnails().catch((error: unknown) => session.fail(error));
+  }
+
+  private build(session: Session, doc: Doc): void {
+    const words = new WordsView(session);
+    const views: Views = {
+      session, words, grid: new GridView(session), heat: new HeatmapView(session), mechanism: new MechanismView(session),
+      toolbar: new Toolbar(session, { svg: () => this.saveSvg(), png: () => void this.savePng() }),
+    };
+    this.views = views;
+    words.element.prepend(this.seen);
+    const notes = (doc.notes ?? []).map((note) => el("p", { class: "fv-note" }, note));
+    const main = el("main", { class: "fv-main" }, views.grid.element, words.element, views.heat.element);
+    this.content.replaceChildren(views.toolbar.element, main, views.mechanism.element, ...notes);
+    this.connect(views, main);
+    words.relayout();
+    put(main, "data-layout", words.layout.kind);
+    words.relayout();
+    views.toolbar.update(words.layout.kind);
+    views.grid.update();
+    views.heat.update();
+    views.mechanism.update();
+  }
+
+  private connect({ session, words, grid, heat, mechanism, toolbar }: Views, main: HTMLElement): void {
+    session.on("state", () => {
+      words.relayout();
+      if (main.dataset.layout !== words.layout.kind) {
+        put(main, "data-layout", words.layout.kind);
+        words.relayout();
+      }
+      toolbar.update(words.layout.kind);
+      grid.update();
+      heat.update();
+      mechanism.update();
+      history.replaceState(null, "", `#${writeHash(session.doc, session.state)}`);
+      if (session.layers.some((call) => !session.thumbnails.has(call.index))) session.loadThumbnails().catch((error: unknown) => session.fail(error));
+    });
+    session.on("weights", () => {
+      words.update();
+      heat.draw();
+      this.tell(session);
+      this.ready();
+    });
+    session.on("pair", () => {
+      mechanism.update();
+      heat.draw();
+    });
+    session.on("thumbnails", () => {
+      grid.update();
+      heat.draw();
+    });
+    session.on("theme", () => {
+      words.relayout();
+      grid.draw();
+      heat.draw();
+      mechanism.draw();
+      toolbar.update(words.layout.kind);
+    });
+    session.on("error", (message) => this.status.fail(message));
+  }
+
+  /** The sentence above the lines, and the spoken one for a word that was chosen, not merely passed over. */
+  private tell(session: Session): void {
+    const seen = describeActive(session, 4);
+    const name = headName(session);
+    if (!seen) this.seen.replaceChildren(el("span", { class: "fv-quiet" }, `${name}: point at a word`));
+    else {
+      const list = seen.list.flatMap(([text, weight], n) => [n ? ", " : " ", el("b", {}, text), ` ${number(weight)}`]);
+      this.seen.replaceChildren(el("b", { class: "fv-who" }, seen.who), ` ${seen.verb}`, ...list, el("span", { class: "fv-quiet" }, ` · ${name}`));
+    }
+    if (session.state.cursor === null) return;
+    clearTimeout(this.speakTimer);
+    this.speakTimer = window.setTimeout(() => say(this.status.live, spoken(session)), 200);
+  }
+
+  private ready(): void {
+    if (this.root.dataset.ready) return;
+    requestAnimationFrame(() => {
+      if (this.root.dataset.ready) return;
+      this.root.dataset.ready = "true";
+      performance.mark("foveate-interactive");
+    });
+  }
+
+  private followHash(): void {
+    const session = this.views?.session;
+    if (!session || location.hash.slice(1) === writeHash(session.doc, session.state)) return;
+    session.set(readHash(location.hash, session.doc, session.state));
+  }
+
+  private setTheme(theme: Theme, chosen: boolean): void {
+    this.theme = theme;
+    put(this.root, "data-theme", theme);
+    put(document.documentElement, "data-fv-theme", theme);
+    say(this.themeButton, theme === "dark" ? "Light" : "Dark");
+    if (chosen) remember(theme);
+    if (!this.views) return;
+    this.views.session.theme = theme;
+    this.views.session.emit("theme");
+  }
+
+  private figure(): SVGSVGElement | null {
+    if (!this.views) return null;
+    const pane = this.views.words.element.querySelector(".fv-pane") as HTMLElement;
+    return picture(this.views.session, this.views.words.layout, pane.scrollTop, pane.clientHeight);
+  }
+
+  private saveSvg(): void {
+    const figure = this.figure();
+    if (figure) download(new Blob([svgText(figure)], { type: "image/svg+xml" }), "foveate.svg");
+  }
+
+  private async savePng(): Promise<void> {
+    const figure = this.figure();
+    if (!figure || !this.views) return;
+    try {
+      download(await png(figure, this.views.heat.canvas, INK[this.theme].panel), "foveate.png");
+    } catch (error) {
+      this.status.fail(`The picture could not be saved: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+
+  private key(event: KeyboardEvent): void {
+    const { views } = this;
+    const target = event.target as HTMLElement;
+    if (!views || this.help.open || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (target.matches("textarea, select, input[type=text]")) return;
+    const { session, words } = views;
+    const inWords = target.closest(".fv-words") !== null || target === document.body;
+    const act = this.shortcut(event.key, session) ?? (inWords ? wordKey(event.key, session, words) : null);
+    if (!act) return;
+    event.preventDefault();
+    act();
+  }
+
+  private shortcut(key: string, session: Session): (() => void) | null {
+    const { state } = session;
+    const layer = (step: number) => () => {
+      const { layers, call } = session;
+      const next = layers[layers.indexOf(call) + step];
+      if (next) session.set({ call: next.index });
+    };
+    const head = (step: number) => () => session.set({ head: (state.head + step + session.call.heads) % session.call.heads });
+    const actions: Record<string, () => void> = {
+      Escape: () => session.set({ locked: false, cursor: null, other: null }),
+      h: () => session.set({ all: !state.all }),
+      d: () => session.set({ direction: state.direction === "reads" ? "read_by" : "reads" }),
+      w: () => session.set({ level: state.level === "word" ? "token" : "word" }),
+      s: () => session.set({ special: !state.special }),
+      t: () => this.setTheme(this.theme === "dark" ? "light" : "dark", true),
+      "[": layer(-1), "]": layer(1), ",": head(-1), ".": head(1),
+      "?": () => this.help.showModal(),
+    };
+    return actions[key] ?? null;
+  }
+}
+
+function wordKey(key: string, session: Session, words: WordsView): (() => void) | null {
+  if (/^(Arrow(Up|Down|Left|Right)|Home|End)$/.test(key)) return () => words.move(key);
+  const { cursor, locked } = session.state;
+  if ((key === "Enter" || key === " ") && cursor !== null) return () => session.set({ locked: !locked });
+  return null;
+}
+
+/** The text of a document as it may have been typed. */
+function plainText(doc: Doc, session: Session): string {
+  const tokens = doc.sequences[session.state.sequence]?.source;
+  if (!tokens) return "";
+  let text = "";
+  tokens.text.forEach((token, i) => {
+    if (tokens.special[i]) return;
+    const tight = !text || tokens.word[i] === tokens.word[i - 1] || /^[.,;:!?)\]}%…’”]/.test(token);
+    text += (tight ? "" : " ") + token;
+  });
+  return text;
+}
+
+const THEME_KEY = "foveate-theme";
+
+function preferredTheme(): Theme {
+  try {
+    const kept = localStorage.getItem(THEME_KEY);
+    if (kept === "light" || kept === "dark") return kept;
+  } catch {
+    // A file page may have no storage.
+  }
+  return window.matchMedia?.("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+
+function remember(theme: Theme): void {
+  try {
+    localStorage.setItem(THEME_KEY, theme);
+  } catch {
+    // Then the choice lasts as long as the page.
+  }
+}

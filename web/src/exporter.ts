@@ -1,0 +1,113 @@
+// The picture on the screen as a file: SVG with every colour written in, PNG with the map beside it.
+
+import { alpha, headColor, INK } from "./color";
+import { svg } from "./dom";
+import { FONT, within } from "./layout";
+import type { Layout, Placed } from "./layout";
+import type { Session } from "./session";
+import { figures, lines } from "./views/lines";
+import { headName } from "./views/sentences";
+import { strongest } from "./weights";
+
+const HEAD = 44;
+const TALLEST = 6000;
+
+interface Band {
+  top: number;
+  bottom: number;
+}
+
+function words(session: Session, layout: Layout, placed: Placed, band: Band): SVGElement[] {
+  const { shown, weights, heads, theme, state, active } = session;
+  const ink = INK[theme];
+  const target = shown && (shown.direction === "reads" ? layout.key : layout.query);
+  const source = active && (active.direction === "reads" ? layout.query : layout.key);
+  const result: SVGElement[] = [];
+  const [first, last] = within(placed, band.top, band.bottom);
+  for (let p = first; p < last; p++) {
+    const unit = placed.shown[p] as number;
+    const [x, y, w] = [placed.x[p] as number, placed.y[p] as number, placed.w[p] as number];
+    const chosen = placed === source && unit === active?.unit;
+    const look = weights && placed === target ? strongest(weights, heads, unit) : null;
+    if (chosen || (look && look.weight >= 0.004)) {
+      const color = state.all && look ? headColor(theme, look.head) : ink.accent;
+      const fill = look && look.weight >= 0.004 ? alpha(color, 0.05 + 0.4 * Math.sqrt(look.weight)) : "none";
+      result.push(svg("rect", { x, y, width: w, height: placed.h, rx: 5, fill, stroke: chosen ? ink.accent : "none", "stroke-width": 1.5 }));
+    }
+    const muted = placed.axis.special[unit];
+    result.push(svg("text", {
+      x: x + w / 2, y: y + placed.h / 2 + layout.font * 0.35, "text-anchor": "middle", "font-size": layout.font,
+      fill: muted ? ink.muted : ink.text, "font-weight": chosen ? 600 : 400,
+    }, placed.axis.text[unit] || "·"));
+  }
+  return result;
+}
+
+/** The line picture as an SVG element of its own. */
+export function picture(session: Session, layout: Layout, scrollTop: number, paneHeight: number): SVGSVGElement {
+  const { theme, doc } = session;
+  const ink = INK[theme];
+  const band = layout.height > TALLEST ? { top: scrollTop, bottom: scrollTop + paneHeight } : { top: 0, bottom: layout.height };
+  const height = band.bottom - band.top;
+  const root = svg("svg", { xmlns: "http://www.w3.org/2000/svg", width: layout.width, height: height + HEAD, viewBox: `0 0 ${layout.width} ${height + HEAD}`, "font-family": FONT });
+  const title = doc.message || doc.title;
+  root.append(
+    svg("title", {}, `${title} (${headName(session)})`),
+    svg("rect", { width: layout.width, height: height + HEAD, fill: ink.panel }),
+    svg("text", { x: 16, y: 26, "font-size": 14, "font-weight": 600, fill: ink.text }, title),
+    svg("text", { x: layout.width - 16, y: 26, "font-size": 12, "text-anchor": "end", fill: ink.muted }, headName(session)),
+  );
+  const body = svg("g", { transform: `translate(0 ${HEAD - band.top})` });
+  for (const line of lines(session, layout)) {
+    body.append(svg("path", { d: line.d, fill: "none", stroke: line.color, "stroke-width": line.width.toFixed(2), "stroke-opacity": line.opacity.toFixed(3), "data-weight": line.weight.toPrecision(7) }));
+  }
+  for (const { text, x, y, anchor } of layout.captions) body.append(svg("text", { x, y, "text-anchor": anchor, "font-size": 12, fill: ink.muted }, text));
+  body.append(...words(session, layout, layout.query, band));
+  if (layout.key !== layout.query) body.append(...words(session, layout, layout.key, band));
+  for (const figure of figures(session, layout)) {
+    body.append(svg("text", { x: figure.x, y: figure.y, "text-anchor": figure.anchor, "font-size": 11, fill: figure.strong ? ink.mark : ink.muted }, figure.text));
+  }
+  root.append(body);
+  return root;
+}
+
+export function svgText(root: SVGSVGElement): string {
+  return `<?xml version="1.0" encoding="UTF-8"?>\n${new XMLSerializer().serializeToString(root)}\n`;
+}
+
+export function download(blob: Blob, name: string): void {
+  const url = URL.createObjectURL(blob);
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+/** The line picture and the map side by side, at twice the size. */
+export async function png(root: SVGSVGElement, map: HTMLCanvasElement, background: string): Promise<Blob> {
+  const url = URL.createObjectURL(new Blob([svgText(root)], { type: "image/svg+xml" }));
+  try {
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    const [width, height] = [Number(root.getAttribute("width")), Number(root.getAttribute("height"))];
+    const [mapWidth, mapHeight] = [parseFloat(map.style.width) || 0, parseFloat(map.style.height) || 0];
+    const canvas = document.createElement("canvas");
+    canvas.width = 2 * (width + mapWidth + 32);
+    canvas.height = 2 * Math.max(height, mapHeight + HEAD + 16);
+    const context = canvas.getContext("2d") as CanvasRenderingContext2D;
+    context.scale(2, 2);
+    context.fillStyle = background;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(image, 0, 0, width, height);
+    if (mapWidth && mapHeight) context.drawImage(map, width + 16, HEAD, mapWidth, mapHeight);
+    return await new Promise<Blob>((resolve, reject) => {
+      canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("this browser could not write the picture"))), "image/png");
+    });
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}

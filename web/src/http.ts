@@ -1,0 +1,134 @@
+// The six questions carried over loopback to foveate's own server.
+
+import type {
+  Doc, Listed, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
+} from "./protocol";
+import { aborted, Cache } from "./source";
+import type { Host, Source } from "./source";
+
+const GONE = "foveate does not answer any more. Is it still running in the terminal?";
+
+async function ask(url: string, init: RequestInit = {}): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(url, { credentials: "same-origin", ...init });
+  } catch (error) {
+    throw aborted(error) ? error : new Error(GONE);
+  }
+  if (response.ok) return response;
+  let reason = "";
+  try {
+    reason = String(((await response.json()) as { error?: unknown }).error ?? "");
+  } catch {
+    // Not ours: say the status.
+  }
+  throw new Error(reason || `foveate answered ${response.status} ${response.statusText}`.trim());
+}
+
+async function json<T>(url: string, init?: RequestInit): Promise<T> {
+  return (await (await ask(url, init)).json()) as T;
+}
+
+/** A frame is a uint32 length, a JSON header of that length, and the raw array. */
+export function readFrame(buffer: ArrayBuffer): { header: Record<string, unknown>; body: ArrayBuffer } {
+  if (buffer.byteLength < 4) throw new Error("foveate sent an answer that was cut short");
+  const length = new DataView(buffer).getUint32(0, true);
+  if (4 + length > buffer.byteLength) throw new Error("foveate sent an answer that was cut short");
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length))) as Record<string, unknown>;
+  return { header, body: buffer.slice(4 + length) };
+}
+
+function query(parameters: object): string {
+  return new URLSearchParams(Object.entries(parameters).map(([key, value]) => [key, String(value)])).toString();
+}
+
+export class HttpSource implements Source {
+  readonly remote = true;
+  private readonly answers = new Cache<Promise<unknown>>(256);
+
+  constructor(private readonly base: string, private readonly id: string) {}
+
+  private url(what: string, parameters: object = {}): string {
+    const path = `${this.base}api/documents/${encodeURIComponent(this.id)}${what && `/${what}`}`;
+    const search = query(parameters);
+    return search ? `${path}?${search}` : path;
+  }
+
+  /** One request per question; an aborted or failed one is forgotten, so that it can be asked again. */
+  private cached<T>(url: string, signal: AbortSignal | undefined, load: () => Promise<T>): Promise<T> {
+    const present = this.answers.get(url) as Promise<T> | undefined;
+    if (present) {
+      // Whoever asked first may have lost interest; we have not.
+      return present.catch((error: unknown) => {
+        if (aborted(error) && !signal?.aborted) return this.cached(url, signal, load);
+        throw error;
+      });
+    }
+    const answer = load();
+    this.answers.set(url, answer);
+    answer.catch(() => this.answers.delete(url));
+    return answer;
+  }
+
+  private frame<T>(what: string, parameters: object, signal: AbortSignal | undefined, read: (header: never, body: ArrayBuffer) => T): Promise<T> {
+    const url = this.url(what, parameters);
+    return this.cached(url, signal, async () => {
+      const { header, body } = readFrame(await (await ask(url, signal ? { signal } : {})).arrayBuffer());
+      return read(header as never, body);
+    });
+  }
+
+  private json<T>(url: string, signal?: AbortSignal): Promise<T> {
+    return this.cached(url, signal, () => json<T>(url, signal ? { signal } : {}));
+  }
+
+  document(): Promise<Doc> {
+    return this.json<Doc>(this.url(""));
+  }
+
+  thumbnails(where: Where, signal?: AbortSignal): Promise<Thumbnails> {
+    return this.frame("thumbnails", where, signal, (header: Omit<Thumbnails, "pixels">, body) => ({ ...header, pixels: new Uint8Array(body) }));
+  }
+
+  row(which: RowQuery, signal?: AbortSignal): Promise<Row> {
+    return this.frame("row", which, signal, (header: Omit<Row, "weights">, body) => ({ ...header, weights: new Float32Array(body) }));
+  }
+
+  tile(which: TileQuery, signal?: AbortSignal): Promise<Tile> {
+    return this.frame("tile", which, signal, (header: Omit<Tile, "pixels">, body) => ({ ...header, pixels: new Uint8Array(body) }));
+  }
+
+  topk(which: TopKQuery, signal?: AbortSignal): Promise<TopK> {
+    return this.json<TopK>(this.url("topk", which), signal);
+  }
+
+  pair(which: PairQuery, signal?: AbortSignal): Promise<Pair> {
+    return this.json<Pair>(this.url("pair", which), signal);
+  }
+}
+
+export class HttpHost implements Host {
+  constructor(private readonly base = "") {}
+
+  documents(): Promise<Listed[]> {
+    return json<Listed[]>(`${this.base}api/documents`);
+  }
+
+  open(id: string): Source {
+    return new HttpSource(this.base, id);
+  }
+
+  model(): Promise<ModelInfo> {
+    return json<ModelInfo>(`${this.base}api/model`);
+  }
+
+  async start(text: string, target: string): Promise<string> {
+    const body = JSON.stringify(target ? { text, target } : { text });
+    const headers = { "Content-Type": "application/json" };
+    return (await json<{ run: string }>(`${this.base}api/runs`, { method: "POST", headers, body })).run;
+  }
+
+  state(run: string): Promise<RunState> {
+    return json<RunState>(`${this.base}api/runs/${encodeURIComponent(run)}`);
+  }
+}

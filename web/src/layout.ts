@@ -1,0 +1,213 @@
+// Where every word stands: two columns, two rows, or flowing text. Pure geometry, so that a hundred thousand words cost
+// one measurement each and no element.
+
+import type { Axes, Axis } from "./units";
+
+export type LayoutKind = "columns" | "rows" | "text";
+
+export interface Placed {
+  axis: Axis;
+  /** The units shown, in order; hidden special tokens are left out. */
+  shown: Int32Array;
+  /** Place of a unit in `shown`, or -1. */
+  place: Int32Array;
+  x: Float32Array;
+  y: Float32Array;
+  w: Float32Array;
+  h: number;
+}
+
+export interface Caption {
+  text: string;
+  x: number;
+  y: number;
+  anchor: "start" | "middle" | "end";
+}
+
+export interface Layout {
+  kind: LayoutKind;
+  width: number;
+  height: number;
+  font: number;
+  query: Placed;
+  /** The same object as `query` where one flow of words plays both parts. */
+  key: Placed;
+  captions: Caption[];
+}
+
+export const COLUMN_LIMIT = 48;
+const PAD = 7;
+const widths = new Map<string, number>();
+let ruler: CanvasRenderingContext2D | null = null;
+
+export const FONT = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
+
+export function measure(text: string, size: number): number {
+  const name = `${size}\n${text}`;
+  const known = widths.get(name);
+  if (known !== undefined) return known;
+  ruler ??= document.createElement("canvas").getContext("2d") as CanvasRenderingContext2D;
+  ruler.font = `${size}px ${FONT}`;
+  const width = ruler.measureText(text).width;
+  if (widths.size > 200_000) widths.clear();
+  widths.set(name, width);
+  return width;
+}
+
+function visible(axis: Axis, special: boolean): { shown: Int32Array; place: Int32Array } {
+  const shown: number[] = [];
+  const place = new Int32Array(axis.length).fill(-1);
+  for (let u = 0; u < axis.length; u++) {
+    if (!special && axis.special[u]) continue;
+    place[u] = shown.length;
+    shown.push(u);
+  }
+  return { shown: Int32Array.from(shown), place };
+}
+
+function start(axis: Axis, special: boolean, h: number): Placed {
+  const { shown, place } = visible(axis, special);
+  const make = () => new Float32Array(shown.length);
+  return { axis, shown, place, x: make(), y: make(), w: make(), h };
+}
+
+function label(axis: Axis, unit: number): string {
+  return axis.text[unit] || "·";
+}
+
+function widest(placed: Placed, font: number, most: number): number {
+  let result = 24;
+  for (const unit of placed.shown) result = Math.max(result, measure(label(placed.axis, unit), font) + 2 * PAD + 2);
+  return Math.min(most, Math.ceil(result));
+}
+
+const NUMBERS = 50;
+
+function columns(axes: Axes, special: boolean, width: number): Layout {
+  const longest = Math.max(axes.query.length, axes.key.length);
+  const pitch = longest <= 14 ? 36 : longest <= 24 ? 30 : 25;
+  const font = longest <= 24 ? 16 : 14;
+  const query = start(axes.query, special, pitch - 5);
+  const key = start(axes.key, special, pitch - 5);
+  const most = Math.floor(width * 0.32);
+  const [left, right] = [widest(query, font, most), widest(key, font, most)];
+  const span = Math.max(90, Math.min(380, width - left - right - NUMBERS - 12));
+  const from = Math.max(left + 4, (width - left - right - NUMBERS - span) / 2 + left);
+  const top = 34;
+  const shorter = (a: Placed, b: Placed) => (Math.max(0, b.shown.length - a.shown.length) * pitch) / 2;
+  for (const [placed, side] of [[query, -1], [key, 1]] as const) {
+    const shift = shorter(placed, placed === query ? key : query);
+    placed.shown.forEach((unit, p) => {
+      const w = Math.min(side < 0 ? left : right, measure(label(placed.axis, unit), font) + 2 * PAD + 2);
+      placed.w[p] = w;
+      placed.x[p] = side < 0 ? from - w : from + span;
+      placed.y[p] = top + shift + p * pitch;
+    });
+  }
+  const captions: Caption[] = [
+    { text: axes.self ? "each word" : "each target word", x: from, y: 18, anchor: "end" },
+    { text: "looks at", x: from + span / 2, y: 18, anchor: "middle" },
+    { text: axes.self ? "these words" : "the source", x: from + span, y: 18, anchor: "start" },
+  ];
+  return { kind: "columns", width, height: top + Math.max(query.shown.length, key.shown.length) * pitch + 10, font, query, key, captions };
+}
+
+function rowWidth(placed: Placed, font: number, gap: number): number {
+  let sum = 0;
+  for (const unit of placed.shown) sum += measure(label(placed.axis, unit), font) + 2 * PAD + 2 + (placed.axis.joined[unit] ? 2 : gap);
+  return sum;
+}
+
+function rows(axes: Axes, special: boolean, width: number): Layout {
+  const font = 16;
+  const gap = 10;
+  const key = start(axes.key, special, 32);
+  const query = start(axes.query, special, 32);
+  const total = Math.max(rowWidth(key, font, gap), rowWidth(query, font, gap)) + 24;
+  const full = Math.max(width, total);
+  const [top, bottom] = [56, 56 + 32 + 190];
+  for (const [placed, y] of [[key, top], [query, bottom]] as const) {
+    const own = rowWidth(placed, font, gap);
+    const spread = placed.shown.length > 1 ? Math.max(0, Math.min(60, (full * 0.86 - own) / placed.shown.length)) : 0;
+    let x = (full - own - spread * Math.max(0, placed.shown.length - 1)) / 2;
+    placed.shown.forEach((unit, p) => {
+      const w = measure(label(placed.axis, unit), font) + 2 * PAD + 2;
+      const next = placed.shown[p + 1];
+      placed.x[p] = x;
+      placed.y[p] = y;
+      placed.w[p] = w;
+      x += w + (next !== undefined && placed.axis.joined[next] ? 2 : gap) + spread;
+    });
+  }
+  const captions: Caption[] = [
+    { text: axes.self ? "looked at" : "source", x: 14, y: 20, anchor: "start" },
+    { text: axes.self ? "looking" : "target", x: 14, y: bottom + 62, anchor: "start" },
+  ];
+  return { kind: "rows", width: full, height: bottom + 76, font, query, key, captions };
+}
+
+const CLOSING = /^[.,;:!?)\]}%…’”]+$/;
+
+/** Flows words from `top` down; answers where the next block may start. */
+function flow(placed: Placed, font: number, width: number, top: number, pitch: number): number {
+  const margin = 18;
+  const space = font * 0.08;
+  let [x, y] = [margin, top];
+  placed.shown.forEach((unit, p) => {
+    const text = label(placed.axis, unit);
+    const w = Math.min(width - 2 * margin, measure(text, font) + 6);
+    const tight = placed.axis.joined[unit] || CLOSING.test(text);
+    if (p && !tight) x += space;
+    if (tight && p) x -= 5;
+    if (x + w > width - margin && x > margin) {
+      x = margin;
+      y += pitch;
+    }
+    placed.x[p] = x;
+    placed.y[p] = y;
+    placed.w[p] = w;
+    x += w;
+  });
+  return y + pitch;
+}
+
+function prose(axes: Axes, special: boolean, width: number): Layout {
+  const [font, pitch, h] = [16, 38, 24];
+  const captions: Caption[] = [];
+  const shared = axes.self && axes.query.offset === axes.key.offset && axes.query.length === axes.key.length;
+  const key = start(axes.key, special, h);
+  if (shared) return { kind: "text", width, height: flow(key, font, width, 22, pitch) + 4, font, query: key, key, captions };
+  const query = start(axes.query, special, h);
+  captions.push({ text: axes.self ? "looking" : "target", x: 18, y: 18, anchor: "start" });
+  const below = flow(query, font, width, 36, pitch) + 10;
+  captions.push({ text: axes.self ? "looked at" : "source", x: 18, y: below + 10, anchor: "start" });
+  return { kind: "text", width, height: flow(key, font, width, below + 28, pitch) + 4, font, query, key, captions };
+}
+
+export function suggested(axes: Axes, width: number): LayoutKind {
+  const longest = Math.max(axes.query.length, axes.key.length);
+  if (longest > COLUMN_LIMIT) return "text";
+  if (axes.self) return "columns";
+  const fits = [axes.query, axes.key].every((axis) => axis.text.reduce((sum, text) => sum + measure(text || "·", 16) + 26, 24) <= width);
+  return fits ? "rows" : "columns";
+}
+
+export function arrange(kind: LayoutKind, axes: Axes, special: boolean, width: number): Layout {
+  if (kind === "text") return prose(axes, special, width);
+  return kind === "rows" ? rows(axes, special, width) : columns(axes, special, width);
+}
+
+/** The places whose boxes touch the band top..bottom, as [first, one past the last]; y never falls along a text. */
+export function within(placed: Placed, top: number, bottom: number): [number, number] {
+  const { y, h } = placed;
+  const search = (below: (value: number) => boolean) => {
+    let [low, high] = [0, y.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (below(y[middle] as number)) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  };
+  return [search((value) => value + h < top), search((value) => value <= bottom)];
+}

@@ -1,0 +1,176 @@
+// The shapes that cross between Python and the page: "The source protocol" of docs/DESIGN.md, name for name.
+
+export type Side = "source" | "target";
+export type Kind = "encoder" | "decoder" | "cross";
+export type Level = "token" | "word";
+export type Direction = "reads" | "read_by";
+
+export interface Tokens {
+  text: string[];
+  word: number[];
+  special: boolean[];
+}
+
+export interface Call {
+  index: number;
+  name: string;
+  label: string;
+  step: number;
+  kind: Kind;
+  heads: number;
+  queries: number;
+  keys: number;
+  rows: Side;
+  columns: Side;
+  offset: number;
+  causal: boolean;
+  dim: number;
+  values: boolean;
+  score: string;
+  note: string;
+}
+
+export interface Sequence {
+  source: Tokens;
+  target: Tokens | null;
+}
+
+export interface Focus {
+  sequence: number;
+  call: number;
+  head: number | null;
+  token: number;
+  direction: Direction;
+  level: Level;
+}
+
+export interface Doc {
+  id: string;
+  title: string;
+  model: string;
+  message: string;
+  sequences: Sequence[];
+  calls: Call[];
+  focus: Focus | null;
+  notes?: string[];
+}
+
+export interface Thumbnails {
+  heads: number;
+  size: number;
+  peak: number[];
+  entropy: number[];
+  pixels: Uint8Array;
+}
+
+/** All heads at once: `weights[head * length + position]`. */
+export interface Row {
+  heads: number;
+  length: number;
+  weights: Float32Array;
+}
+
+export interface TopK {
+  indices: number[][];
+  weights: number[][];
+  rest: number[];
+}
+
+export interface Tile {
+  height: number;
+  width: number;
+  peak: number;
+  pixels: Uint8Array;
+}
+
+export interface Pair {
+  query: number[];
+  key: number[];
+  products: number[];
+  score: number | null;
+  scale: number | null;
+  scaled: number | null;
+  bias: number | null;
+  allowed: boolean;
+  logsumexp: number | null;
+  weight: number | null;
+  value: number[] | null;
+  contribution: number[] | null;
+  output: number[] | null;
+  score_name: string;
+  softcap: number | null;
+  sink: number | null;
+}
+
+export interface Where {
+  call: number;
+  sequence: number;
+}
+
+export interface RowQuery extends Where {
+  index: number;
+  direction: Direction;
+  level: Level;
+}
+
+export interface TopKQuery extends RowQuery {
+  k: number;
+}
+
+export interface TileQuery extends Where {
+  head: number;
+  r0: number;
+  r1: number;
+  c0: number;
+  c1: number;
+  height: number;
+  width: number;
+  how: "max" | "mean";
+  level: Level;
+}
+
+export interface PairQuery extends Where {
+  head: number;
+  i: number;
+  j: number;
+}
+
+export interface ModelInfo {
+  name: string;
+  kind: "encoder" | "decoder" | "encoder-decoder" | "none";
+  examples: string[];
+  limits: { text: number; tokens: number };
+  run?: string | null;
+}
+
+export interface RunState {
+  state: "running" | "done" | "failed";
+  progress: number;
+  message: string;
+  document: string | null;
+}
+
+export interface Listed {
+  id: string;
+  title: string;
+}
+
+/** A tensor inside the blob of a static page. */
+export interface Ref {
+  offset: number;
+  shape: number[];
+  dtype: "float32" | "float16" | "bits";
+}
+
+export interface EmbeddedCall {
+  query: Ref;
+  key: Ref;
+  value: Ref | null;
+  mask: Ref | null;
+  bias: Ref | null;
+  sinks: Ref | null;
+  score: { name: "dot" | "scaled_dot"; scale: number; softcap: number | null };
+  lengths: [number, number][];
+}
+
+export type PageData = { transport: "http" } | { document: Doc; calls: EmbeddedCall[]; blob: string };

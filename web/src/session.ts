@@ -1,0 +1,306 @@
+// One document being looked at: the state, the answers that belong to it, and who wants to hear of changes.
+
+import type { Call, Direction, Doc, Pair, RowQuery, Thumbnails } from "./protocol";
+import { aborted } from "./source";
+import type { Source } from "./source";
+import type { State } from "./state";
+import { axes as makeAxes, follow } from "./units";
+import type { Axes, Axis } from "./units";
+import { denseWeights, sparseWeights } from "./weights";
+import type { Weights } from "./weights";
+import type { Theme } from "./color";
+
+export interface Active {
+  unit: number;
+  direction: Direction;
+}
+
+interface Events {
+  state: [];
+  weights: [];
+  pair: [];
+  thumbnails: [call: number];
+  theme: [];
+  error: [message: string];
+  busy: [done: number, of: number];
+}
+
+type Listener<K extends keyof Events> = (...values: Events[K]) => void;
+
+function same(a: Active | null, b: Active | null): boolean {
+  return a?.unit === b?.unit && a?.direction === b?.direction;
+}
+
+/** Beyond this many units a hover asks for the largest weights only. */
+const DENSE_LIMIT = 8192;
+const SPARSE_COUNT = 256;
+
+export class Session {
+  axes: Axes;
+  weights: Weights | null = null;
+  /** What `weights` belongs to. */
+  shown: Active | null = null;
+  pair: Pair | null = null;
+  pairAt: { i: number; j: number } | null = null;
+  theme: Theme = "light";
+  readonly thumbnails = new Map<number, Thumbnails>();
+  readonly hidden = new Set<number>();
+  private hover: Active | null = null;
+  private hoverOther: number | null = null;
+  private readonly listeners: { [K in keyof Events]?: Listener<K>[] } = {};
+  private wanted = "";
+  private present = "";
+  private rowAbort = new AbortController();
+  private pairAbort = new AbortController();
+  private pairWanted = "";
+  private closed = false;
+
+  constructor(readonly source: Source, readonly doc: Doc, public state: State) {
+    this.clamp();
+    this.axes = this.makeAxes();
+    this.fit();
+  }
+
+  on<K extends keyof Events>(event: K, listener: Listener<K>): void {
+    ((this.listeners[event] ??= []) as Listener<K>[]).push(listener);
+  }
+
+  emit<K extends keyof Events>(event: K, ...values: Events[K]): void {
+    if (!this.closed) for (const listener of (this.listeners[event] ?? []) as Listener<K>[]) listener(...values);
+  }
+
+  close(): void {
+    this.closed = true;
+    this.rowAbort.abort();
+    this.pairAbort.abort();
+  }
+
+  fail(error: unknown): void {
+    if (!aborted(error)) this.emit("error", error instanceof Error ? error.message : String(error));
+  }
+
+  get call(): Call {
+    return this.doc.calls[this.state.call] as Call;
+  }
+
+  /** The calls of the grid: same part of the model, same step. */
+  get layers(): Call[] {
+    const { kind, step } = this.call;
+    return this.doc.calls.filter((call) => call.kind === kind && call.step === step);
+  }
+
+  /** The heads whose lines are drawn. */
+  get heads(): number[] {
+    if (!this.state.all) return [this.state.head];
+    return Array.from({ length: this.call.heads }, (_, head) => head).filter((head) => !this.hidden.has(head));
+  }
+
+  get active(): Active | null {
+    const { cursor, locked, direction } = this.state;
+    if (!locked && this.hover) return this.hover;
+    return cursor === null ? null : { unit: cursor, direction };
+  }
+
+  /** The looking axis and the looked-at axis of a direction. */
+  sides(direction: Direction): { from: Axis; to: Axis } {
+    const { query, key } = this.axes;
+    return direction === "reads" ? { from: query, to: key } : { from: key, to: query };
+  }
+
+  /** The unit on the other side that the numbers are about: hovered, else pinned, else the strongest. */
+  get other(): number | null {
+    const { active, weights } = this;
+    if (!active) return null;
+    if (this.hoverOther !== null) return this.hoverOther;
+    if (this.state.other !== null && this.state.locked) return this.state.other;
+    return weights && same(this.shown, active) ? this.best(weights) : null;
+  }
+
+  get hoveredOther(): number | null {
+    return this.hoverOther;
+  }
+
+  private best(weights: Weights): number | null {
+    const { to } = this.sides((this.shown as Active).direction);
+    return weights.top(this.state.head, 1, (unit) => this.state.special || !to.special[unit])[0]?.[0] ?? null;
+  }
+
+  private makeAxes(): Axes {
+    return makeAxes(this.doc, this.call, this.state.sequence, this.state.level);
+  }
+
+  private clamp(): void {
+    const { state, doc } = this;
+    if (!doc.calls.length) throw new Error("nothing was recorded: this document holds no attention call");
+    state.sequence = Math.min(state.sequence, doc.sequences.length - 1);
+    state.call = Math.max(0, Math.min(state.call, doc.calls.length - 1));
+    state.head = Math.max(0, Math.min(state.head, this.call.heads - 1));
+  }
+
+  /** Keeps the selection inside the axes. */
+  private fit(): void {
+    const { from, to } = this.sides(this.state.direction);
+    const inside = (unit: number | null, axis: Axis) => (unit !== null && unit < axis.length && (this.state.special || !axis.special[unit]) ? unit : null);
+    this.state.cursor = inside(this.state.cursor, from);
+    this.state.other = inside(this.state.other, to);
+    if (this.state.cursor === null) this.state.locked = false;
+  }
+
+  /** Changes the state; words keep their place in the text when direction, level or call change. */
+  set(change: Partial<State>, cause = 0): void {
+    const before = { ...this.state };
+    const old = this.sides(before.direction);
+    Object.assign(this.state, change);
+    this.clamp();
+    const moved = before.level !== this.state.level || before.call !== this.state.call || before.sequence !== this.state.sequence;
+    const turned = before.direction !== this.state.direction;
+    if (moved) this.axes = this.makeAxes();
+    if (moved || turned) {
+      const { from, to } = this.sides(this.state.direction);
+      const carry = (unit: number | null, axis: Axis, target: Axis) => (unit === null ? null : follow(axis, unit, target));
+      if (change.cursor === undefined) {
+        const swap = turned && !this.axes.self;
+        [this.state.cursor, this.state.other] = swap ? [this.state.other, this.state.cursor] : [carry(before.cursor, old.from, from), carry(before.other, old.to, to)];
+      }
+      this.hover = null;
+      this.hoverOther = null;
+    }
+    if (before.sequence !== this.state.sequence) this.thumbnails.clear();
+    this.fit();
+    this.emit("state");
+    this.refresh(cause);
+  }
+
+  point(unit: Active | null, cause = 0): void {
+    if (this.state.locked || same(this.hover, unit)) return;
+    this.hover = unit;
+    this.hoverOther = null;
+    this.refresh(cause);
+  }
+
+  pointOther(unit: number | null): void {
+    if (this.hoverOther === unit) return;
+    this.hoverOther = unit;
+    this.emit("weights");
+    this.askPair();
+  }
+
+  /** Fetches the weights of the active word, then says so; `cause` is when the person moved. */
+  refresh(cause = 0): void {
+    const active = this.active;
+    if (!active) {
+      this.wanted = "";
+      this.present = "";
+      this.weights = null;
+      this.shown = null;
+      this.emit("weights");
+      this.askPair();
+      return;
+    }
+    const query = this.rowQuery(active);
+    const name = JSON.stringify(query);
+    if (name === this.wanted) {
+      if (this.present === name) this.answer(active, cause);
+      return;
+    }
+    this.wanted = name;
+    this.rowAbort.abort();
+    this.rowAbort = new AbortController();
+    this.fetchWeights(query, active, this.rowAbort.signal).then(
+      (weights) => {
+        if (this.wanted !== name) return;
+        this.weights = weights;
+        this.present = name;
+        this.answer(active, cause);
+        this.lookAhead(active);
+      },
+      (error: unknown) => {
+        if (this.wanted === name) this.wanted = "";
+        this.fail(error);
+      },
+    );
+  }
+
+  private answer(active: Active, cause: number): void {
+    this.shown = active;
+    this.emit("weights");
+    if (cause) performance.measure("foveate-hover", { start: cause, end: performance.now() });
+    this.askPair();
+  }
+
+  private rowQuery({ unit, direction }: Active): RowQuery {
+    const { call, sequence, level } = this.state;
+    return { call, sequence, index: unit, direction, level };
+  }
+
+  private async fetchWeights(query: RowQuery, { direction }: Active, signal: AbortSignal): Promise<Weights> {
+    const { length } = this.sides(direction).to;
+    if (length <= DENSE_LIMIT) return denseWeights(await this.source.row(query, signal));
+    return sparseWeights(await this.source.topk({ ...query, k: SPARSE_COUNT }, signal), length);
+  }
+
+  /** Over a wire, the words next to this one are likely to be next. */
+  private lookAhead({ unit, direction }: Active): void {
+    const { from, to } = this.sides(direction);
+    if (!this.source.remote || to.length > DENSE_LIMIT) return;
+    for (const next of [unit + 1, unit - 1]) {
+      if (next >= 0 && next < from.length) this.source.row(this.rowQuery({ unit: next, direction })).catch(() => undefined);
+    }
+  }
+
+  /** The pair as positions of the call: a word stands for its first token. */
+  private pairPositions(): { i: number; j: number } | null {
+    const { active, other } = this;
+    if (!active || other === null) return null;
+    const { from, to } = this.sides(active.direction);
+    const [a, b] = [from.starts[active.unit] as number, to.starts[other] as number];
+    return active.direction === "reads" ? { i: a, j: b } : { i: b, j: a };
+  }
+
+  private askPair(): void {
+    const at = this.pairPositions();
+    const { call, sequence, head } = this.state;
+    const name = at ? [call, sequence, head, at.i, at.j].join() : "";
+    if (name === this.pairWanted) return;
+    this.pairWanted = name;
+    this.pairAbort.abort();
+    if (!at) {
+      this.pair = null;
+      this.pairAt = null;
+      this.emit("pair");
+      return;
+    }
+    this.pairAbort = new AbortController();
+    this.source.pair({ call, sequence, head, ...at }, this.pairAbort.signal).then(
+      (pair) => {
+        if (this.pairWanted !== name) return;
+        this.pair = pair;
+        this.pairAt = at;
+        this.emit("pair");
+      },
+      (error: unknown) => {
+        if (this.pairWanted === name) this.pairWanted = "";
+        this.fail(error);
+      },
+    );
+  }
+
+  /** Thumbnails of every layer of the grid, the chosen one first. */
+  async loadThumbnails(): Promise<void> {
+    const { sequence } = this.state;
+    const layers = this.layers;
+    const order = [this.call, ...layers.filter((call) => call !== this.call)].filter((call) => !this.thumbnails.has(call.index));
+    for (const [done, { index }] of order.entries()) {
+      if (this.closed || this.state.sequence !== sequence) return;
+      this.emit("busy", done, order.length);
+      this.thumbnails.set(index, await this.source.thumbnails({ call: index, sequence }));
+      this.emit("thumbnails", index);
+    }
+    this.emit("busy", 1, 1);
+  }
+
+  /** The largest weight of a head, once its thumbnail is known. */
+  peak(head: number): number | null {
+    return this.thumbnails.get(this.state.call)?.peak[head] ?? null;
+  }
+}

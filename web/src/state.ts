@@ -1,0 +1,78 @@
+// What is being looked at, and how it is written into the address so that a view can be bookmarked.
+
+import type { Direction, Doc, Level } from "./protocol";
+import type { LayoutKind } from "./layout";
+
+export interface State {
+  sequence: number;
+  call: number;
+  head: number;
+  all: boolean;
+  direction: Direction;
+  level: Level;
+  special: boolean;
+  layout: LayoutKind | "auto";
+  /** The selected unit on the looking side of `direction`, and the unit pinned on the other side. */
+  cursor: number | null;
+  other: number | null;
+  locked: boolean;
+}
+
+export function initialState(doc: Doc): State {
+  const focus = doc.focus;
+  const state: State = {
+    sequence: 0, call: 0, head: 0, all: false, direction: "reads", level: "token", special: true, layout: "auto",
+    cursor: null, other: null, locked: false,
+  };
+  if (!focus) return state;
+  return {
+    ...state, sequence: focus.sequence, call: focus.call, head: focus.head ?? 0, all: focus.head === null,
+    direction: focus.direction, level: focus.level, cursor: focus.token, locked: true,
+  };
+}
+
+export function writeHash(doc: Doc, state: State): string {
+  const parts: Record<string, string | number> = { doc: doc.id, call: state.call, head: state.all ? `all.${state.head}` : state.head };
+  if (doc.sequences.length > 1) parts.sequence = state.sequence;
+  if (state.direction === "read_by") parts.by = 1;
+  parts.level = state.level;
+  if (!state.special) parts.special = 0;
+  if (state.layout !== "auto") parts.layout = state.layout;
+  if (state.cursor !== null && state.locked) parts.word = state.cursor;
+  if (state.cursor !== null && state.locked && state.other !== null) parts.other = state.other;
+  return new URLSearchParams(Object.entries(parts).map(([key, value]) => [key, String(value)])).toString();
+}
+
+export function hashDocument(hash: string): string | null {
+  return new URLSearchParams(hash.replace(/^#/, "")).get("doc");
+}
+
+function whole(text: string | null, limit: number): number | null {
+  const value = text !== null && /^\d{1,9}$/.test(text) ? Number(text) : NaN;
+  return value < limit ? value : null;
+}
+
+/** A state from an address; whatever does not fit the document keeps the value of `from`. */
+export function readHash(hash: string, doc: Doc, from: State): State {
+  const parts = new URLSearchParams(hash.replace(/^#/, ""));
+  if (parts.get("doc") !== doc.id) return from;
+  const call = whole(parts.get("call"), doc.calls.length) ?? from.call;
+  const heads = doc.calls[call]?.heads ?? 1;
+  const head = (parts.get("head") ?? "").replace(/^all\./, "");
+  const layout = parts.get("layout");
+  const cursor = whole(parts.get("word"), 1e9);
+  return {
+    ...from,
+    sequence: whole(parts.get("sequence"), doc.sequences.length) ?? from.sequence,
+    call,
+    head: whole(head, heads) ?? 0,
+    all: (parts.get("head") ?? "").startsWith("all."),
+    direction: parts.get("by") === "1" ? "read_by" : "reads",
+    level: parts.get("level") === "word" ? "word" : "token",
+    special: parts.get("special") !== "0",
+    layout: layout === "columns" || layout === "rows" || layout === "text" ? layout : "auto",
+    cursor,
+    other: cursor === null ? null : whole(parts.get("other"), 1e9),
+    locked: cursor !== null,
+  };
+}

@@ -1,0 +1,114 @@
+// What surrounds a heatmap: the words of both axes where they fit, numbers where they do not, and the crosshair.
+
+import { INK } from "../color";
+import type { Session } from "../session";
+import type { Axes, Axis } from "../units";
+
+/** Cell (r, c) at the top left corner, px pixels a cell, and the room of the axes. */
+export interface View {
+  r: number;
+  c: number;
+  px: number;
+  width: number;
+  height: number;
+  left: number;
+  top: number;
+}
+
+const FONT_PX = 11;
+const SLANT = Math.PI / 4;
+
+export function gutters({ query, key }: Axes, measure: (text: string, size: number) => number): { left: number; top: number } {
+  const longest = (axis: Axis) => {
+    let width = 20;
+    for (let u = 0; u < Math.min(axis.length, 400); u++) width = Math.max(width, measure(axis.text[u] ?? "", FONT_PX));
+    return Math.min(88, width);
+  };
+  return { left: Math.ceil(longest(query)) + 10, top: Math.ceil(longest(key) * Math.sin(SLANT)) + 18 };
+}
+
+function fitted(context: CanvasRenderingContext2D, text: string, most: number): string {
+  if (context.measureText(text).width <= most) return text;
+  let cut = text;
+  while (cut && context.measureText(`${cut}…`).width > most) cut = cut.slice(0, -1);
+  return `${cut}…`;
+}
+
+function ticks(first: number, last: number): number {
+  const raw = (last - first) / 5;
+  const power = 10 ** Math.floor(Math.log10(Math.max(1, raw)));
+  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= raw) ?? power;
+}
+
+export function drawFrame(context: CanvasRenderingContext2D, canvas: HTMLElement, session: Session, view: View, cell: { i: number; j: number } | null): void {
+  const { axes, theme } = session;
+  const ink = INK[theme];
+  const { left, top, px, r, c, width, height } = view;
+  const right = Math.min(width, left + (axes.key.length - c) * px);
+  const bottom = Math.min(height, top + (axes.query.length - r) * px);
+  context.font = `${FONT_PX}px ${getComputedStyle(canvas).fontFamily}`;
+  const marked = marks(session, cell);
+  hideSpecial(context, session, view, right, bottom);
+  context.strokeStyle = ink.faint;
+  context.strokeRect(left - 0.5, top - 0.5, right - left + 1, bottom - top + 1);
+  context.textBaseline = "middle";
+  const words = px >= 11;
+  const stride = words ? 1 : ticks(0, Math.max((right - left) / px, (bottom - top) / px));
+  context.textAlign = "right";
+  for (let i = Math.ceil(r / stride) * stride; top + (i - r + 0.5) * px < bottom; i += stride) {
+    context.fillStyle = i === marked.i ? ink.mark : ink.muted;
+    const text = words ? fitted(context, axes.query.text[i] || "·", left - 8) : String(i);
+    context.fillText(text, left - 6, top + (i - r + 0.5) * px);
+  }
+  context.textAlign = "left";
+  for (let j = Math.ceil(c / stride) * stride; left + (j - c + 0.5) * px < right; j += stride) {
+    context.fillStyle = j === marked.j ? ink.mark : ink.muted;
+    context.save();
+    context.translate(left + (j - c + 0.5) * px, top - 7);
+    context.rotate(words ? -SLANT : 0);
+    if (!words) context.textAlign = "center";
+    context.fillText(words ? fitted(context, axes.key.text[j] || "·", 88) : String(j), 0, 0);
+    context.restore();
+  }
+  cross(context, session, view, marked, right, bottom);
+}
+
+function marks(session: Session, cell: { i: number; j: number } | null): { i: number | null; j: number | null } {
+  if (cell) return cell;
+  const { active, other } = session;
+  if (!active) return { i: null, j: null };
+  return active.direction === "reads" ? { i: active.unit, j: other } : { i: other, j: active.unit };
+}
+
+function cross(context: CanvasRenderingContext2D, session: Session, view: View, at: { i: number | null; j: number | null }, right: number, bottom: number): void {
+  const { left, top, px, r, c } = view;
+  context.save();
+  context.beginPath();
+  context.rect(left - 2, top - 2, right - left + 4, bottom - top + 4);
+  context.clip();
+  context.strokeStyle = INK[session.theme].mark;
+  context.lineWidth = 1;
+  context.globalAlpha = 0.55;
+  const thick = Math.max(px, 2);
+  if (at.i !== null) context.strokeRect(left - 0.5, top + (at.i - r) * px - 0.5, right - left + 1, thick + 1);
+  if (at.j !== null) context.strokeRect(left + (at.j - c) * px - 0.5, top - 0.5, thick + 1, bottom - top + 1);
+  context.globalAlpha = 1;
+  context.lineWidth = 2;
+  if (at.i !== null && at.j !== null) context.strokeRect(left + (at.j - c) * px, top + (at.i - r) * px, thick, thick);
+  context.restore();
+}
+
+/** Rows and columns of special tokens are covered while these are off. */
+function hideSpecial(context: CanvasRenderingContext2D, session: Session, view: View, right: number, bottom: number): void {
+  if (session.state.special) return;
+  const { left, top, px, r, c } = view;
+  context.save();
+  context.beginPath();
+  context.rect(left, top, right - left, bottom - top);
+  context.clip();
+  context.fillStyle = INK[session.theme].faint;
+  const { query, key } = session.axes;
+  for (let i = Math.floor(r); i < query.length && top + (i - r) * px < bottom; i++) if (query.special[i]) context.fillRect(left, top + (i - r) * px, right - left, px);
+  for (let j = Math.floor(c); j < key.length && left + (j - c) * px < right; j++) if (key.special[j]) context.fillRect(left + (j - c) * px, top, px, bottom - top);
+  context.restore();
+}

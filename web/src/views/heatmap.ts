@@ -1,0 +1,338 @@
+// The whole map of the chosen head: canvas tiles that are asked for as they come into sight, with zoom, pan and a crosshair.
+
+import { heatTable, INK, paint } from "../color";
+import { el, framed, number, put, quote, say, sizeCanvas } from "../dom";
+import { measure } from "../layout";
+import type { Session } from "../session";
+import { Cache } from "../source";
+import { drawFrame, gutters } from "./frame";
+import type { View } from "./frame";
+
+const TILE = 256;
+const MOST_PX = 56;
+
+interface Drawn {
+  image: OffscreenCanvas;
+  pixels: Uint8Array;
+  height: number;
+  width: number;
+  peak: number;
+  painted: string;
+}
+
+export class HeatmapView {
+  readonly element: HTMLElement;
+  readonly canvas = el("canvas", { class: "fv-map", role: "img", tabindex: "0", "aria-label": "Heatmap" });
+  private readonly readout = el("p", { class: "fv-readout" });
+  private readonly scale = el("canvas", { class: "fv-scale", "aria-hidden": "true" });
+  private readonly scaleEnd = el("span");
+  private readonly tiles = new Cache<Drawn | Promise<void>>(96);
+  private abort = new AbortController();
+  private view: View = { r: 0, c: 0, px: 1, width: 320, height: 320, left: 60, top: 60 };
+  private fitted = "";
+  private cell: { i: number; j: number } | null = null;
+  private drag: { x: number; y: number; r: number; c: number; moved: boolean } | null = null;
+  private highest = 0;
+  readonly draw = framed(() => this.drawNow());
+  private readonly onResize = new ResizeObserver(framed(() => { this.fitted = ""; this.drawNow(); }));
+
+  constructor(private readonly session: Session) {
+    const button = (text: string, label: string, act: () => void) => el("button", { type: "button", class: "fv-small", "aria-label": label, title: label, click: act }, text);
+    const tools = el("div", { class: "fv-tools" },
+      button("−", "Zoom out", () => this.zoom(1 / 1.6)), button("+", "Zoom in", () => this.zoom(1.6)), button("Fit", "Show all", () => this.fit()));
+    const foot = el("div", { class: "fv-foot" }, this.readout, el("div", { class: "fv-legend" }, "0", this.scale, this.scaleEnd));
+    this.element = el("section", { class: "fv-card fv-heat", "aria-label": "Map of the chosen head" },
+      el("div", { class: "fv-head" }, el("h2", {}, "Map"), tools), el("div", { class: "fv-mapbox" }, this.canvas), foot);
+    this.listen();
+    this.onResize.observe(this.element);
+  }
+
+  close(): void {
+    this.onResize.disconnect();
+    this.abort.abort();
+  }
+
+  private key(): string {
+    const { call, sequence, head, level } = this.session.state;
+    return [call, sequence, head, level].join();
+  }
+
+  update(): void {
+    const name = `${this.key()}`;
+    if (this.canvas.dataset.of !== name) {
+      this.canvas.dataset.of = name;
+      this.abort.abort();
+      this.abort = new AbortController();
+      this.highest = 0;
+      this.cell = null;
+    }
+    const { query, key } = this.session.axes;
+    const size = [query.length, key.length, this.session.state.special].join();
+    if (!this.fitted.startsWith(`${size};`)) this.fitted = "";
+    this.draw();
+  }
+
+  private fit(): void {
+    this.fitted = "";
+    this.draw();
+  }
+
+  private fitNow(): void {
+    const { query, key } = this.session.axes;
+    const room = this.element.clientWidth - 26;
+    const { left, top } = gutters(this.session.axes, measure);
+    const width = Math.max(160, room);
+    const plot = Math.min((width - left) / Math.max(1, key.length), 420 / Math.max(1, query.length), MOST_PX);
+    const height = Math.ceil(Math.max(120, Math.min(440, top + plot * query.length + 2)));
+    this.view = { r: 0, c: 0, px: plot, width: Math.floor(width), height, left, top };
+    this.fitted = `${query.length},${key.length},${this.session.state.special};`;
+  }
+
+  private get leastPx(): number {
+    const { query, key } = this.session.axes;
+    const { width, height, left, top } = this.view;
+    return Math.min((width - left) / Math.max(1, key.length), (height - top) / Math.max(1, query.length), MOST_PX);
+  }
+
+  private zoom(by: number, x?: number, y?: number): void {
+    const { view } = this;
+    const px = Math.max(this.leastPx, Math.min(MOST_PX, view.px * by));
+    const ax = x ?? (view.left + view.width) / 2;
+    const ay = y ?? (view.top + view.height) / 2;
+    const c = view.c + (ax - view.left) / view.px;
+    const r = view.r + (ay - view.top) / view.px;
+    view.px = px;
+    this.moveTo(r - (ay - view.top) / px, c - (ax - view.left) / px);
+  }
+
+  private moveTo(r: number, c: number): void {
+    const { view, session } = this;
+    const { query, key } = session.axes;
+    view.r = Math.max(0, Math.min(query.length - (view.height - view.top) / view.px, r));
+    view.c = Math.max(0, Math.min(key.length - (view.width - view.left) / view.px, c));
+    view.r = Math.max(0, view.r);
+    view.c = Math.max(0, view.c);
+    this.draw();
+  }
+
+  /** The tile of cells r0.. c0.. where a pixel stands for block x block cells; asks for it if it is not here. */
+  private tile(block: number, tr: number, tc: number): Drawn | null {
+    const { session } = this;
+    const { call, sequence, head, level } = session.state;
+    const { query, key } = session.axes;
+    const name = `${this.key()}/${block}/${tr}/${tc}`;
+    const present = this.tiles.get(name);
+    if (present) return present instanceof Promise ? null : present;
+    const span = TILE * block;
+    const [r0, c0] = [tr * span, tc * span];
+    const [r1, c1] = [Math.min(query.length, r0 + span), Math.min(key.length, c0 + span)];
+    const [height, width] = [Math.ceil((r1 - r0) / block), Math.ceil((c1 - c0) / block)];
+    const asked = session.source.tile({ call, sequence, head, r0, r1, c0, c1, height, width, how: "max", level }, this.abort.signal).then(
+      ({ pixels, peak }) => {
+        this.tiles.set(name, { image: new OffscreenCanvas(width, height), pixels, height, width, peak, painted: "" });
+        this.highest = Math.max(this.highest, name.startsWith(`${this.key()}/`) ? peak : 0);
+        this.draw();
+      },
+      (error: unknown) => {
+        this.tiles.delete(name);
+        session.fail(error);
+      },
+    );
+    this.tiles.set(name, asked);
+    return null;
+  }
+
+  private get peak(): number {
+    const { session } = this;
+    const known = session.state.level === "token" ? session.peak(session.state.head) : null;
+    return Math.max(known ?? 0, this.highest) || 1;
+  }
+
+  private drawNow(): void {
+    if (!this.fitted) this.fitNow();
+    const { width, height, left, top } = this.view;
+    const context = sizeCanvas(this.canvas, width, height);
+    const peak = this.peak;
+    context.save();
+    context.beginPath();
+    context.rect(left, top, width - left, height - top);
+    context.clip();
+    this.drawTiles(context, peak);
+    context.restore();
+    drawFrame(context, this.canvas, this.session, this.view, this.cell);
+    this.drawScale(peak);
+    this.describe();
+  }
+
+  private drawTiles(context: CanvasRenderingContext2D, peak: number): void {
+    const { width, height, left, top, px, r, c } = this.view;
+    const { query, key } = this.session.axes;
+    let block = 1;
+    while (block * px < 0.75) block *= 2;
+    const span = TILE * block;
+    const [r1, c1] = [Math.min(query.length, r + (height - top) / px), Math.min(key.length, c + (width - left) / px)];
+    const look = `${this.session.theme}/${peak}`;
+    context.imageSmoothingEnabled = block > 1 && block * px < 1;
+    for (let tr = Math.floor(r / span); tr * span < r1; tr++) {
+      for (let tc = Math.floor(c / span); tc * span < c1; tc++) {
+        const tile = this.tile(block, tr, tc);
+        if (!tile) continue;
+        if (tile.painted !== look) {
+          tile.painted = look;
+          tile.image.getContext("2d")?.putImageData(paint(tile.pixels, tile.width, tile.height, tile.peak, peak, this.session.theme), 0, 0);
+        }
+        const [w, h] = [Math.min(key.length - tc * span, span), Math.min(query.length - tr * span, span)];
+        context.drawImage(tile.image, left + (tc * span - c) * px, top + (tr * span - r) * px, w * px, h * px);
+      }
+    }
+  }
+
+  private drawScale(peak: number): void {
+    const context = sizeCanvas(this.scale, 96, 8);
+    const table = heatTable(this.session.theme);
+    for (let x = 0; x < 96; x++) {
+      const word = table[Math.round(255 * Math.sqrt(x / 95))] as number;
+      context.fillStyle = `rgb(${word & 255}, ${(word >> 8) & 255}, ${(word >> 16) & 255})`;
+      context.fillRect(x, 0, 1, 8);
+    }
+    context.strokeStyle = INK[this.session.theme].faint;
+    context.strokeRect(0.5, 0.5, 95, 7);
+    say(this.scaleEnd, number(peak));
+  }
+
+  /** The cell the crosshair is on: pointed at, or the selected pair. */
+  private get crosshair(): { i: number; j: number | null } | null {
+    if (this.cell) return this.cell;
+    const { active, other } = this.session;
+    if (!active) return null;
+    if (active.direction === "reads") return { i: active.unit, j: other };
+    return other === null ? null : { i: other, j: active.unit };
+  }
+
+  private describe(): void {
+    const { session } = this;
+    const { query, key } = session.axes;
+    put(this.canvas, "aria-label", `Heatmap of ${session.call.label || session.call.name}, head ${session.state.head}: ${query.length} by ${key.length} weights. Arrow keys move, Enter selects, plus and minus zoom, 0 shows all.`);
+    const at = this.crosshair;
+    if (!at || at.j === null) return say(this.readout, "Point at a cell");
+    const weight = this.weightAt(at.i, at.j);
+    say(this.readout, `${quote(query.text[at.i] ?? "", 16)} → ${quote(key.text[at.j] ?? "", 16)}  ${weight === null ? "…" : number(weight, true)}`);
+  }
+
+  /** Exact where the row is at hand. */
+  private weightAt(i: number, j: number): number | null {
+    const { session } = this;
+    const { shown, weights } = session;
+    if (!shown || !weights) return null;
+    const at = shown.direction === "reads" ? (shown.unit === i ? j : -1) : shown.unit === j ? i : -1;
+    if (at < 0) return this.fetched?.i === i ? (this.fetched.row[j] ?? null) : null;
+    const weight = weights.at(session.state.head, at);
+    return Number.isNaN(weight) ? null : weight;
+  }
+
+  private fetched: { i: number; row: Float32Array } | null = null;
+
+  /** While a word is locked, a pointed-at cell of another row needs that row. */
+  private fetchRow(i: number): void {
+    const { session } = this;
+    const { call, sequence, level, head } = session.state;
+    if (this.fetched?.i === i || session.axes.key.length > 8192) return;
+    const name = this.key();
+    session.source.row({ call, sequence, index: i, direction: "reads", level }).then(({ weights, length }) => {
+      if (this.key() !== name) return;
+      this.fetched = { i, row: weights.subarray(head * length, (head + 1) * length) };
+      this.describe();
+    }, (error: unknown) => session.fail(error));
+  }
+
+  private cellAt(event: MouseEvent): { i: number; j: number } | null {
+    const { view, session } = this;
+    const box = this.canvas.getBoundingClientRect();
+    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    if (x < view.left || y < view.top) return null;
+    const [i, j] = [Math.floor(view.r + (y - view.top) / view.px), Math.floor(view.c + (x - view.left) / view.px)];
+    const { query, key } = session.axes;
+    return i < query.length && j < key.length ? { i, j } : null;
+  }
+
+  private hover(event: PointerEvent): void {
+    const { session, drag, view } = this;
+    if (drag) {
+      if (Math.hypot(event.clientX - drag.x, event.clientY - drag.y) > 3) drag.moved = true;
+      if (drag.moved) this.moveTo(drag.r - (event.clientY - drag.y) / view.px, drag.c - (event.clientX - drag.x) / view.px);
+      return;
+    }
+    const cell = this.cellAt(event);
+    if (cell?.i === this.cell?.i && cell?.j === this.cell?.j) return;
+    this.cell = cell;
+    if (cell && !session.state.locked) {
+      session.point({ unit: cell.i, direction: "reads" }, event.timeStamp);
+      session.pointOther(cell.j);
+    } else if (cell) {
+      this.fetchRow(cell.i);
+      const { direction, cursor } = session.state;
+      const [from, to] = direction === "reads" ? [cell.i, cell.j] : [cell.j, cell.i];
+      session.pointOther(from === cursor ? to : null);
+    } else session.pointOther(null);
+    this.draw();
+  }
+
+  private select(cell: { i: number; j: number }, cause = 0): void {
+    this.fetched = null;
+    this.session.set({ direction: "reads", cursor: cell.i, other: cell.j, locked: true }, cause);
+  }
+
+  private listen(): void {
+    const { canvas, session } = this;
+    canvas.addEventListener("pointerdown", (event) => {
+      this.drag = { x: event.clientX, y: event.clientY, r: this.view.r, c: this.view.c, moved: false };
+      canvas.setPointerCapture(event.pointerId);
+    });
+    canvas.addEventListener("pointermove", (event) => this.hover(event));
+    canvas.addEventListener("pointerup", (event) => {
+      const moved = this.drag?.moved;
+      this.drag = null;
+      const cell = this.cellAt(event);
+      if (cell && !moved) this.select(cell, event.timeStamp);
+    });
+    canvas.addEventListener("pointerleave", (event) => {
+      this.cell = null;
+      session.pointOther(null);
+      session.point(null, event.timeStamp);
+      this.draw();
+    });
+    canvas.addEventListener("wheel", (event) => {
+      const box = canvas.getBoundingClientRect();
+      const by = Math.exp(-event.deltaY * 0.002);
+      if (by < 1 && this.view.px <= this.leastPx) return; // all is seen: let the page scroll
+      event.preventDefault();
+      this.zoom(by, event.clientX - box.left, event.clientY - box.top);
+    }, { passive: false });
+    canvas.addEventListener("keydown", (event) => this.press(event));
+  }
+
+  private press(event: KeyboardEvent): void {
+    const steps: Record<string, [number, number]> = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+    const step = steps[event.key];
+    if (event.key === "+" || event.key === "=") this.zoom(1.6);
+    else if (event.key === "-") this.zoom(1 / 1.6);
+    else if (event.key === "0") this.fit();
+    else if (step) this.step(step);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  private step([down, right]: [number, number]): void {
+    const { query, key } = this.session.axes;
+    const at = this.crosshair ?? { i: 0, j: 0 };
+    const i = Math.max(0, Math.min(query.length - 1, at.i + down));
+    const j = Math.max(0, Math.min(key.length - 1, (at.j ?? 0) + right));
+    this.cell = null;
+    this.select({ i, j });
+    const { view } = this;
+    const [rows, columns] = [(view.height - view.top) / view.px, (view.width - view.left) / view.px];
+    this.moveTo(Math.min(i, Math.max(view.r, i + 1 - rows)), Math.min(j, Math.max(view.c, j + 1 - columns)));
+  }
+}
+

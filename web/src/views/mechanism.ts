@@ -1,0 +1,186 @@
+// The mechanism of one weight: query times key, summed, scaled, normalised, and what the value adds to the output.
+
+import { alpha, INK } from "../color";
+import { el, framed, number, put, quote, say, sizeCanvas } from "../dom";
+import type { Pair } from "../protocol";
+import type { Session } from "../session";
+
+const STRIP_HEIGHT = 38;
+const PRINT_LIMIT = 8;
+
+/** One vector as small bars around a zero line. */
+class Strip {
+  readonly element: HTMLElement;
+  private readonly canvas = el("canvas", { role: "img" });
+  private readonly name = el("span", { class: "fv-strip-name" });
+  private readonly note = el("span", { class: "fv-strip-note" });
+  private values: number[] | null = null;
+
+  constructor(private readonly session: Session, onPoint: (dimension: number | null) => void) {
+    this.element = el("div", { class: "fv-strip" }, el("div", { class: "fv-strip-head" }, this.name, this.note), this.canvas);
+    this.canvas.addEventListener("pointermove", (event) => {
+      const count = this.values?.length ?? 0;
+      const box = this.canvas.getBoundingClientRect();
+      onPoint(count ? Math.max(0, Math.min(count - 1, Math.floor(((event.clientX - box.left) / box.width) * count))) : null);
+    });
+    this.canvas.addEventListener("pointerleave", () => onPoint(null));
+  }
+
+  set(name: string, values: number[] | null): void {
+    this.values = values;
+    say(this.name, name);
+    this.element.hidden = values === null;
+  }
+
+  draw(pointed: number | null, peak = 0): void {
+    const { values, session } = this;
+    if (!values) return;
+    const ink = INK[session.theme];
+    const width = Math.max(60, this.element.clientWidth);
+    const context = sizeCanvas(this.canvas, width, STRIP_HEIGHT);
+    const most = Math.max(peak, ...values.map(Math.abs)) || 1;
+    const pitch = width / values.length;
+    const gap = pitch > 5 ? 1 : pitch > 2.5 ? 0.5 : 0;
+    const middle = STRIP_HEIGHT / 2;
+    values.forEach((value, d) => {
+      const h = (value / most) * (middle - 1);
+      const color = value < 0 ? ink.negative : ink.accent;
+      context.fillStyle = pointed === null || pointed === d ? color : alpha(color, 0.35);
+      context.fillRect(d * pitch, h < 0 ? middle : middle - h, Math.max(0.6, pitch - gap), Math.max(0.5, Math.abs(h)));
+    });
+    context.fillStyle = ink.faint;
+    context.fillRect(0, middle - 0.5, width, 1);
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const print = values.length <= PRINT_LIMIT ? values.map((value) => number(value)).join("   ") : `${number(low)} … ${number(high)}`;
+    say(this.note, pointed === null ? print : `[${pointed}] ${number(values[pointed], true)}`);
+    put(this.canvas, "aria-label", `${this.name.textContent ?? ""}: ${values.length} numbers from ${number(low)} to ${number(high)}`);
+  }
+}
+
+export class MechanismView {
+  readonly element: HTMLElement;
+  private readonly title = el("p", { class: "fv-mech-title" });
+  private readonly cards = el("div", { class: "fv-mech-cards" });
+  private readonly sum = el("p", { class: "fv-sum" });
+  private readonly steps = el("dl", { class: "fv-steps" });
+  private readonly bars = el("ol", { class: "fv-bars", "aria-label": "Largest weights of this row" });
+  private readonly noValues = el("p", { class: "fv-quiet" }, "The values were not recorded.");
+  private readonly strips: Record<"query" | "key" | "products" | "value" | "contribution" | "output", Strip>;
+  private pointed: number | null = null;
+  readonly draw = framed(() => this.drawNow());
+  private readonly onResize = new ResizeObserver(framed(() => this.drawNow()));
+
+  constructor(private readonly session: Session) {
+    const strip = () => new Strip(session, (d) => this.point(d));
+    this.strips = { query: strip(), key: strip(), products: strip(), value: strip(), contribution: strip(), output: strip() };
+    const { query, key, products, value, contribution, output } = this.strips;
+    const card = (order: string, title: string, ...parts: HTMLElement[]) => el("div", { class: "fv-mech-card" }, el("h3", {}, el("span", { class: "fv-order" }, order), title), ...parts);
+    this.cards.append(
+      card("1", "Compare: query × key", query.element, key.element, products.element, this.sum),
+      card("2", "Weigh: scale and softmax", this.steps, this.bars),
+      card("3", "Blend: weight × value", value.element, contribution.element, output.element, this.noValues),
+    );
+    this.element = el("section", { class: "fv-card fv-mech", "aria-label": "Mechanism" }, el("div", { class: "fv-head" }, el("h2", {}, "Mechanism"), this.title), this.cards);
+    this.onResize.observe(this.element);
+  }
+
+  close(): void {
+    this.onResize.disconnect();
+  }
+
+  private point(dimension: number | null): void {
+    if (dimension === this.pointed) return;
+    this.pointed = dimension;
+    this.draw();
+  }
+
+  /** The words of the pair: at word level, the first token of each. */
+  private names(): { query: string; key: string; note: string } {
+    const { session } = this;
+    const { i, j } = session.pairAt as { i: number; j: number };
+    const texts = session.doc.sequences[session.state.sequence];
+    const { query, key } = session.axes;
+    const text = (side: "source" | "target", at: number) => (side === "target" ? texts?.target : texts?.source)?.text[at] ?? "";
+    const whole = session.state.level === "word" && (this.pieces(query.starts, i) || this.pieces(key.starts, j));
+    return { query: text(query.side, query.offset + i), key: text(key.side, key.offset + j), note: whole ? " (first sub-words)" : "" };
+  }
+
+  private pieces(starts: Int32Array, position: number): boolean {
+    const at = starts.indexOf(position);
+    return at >= 0 && (starts[at + 1] ?? position + 1) - position > 1;
+  }
+
+  update(): void {
+    const { pair } = this.session;
+    this.cards.hidden = !pair;
+    this.element.classList.toggle("fv-empty", !pair);
+    if (!pair) {
+      say(this.title, "Choose a word to see how its weight comes about.");
+      return;
+    }
+    const { query, key, note } = this.names();
+    say(this.title, `How much ${quote(query)} looks at ${quote(key)} in ${this.session.call.label || this.session.call.name}, head ${this.session.state.head}${note}`);
+    const { strips } = this;
+    strips.query.set(`query of ${quote(query)}`, pair.query);
+    strips.key.set(`key of ${quote(key)}`, pair.key);
+    strips.products.set("query × key", pair.products);
+    strips.value.set(`value of ${quote(key)}`, pair.value);
+    strips.contribution.set(`× ${number(pair.weight, true)} = its contribution`, pair.contribution);
+    strips.output.set("output: the sum over all keys", pair.output);
+    this.noValues.hidden = pair.value !== null;
+    say(this.sum, `${pair.products.length} products add up to ${number(pair.score, true)}`);
+    this.fillSteps(pair);
+    this.fillBars(pair);
+    this.draw();
+  }
+
+  private fillSteps(pair: Pair): void {
+    const rows: [string, string][] = [["score", number(pair.score, true)]];
+    if (pair.scale !== null && pair.scale !== 1) rows.push([`× scale ${number(pair.scale, true)}`, number((pair.score ?? NaN) * pair.scale, true)]);
+    if (pair.softcap) rows.push([`soft cap ${number(pair.softcap)}`, number(pair.scaled, true)]);
+    if (pair.bias) rows.push([`+ bias ${number(pair.bias, true)}`, number((pair.scaled ?? NaN) + pair.bias, true)]);
+    if (!pair.allowed) rows.push(["masked: may not look", "weight 0"]);
+    else if (pair.logsumexp !== null) {
+      if (pair.sink !== null) rows.push(["sink (in the sum)", number(pair.sink, true)]);
+      rows.push([`− log-sum-exp ${number(pair.logsumexp, true)}`, number((pair.scaled ?? NaN) + (pair.bias ?? 0) - pair.logsumexp, true)]);
+      rows.push(["exp → weight", number(pair.weight, true)]);
+    } else rows.push(["weight", number(pair.weight, true)]);
+    this.steps.replaceChildren(...rows.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value))));
+  }
+
+  /** The softmax of this row: the largest weights, this pair's own, and the rest. */
+  private fillBars(pair: Pair): void {
+    const { session } = this;
+    const { shown, weights, state } = session;
+    const reads = shown?.direction === "reads";
+    if (!shown || !weights) return;
+    const axis = session.sides(shown.direction).to;
+    const top = weights.top(state.head, 6);
+    const mine = session.other;
+    if (mine !== null && !top.some(([unit]) => unit === mine)) top.splice(Math.min(5, top.length), 1, [mine, state.level === "token" ? (pair.weight ?? 0) : weights.at(state.head, mine)]);
+    const most = Math.max(...top.map(([, weight]) => weight), 1e-9);
+    put(this.bars, "aria-label", reads ? "Largest weights of this row" : "Who looks at it most");
+    this.bars.replaceChildren(...top.map(([unit, weight]) => {
+      const bar = el("span", { class: "fv-bar" });
+      bar.style.width = `${Math.max(1, (100 * weight) / most)}%`;
+      return el("li", { class: unit === mine ? "fv-mine" : "" },
+        el("span", { class: "fv-bar-word", title: axis.text[unit] ?? "" }, axis.text[unit] || "·"), el("span", { class: "fv-bar-track" }, bar), el("span", { class: "fv-bar-value" }, number(weight)));
+    }));
+  }
+
+  private drawNow(): void {
+    const { pair } = this.session;
+    if (!pair) return;
+    const { query, key, products, value, contribution, output } = this.strips;
+    const compare = this.pointed !== null && this.pointed < pair.query.length ? this.pointed : null;
+    const blend = this.pointed !== null && this.pointed < (pair.value?.length ?? 0) ? this.pointed : null;
+    const both = Math.max(...pair.query.map(Math.abs), ...pair.key.map(Math.abs));
+    query.draw(compare, both);
+    key.draw(compare, both);
+    products.draw(compare);
+    const shared = Math.max(...(pair.value ?? [0]).map(Math.abs), ...(pair.output ?? [0]).map(Math.abs));
+    value.draw(blend, shared);
+    contribution.draw(blend, shared);
+    output.draw(blend, shared);
+  }
+}

@@ -1,0 +1,277 @@
+// The words and the lines between them. Only the words near the visible part are elements; geometry comes from layout.ts.
+
+import { alpha, headColor, INK } from "../color";
+import { el, framed, put, svg } from "../dom";
+import { arrange, suggested, within } from "../layout";
+import type { Layout, Placed } from "../layout";
+import type { Session } from "../session";
+import { strongest } from "../weights";
+import { activePlace, curve, drawFigures, drawLines, figures, lines } from "./lines";
+
+type SideName = "query" | "key";
+
+export class WordsView {
+  readonly element: HTMLElement;
+  layout: Layout;
+  private readonly pane = el("div", { class: "fv-pane" });
+  private readonly canvas = el("div", { class: "fv-canvas" });
+  private readonly picture = svg("svg", { class: "fv-lines", "aria-hidden": "true" });
+  private readonly web = svg("g");
+  private readonly strokes = svg("g");
+  private readonly numbers = svg("g");
+  private readonly captions = svg("g");
+  private readonly lists: Record<SideName, HTMLElement>;
+  private readonly rendered = new Map<string, HTMLElement>();
+  private webFor = "";
+  private readonly onResize = new ResizeObserver(framed(() => this.relayout()));
+
+  constructor(private readonly session: Session) {
+    const list = (side: SideName) => el("div", { class: "fv-words", role: "listbox", tabindex: "0", "data-list": side });
+    this.lists = { query: list("query"), key: list("key") };
+    this.picture.append(this.web, this.strokes, this.captions, this.numbers);
+    this.canvas.append(this.picture, this.lists.query, this.lists.key);
+    this.pane.append(this.canvas);
+    this.element = el("section", { class: "fv-card fv-look", "aria-label": "Words and lines" }, this.pane);
+    this.layout = this.makeLayout();
+    this.listen();
+    this.onResize.observe(this.pane);
+  }
+
+  close(): void {
+    this.onResize.disconnect();
+  }
+
+  private makeLayout(): Layout {
+    const { axes, state } = this.session;
+    const width = Math.max(260, this.pane.clientWidth || 520);
+    const kind = state.layout === "auto" ? suggested(axes, axes.self ? width : Math.max(width, this.element.parentElement?.clientWidth ?? 0)) : state.layout;
+    return arrange(kind, axes, state.special, width);
+  }
+
+  /** Lays out again; needed when words, their number or the width change. */
+  relayout(): void {
+    this.layout = this.makeLayout();
+    const { layout } = this;
+    this.canvas.style.width = `${layout.width}px`;
+    this.canvas.style.height = `${layout.height}px`;
+    put(this.element, "data-layout", layout.kind);
+    for (const element of this.rendered.values()) element.remove();
+    this.rendered.clear();
+    this.captions.replaceChildren(
+      ...layout.captions.map(({ text, x, y, anchor }) => svg("text", { class: "fv-caption", x, y, "text-anchor": anchor }, text)),
+    );
+    const shared = layout.query === layout.key;
+    this.lists.key.hidden = shared;
+    put(this.lists.query, "aria-label", shared ? "Words" : "Words that look");
+    put(this.lists.key, "aria-label", "Words looked at");
+    this.webFor = "";
+    this.update();
+  }
+
+  /** Which side an element of a list stands for now. */
+  private sideOf(list: SideName): SideName {
+    return this.layout.query === this.layout.key && this.session.state.direction === "read_by" ? "key" : list;
+  }
+
+  private place(): void {
+    const { layout, pane } = this;
+    const [top, bottom] = [pane.scrollTop - 300, pane.scrollTop + (pane.clientHeight || 600) + 300];
+    const wanted = new Set<string>();
+    const sides: [SideName, Placed][] = layout.query === layout.key ? [["query", layout.query]] : [["query", layout.query], ["key", layout.key]];
+    for (const [name, placed] of sides) {
+      const [first, last] = within(placed, top, bottom);
+      for (let p = first; p < last; p++) {
+        const id = `${name}-${placed.shown[p]}`;
+        wanted.add(id);
+        if (!this.rendered.has(id)) this.rendered.set(id, this.lists[name].appendChild(this.word(name, placed, p)));
+      }
+    }
+    for (const [id, element] of this.rendered) {
+      if (wanted.has(id)) continue;
+      element.remove();
+      this.rendered.delete(id);
+    }
+    const height = Math.min(layout.height, (pane.clientHeight || layout.height) + 600);
+    const from = Math.max(0, Math.min(layout.height - height, pane.scrollTop - 300));
+    put(this.picture, "viewBox", `0 ${from} ${layout.width} ${height}`);
+    put(this.picture, "width", String(layout.width));
+    put(this.picture, "height", String(height));
+    this.picture.style.top = `${from}px`;
+  }
+
+  private word(list: SideName, placed: Placed, p: number): HTMLElement {
+    const { axis } = placed;
+    const unit = placed.shown[p] as number;
+    const element = el("div", {
+      class: `fv-word${axis.special[unit] ? " fv-special" : ""}`, role: "option", id: `fv-${list}-${unit}`, "data-token": unit,
+      "aria-posinset": p + 1, "aria-setsize": placed.shown.length, title: axis.text[unit] ?? "",
+    }, axis.text[unit] || "·");
+    element.style.left = `${placed.x[p]}px`;
+    element.style.top = `${placed.y[p]}px`;
+    element.style.width = `${placed.w[p]}px`;
+    element.style.height = `${placed.h}px`;
+    element.style.lineHeight = `${placed.h}px`;
+    element.style.fontSize = `${this.layout.font}px`;
+    return element;
+  }
+
+  update(): void {
+    this.place();
+    const { session, layout } = this;
+    drawLines(this.strokes, lines(session, layout));
+    drawFigures(this.numbers, figures(session, layout));
+    this.shade();
+    this.drawWeb();
+  }
+
+  private shade(): void {
+    const { session, layout } = this;
+    const { shown, weights, heads, theme, state } = session;
+    const target: SideName | null = shown ? (shown.direction === "reads" ? "key" : "query") : null;
+    const active = session.active;
+    const other = session.hoveredOther ?? (state.locked ? state.other : null);
+    const shared = layout.query === layout.key;
+    for (const [id, element] of this.rendered) {
+      const list: SideName = id.startsWith("query") ? "query" : "key";
+      const unit = Number(element.dataset.token);
+      put(element, "data-side", this.sideOf(list));
+      const lookedAt = weights && (shared || list === target);
+      let color = "";
+      if (lookedAt) {
+        const { head, weight } = strongest(weights, heads, unit);
+        if (weight >= 0.004) color = alpha(state.all ? headColor(theme, head) : INK[theme].accent, 0.05 + 0.4 * Math.sqrt(weight));
+      }
+      if (element.style.backgroundColor !== color) element.style.backgroundColor = color;
+      const chosen = active?.unit === unit && (shared || list === (active.direction === "reads" ? "query" : "key"));
+      put(element, "aria-selected", String(chosen));
+      element.classList.toggle("fv-chosen", chosen);
+      element.classList.toggle("fv-locked", chosen && state.locked);
+      element.classList.toggle("fv-other", Boolean(lookedAt) && unit === other);
+    }
+    for (const name of ["query", "key"] as const) {
+      const here = activePlace(active, layout) && (shared || (active?.direction === "reads") === (name === "query")) ? `fv-${name}-${active?.unit}` : "";
+      if (here) put(this.lists[name], "aria-activedescendant", here);
+      else this.lists[name].removeAttribute("aria-activedescendant");
+    }
+  }
+
+  /** With no word chosen: every line of the head at once, faintly, where there are few enough words. */
+  private drawWeb(): void {
+    const { session, layout } = this;
+    const { state, axes } = session;
+    const wanted = session.active === null && layout.kind !== "text";
+    const { call, sequence, head, level, special } = state;
+    const name = wanted ? [call, sequence, head, level, special, session.theme, layout.width, layout.kind].join() : "";
+    if (name === this.webFor) return;
+    this.webFor = name;
+    this.web.replaceChildren();
+    if (!wanted || !axes.query.length || !axes.key.length) return;
+    const [height, width] = [axes.query.length, axes.key.length];
+    const tile = session.source.tile({ call, sequence, head, r0: 0, r1: height, c0: 0, c1: width, height, width, how: "max", level });
+    tile.then(({ pixels, peak }) => {
+      if (this.webFor !== name) return;
+      const paths: SVGPathElement[] = [];
+      layout.query.shown.forEach((i, a) => layout.key.shown.forEach((j, b) => {
+        const weight = ((pixels[i * width + j] as number) / 255) * peak;
+        if (weight < 0.06) return;
+        const d = curve(layout, true, a, b, 0);
+        paths.push(svg("path", { class: "fv-web", fill: "none", d, stroke: INK[session.theme].accent, "stroke-width": Math.max(0.5, weight * 5), "stroke-opacity": 0.06 + 0.4 * weight }));
+      }));
+      this.web.replaceChildren(...paths);
+    }, (error: unknown) => session.fail(error));
+  }
+
+  /** Scrolls the active word into sight. */
+  reveal(): void {
+    const here = activePlace(this.session.active, this.layout);
+    if (!here) return;
+    const { pane } = this;
+    const [y, h] = [here.placed.y[here.p] as number, here.placed.h];
+    const down = y + h + 24 - (pane.scrollTop + pane.clientHeight);
+    if (y - 24 < pane.scrollTop) pane.scrollTop = Math.max(0, y - 24);
+    else if (down > 0) pane.scrollTop += down;
+  }
+
+  private listen(): void {
+    const scroll = framed(() => this.place());
+    this.pane.addEventListener("scroll", () => { scroll(); this.shadeSoon(); }, { passive: true });
+    this.canvas.addEventListener("pointerover", (event) => this.hover(event));
+    this.canvas.addEventListener("pointerleave", (event) => {
+      this.session.pointOther(null);
+      this.session.point(null, event.timeStamp);
+    });
+    this.canvas.addEventListener("click", (event) => this.click(event));
+    for (const name of ["query", "key"] as const) {
+      this.lists[name].addEventListener("focus", () => this.focused(name));
+    }
+  }
+
+  private readonly shadeSoon = framed(() => this.shade());
+
+  private target(event: Event): { list: SideName; unit: number } | null {
+    const element = event.target instanceof Element ? event.target.closest<HTMLElement>(".fv-word") : null;
+    if (!element) return null;
+    return { list: element.dataset.side as SideName, unit: Number(element.dataset.token) };
+  }
+
+  private hover(event: PointerEvent): void {
+    if (event.pointerType === "touch") return;
+    const { session, layout } = this;
+    const over = this.target(event);
+    const mine = session.state.direction === "reads" ? "query" : "key";
+    if (session.state.locked) {
+      session.pointOther(over && (over.list !== mine || layout.query === layout.key) ? over.unit : null);
+    } else session.point(over && { unit: over.unit, direction: over.list === "query" ? "reads" : "read_by" }, event.timeStamp);
+  }
+
+  private click(event: MouseEvent): void {
+    const { session } = this;
+    const { state } = session;
+    const over = this.target(event);
+    if (!over) return;
+    const direction = over.list === "query" ? "reads" : "read_by";
+    (event.target as Element).closest<HTMLElement>(".fv-words")?.focus({ preventScroll: true });
+    if (state.locked && direction !== state.direction) session.set({ other: state.other === over.unit ? null : over.unit });
+    else if (state.locked && state.cursor === over.unit) session.set({ locked: false, cursor: null, other: null });
+    else session.set({ direction, cursor: over.unit, other: null, locked: true }, event.timeStamp);
+  }
+
+  /** A list that gets the focus shows its first word, if none is chosen yet. */
+  private focused(name: SideName): void {
+    const { session, layout } = this;
+    const side = this.sideOf(name);
+    const placed = side === "query" ? layout.query : layout.key;
+    if (session.active || !this.lists[name].matches(":focus-visible") || !placed.shown.length) return;
+    session.set({ direction: side === "query" ? "reads" : "read_by", cursor: placed.shown[0] as number, other: null });
+  }
+
+  /** Moves the selected word by places, or by lines of running text. */
+  move(key: string): void {
+    const { session, layout } = this;
+    const { state } = session;
+    const placed = state.direction === "reads" ? layout.query : layout.key;
+    if (!placed.shown.length) return;
+    const p = state.cursor === null ? -1 : (placed.place[state.cursor] as number);
+    const last = placed.shown.length - 1;
+    const back = key === "ArrowLeft" || key === "ArrowUp";
+    let next = p < 0 ? 0 : p + (back ? -1 : 1);
+    if (key === "Home") next = 0;
+    if (key === "End") next = last;
+    if (p >= 0 && layout.kind === "text" && (key === "ArrowUp" || key === "ArrowDown")) next = lineAway(placed, p, back ? -1 : 1);
+    session.set({ cursor: placed.shown[Math.max(0, Math.min(last, next))] as number, other: null }, performance.now());
+    this.reveal();
+  }
+}
+
+/** The word nearest below or above. */
+function lineAway(placed: Placed, p: number, step: number): number {
+  const { x, y, w } = placed;
+  const centre = (x[p] as number) + (w[p] as number) / 2;
+  let at = p;
+  while (at >= 0 && at < y.length && y[at] === y[p]) at += step;
+  if (at < 0 || at >= y.length) return p;
+  let best = at;
+  const away = (q: number) => Math.abs((x[q] as number) + (w[q] as number) / 2 - centre);
+  for (let q = at; q >= 0 && q < y.length && y[q] === y[at]; q += step) if (away(q) < away(best)) best = q;
+  return best;
+}

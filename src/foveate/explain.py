@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .scores import Dot
+from .shapes import full_precision
 
 __all__ = ["explain"]
 
 
 def explain(weights: Any, b: int, h: int, i: int, j: int) -> dict[str, Any]:
     """The parts of weight (b, h, i, j) of an `AttentionMap`, canonical indices; see `AttentionMap.explain`."""
+    with torch.no_grad(), full_precision(weights.device):
+        return _explain(weights, b, h, i, j)
+
+
+def _explain(weights: Any, b: int, h: int, i: int, j: int) -> dict[str, Any]:
     p = weights.problem
     at = slice(b, b + 1), slice(h, h + 1)
     row, column, everyone = slice(i, i + 1), slice(j, j + 1), slice(0, p.geometry.keys)
@@ -47,8 +54,9 @@ def explain(weights: Any, b: int, h: int, i: int, j: int) -> dict[str, Any]:
         values = weights._v_BGKV[b, group].to(d)
         row_weights = p.normalizer.weights(p.scores(*at, row, everyone), lse)[0, 0]
         found["value"] = values[j].tolist()
-        found["contribution"] = (found["weight"] * values[j]).tolist()
-        found["output"] = (row_weights @ values)[0].tolist()
+        read = torch.where(row_weights[0, :, None] == 0, torch.zeros_like(values), row_weights[0, :, None] * values)
+        found["contribution"] = read[j].tolist()
+        found["output"] = read.sum(0).tolist()
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Pick", "cover", "is_pointwise", "picks"]
+__all__ = ["Pick", "cover", "is_pointwise", "picks", "spread"]
 
 Pick = int | range | Tensor
 
@@ -87,3 +88,41 @@ def cover(chosen: list[Pick]) -> tuple[list[range | Tensor], tuple[Any, ...]]:
             spans.append(unique)
             local.append(place)
     return spans, tuple(local)
+
+
+def spread(chosen: list[Pick], numpy: bool) -> list[Pick] | None:
+    """Index arrays of the result's own shape, one per axis, where several arrays and a slice meet and the outer
+    product of `cover` would be much larger than the result; else None.
+
+    Arrays with a slice between them put their axes first; NumPy counts an int as an array there, torch does not.
+    """
+    at = [i for i, p in enumerate(chosen) if isinstance(p, Tensor)]
+    if len(at) < 2:
+        return None
+    shape = _broadcast([p for p in chosen if isinstance(p, Tensor)])
+    ranges = [i for i, p in enumerate(chosen) if isinstance(p, range)]
+    outer = math.prod(p.unique().numel() for p in chosen if isinstance(p, Tensor))
+    if outer <= 8 * math.prod(shape):
+        return None
+    counted = [i for i, p in enumerate(chosen) if isinstance(p, Tensor) or (numpy and isinstance(p, int))]
+    apart = any(counted[0] < i < counted[-1] for i in ranges)
+    before = 0 if apart else sum(i < counted[0] for i in ranges)
+    arrays: list[Pick] = []
+    for i, p in enumerate(chosen):
+        if isinstance(p, Tensor):
+            arrays.append(p[(...,) + (None,) * (len(ranges) - before)])
+        elif isinstance(p, range):
+            n = ranges.index(i)
+            behind = len(ranges) - 1 - n + (len(shape) if n < before else 0)
+            arrays.append(torch.tensor(list(p), dtype=torch.int64)[(...,) + (None,) * behind])
+        else:
+            arrays.append(p)
+    return arrays
+
+
+def _broadcast(arrays: list[Tensor]) -> tuple[int, ...]:
+    try:
+        return tuple(torch.broadcast_shapes(*(a.shape for a in arrays)))
+    except RuntimeError:
+        shapes = ", ".join(str(tuple(a.shape)) for a in arrays)
+        raise IndexError(f"index arrays must broadcast against each other; got {shapes}") from None

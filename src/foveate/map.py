@@ -6,8 +6,8 @@ Axes: B batch, H heads, Q queries, K keys, D width, V value width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,17 @@ from torch import Tensor
 
 from . import masks, normalizers, scores
 from .explain import explain
-from .indexing import Pick, cover, is_pointwise, picks
+from .indexing import Pick, cover, is_pointwise, picks, spread
 from .masks import Mask
 from .normalizers import Normalizer
 from .operator import Problem
 from .scores import Dot, Score
-from .shapes import Geometry, Layout, canonical, expand_to, gigabytes, to_tensors
+from .shapes import Geometry, Layout, Picked, as_tensor, canonical, expand_to, to_numpy, to_tensors
 from .stats import LogSumExp, Partial, Reducer, run
 
 __all__ = ["AttentionMap", "pose"]
 
 DENSE_LIMIT = 1 << 30  # bytes that indexing or dense() may give out at once
-Picked = slice | Tensor
 TILE_NUMBERS = 1 << 21  # scores computed at a time while filling a tile
 
 
@@ -67,7 +66,7 @@ class AttentionMap:
 
     def _set(self, problem: Problem, layout: Layout, dtype: torch.dtype, v_BGKV: Tensor | None) -> None:
         self.problem, self.layout, self.dtype, self._v_BGKV = problem, layout, dtype, v_BGKV
-        self._lse: Tensor | None = None
+        self._kept: tuple[Any, Tensor] | None = None  # what the tensors were, and their log-sum-exp
 
     @classmethod
     def _of(cls, problem: Problem, layout: Layout, dtype: torch.dtype, v_BGKV: Tensor | None) -> AttentionMap:
@@ -132,12 +131,14 @@ class AttentionMap:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held: queries, keys, values and bias. The weights themselves are not held."""
-        held = (self.problem.q_BHQD, self.problem.k_BGKD, self._v_BGKV, self.problem.bias_BHQK)
-        return sum(t.untyped_storage().nbytes() if t.is_contiguous() else t.nbytes for t in held if t is not None)
+        """Bytes kept alive: the memory behind queries, keys, values, bias and mask. The weights are not held."""
+        p = self.problem
+        held = [p.q_BHQD, p.k_BGKD, self._v_BGKV, p.bias_BHQK, *_tensors_in(p.mask), *_tensors_in(p.normalizer)]
+        if self._kept is not None:
+            held.append(self._kept[1])
+        return _bytes_behind([t for t in held if t is not None])
 
     def __repr__(self) -> str:
-        dense = gigabytes(self.shape.numel(), self.dtype) * 1000
         parts = [f"shape={tuple(self.shape)}", str(self.dtype).removeprefix("torch.")]
         parts.append(f"score={getattr(self.score, 'name', getattr(self.score, '__name__', 'function'))}")
         if self.mask is not None:
@@ -146,25 +147,30 @@ class AttentionMap:
             parts.append(f"bias={tuple(self.bias.shape)}")
         if self.normalizer.name != "softmax":
             parts.append(f"normalizer={self.normalizer.name}")
-        parts.append(f"holds {self.nbytes / 1e6:.3g} MB (dense: {dense:.3g} MB)")
+        parts.append(f"holds {_size(self.nbytes)} (dense: {_size(self.shape.numel() * self.dtype.itemsize)})")
         return f"AttentionMap({', '.join(parts)})"
 
     def to(self, device: Any | None = None, dtype: torch.dtype | None = None) -> AttentionMap:
-        """The same map elsewhere, or with its tensors in another dtype; `.to(torch.float64)` works too."""
+        """The same map elsewhere, or with its tensors in another dtype; `.to(torch.float64)` works too.
+
+        Raises:
+            TypeError: the dtype is not a floating one.
+        """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"weights are real numbers; got {dtype}")
         p = self.problem
-
-        def move(t: Tensor | None) -> Tensor | None:
-            return None if t is None else t.to(device=device, dtype=dtype)
-
-        q, k = move(p.q_BHQD), move(p.k_BGKD)
-        assert q is not None and k is not None
         bias = p.bias_BHQK
-        if bias is not None and dtype is not None and dtype.itemsize < bias.dtype.itemsize:
-            bias = torch.where(bias <= torch.finfo(bias.dtype).min, -torch.inf, bias.to(dtype))
-        moved = replace(p, q_BHQD=q, k_BGKD=k, bias_BHQK=None if bias is None else bias.to(device=device))
-        return self._of(moved, self.layout, dtype or self.dtype, move(self._v_BGKV))
+        if bias is not None:
+            hidden = (
+                bias <= torch.finfo(bias.dtype).min
+            )  # must stay so in a narrower dtype, and no number may become +inf
+            wide = bias.dtype if dtype is None else torch.promote_types(dtype, torch.float32)
+            bias = bias.clamp(max=torch.finfo(wide).max).to(wide).masked_fill(hidden, -torch.inf).to(device)
+        q, k = p.q_BHQD.to(device=device, dtype=dtype), p.k_BGKD.to(device=device, dtype=dtype)
+        v = None if self._v_BGKV is None else self._v_BGKV.to(device=device, dtype=dtype)
+        return self._of(replace(p, q_BHQD=q, k_BGKD=k, bias_BHQK=bias), self.layout, dtype or self.dtype, v)
 
     # looking
 
@@ -172,6 +178,9 @@ class AttentionMap:
         chosen = picks(index, tuple(self.shape))
         if is_pointwise(chosen):
             return self._give(self._points(chosen))
+        spread_out = spread(chosen, numpy=self.layout.numpy)
+        if spread_out is not None:
+            return self._give(self._points(spread_out))
         spans, local = cover(chosen)
         part = self._give(self._part(spans))
         return part[local]
@@ -187,11 +196,11 @@ class AttentionMap:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("weights are computed when asked for, so an array of them is always a new one")
-        a = np.asarray(torch.as_tensor(self.dense()).detach().cpu().to(_numpy_dtype(self.dtype)))
+        a = to_numpy(torch.as_tensor(self.dense()))
         return a if dtype is None else a.astype(dtype)
 
     def _give(self, t: Tensor) -> Any:
-        return t.detach().numpy() if self.layout.numpy else t
+        return to_numpy(t) if self.layout.numpy else t
 
     def _part(self, spans: list[Any], limit: int = DENSE_LIMIT) -> Tensor:
         """The weights at the outer product of some indices per axis; a tensor with one axis per entry."""
@@ -199,15 +208,16 @@ class AttentionMap:
         size = int(np.prod(sizes, dtype=np.int64)) * self.dtype.itemsize
         if size > limit:
             raise MemoryError(
-                f"these weights would take {size / 1e9:.1f} GB, more than the limit of {limit / 1e9:.1f} GB; look at "
+                f"these weights would take {size / 1e9:.3g} GB, more than the limit of {limit / 1e9:.3g} GB; look at "
                 "a part, weights[..., r0:r1, c0:c1], or at a statistic, weights.reduce(fv.stats.Pooled(64, 64)); or "
                 "raise the limit, weights.dense(limit=...)"
             )
         batch, heads, rows, columns = self._canonical(spans)
-        planes = [self._plane(b, h, rows, columns) for b in batch for h in heads]
+        together = max(1, TILE_NUMBERS // max(1, _count(rows) * self.problem.geometry.keys))
+        planes = [self._planes(b, h, rows, columns) for b in batch for h in _runs(heads, together)]
         if not planes:
             return torch.zeros(sizes, dtype=self.dtype, device=self.device)
-        return (torch.stack(planes) if len(planes) > 1 else planes[0]).reshape(sizes)
+        return (torch.cat(planes) if len(planes) > 1 else planes[0]).reshape(sizes)
 
     def _canonical(self, spans: list[range | Tensor]) -> tuple[list[int], list[int], Picked, Picked]:
         """Indices per shown axis -> indices per canonical axis; leading axes are raveled into the batch."""
@@ -219,22 +229,25 @@ class AttentionMap:
             batch = [b * size + int(i) for b in batch for i in span]
         return batch, heads, _picked(rows), _picked(spans[n - 1])
 
-    def _plane(self, b: int, h: int, rows: Picked, columns: Picked) -> Tensor:
-        """Weights of one head at rows x columns, (rows, columns), computed some rows at a time."""
-        p, at = self.problem, (slice(b, b + 1), slice(h, h + 1))
-        whole = columns == slice(0, p.geometry.keys) if isinstance(columns, slice) else False
+    def _planes(self, b: int, heads: slice, rows: Picked, columns: Picked) -> Tensor:
+        """Weights of some heads at rows x columns, (heads, rows, columns), computed some rows at a time."""
+        p, at, lse = self.problem, (slice(b, b + 1), heads), self._known()
+        keys = p.geometry.keys
+        whole = columns == slice(0, keys) if isinstance(columns, slice) else False
+        wide = (heads.stop - heads.start) * (keys if lse is None else _count(columns))
         pieces = []
-        for r in _split(rows, max(1, TILE_NUMBERS // max(1, p.geometry.keys))):
+        for r in _split(rows, max(1, TILE_NUMBERS // max(1, wide))):
             s = p.scores(*at, r, columns)
-            known = None if self._lse is None or p.tracked else self._lse[b : b + 1, h : h + 1, r]
-            if known is None:
+            if lse is None or s.requires_grad:
                 known = p.statistic(*at, r, [s] if whole and s.numel() else None)
-            pieces.append(p.normalizer.weights(s, known)[0, 0].to(self.dtype))
-        return torch.cat(pieces)
+            else:
+                known = lse[b : b + 1, heads, r]
+            pieces.append(p.normalizer.weights(s, known)[0].to(self.dtype))
+        return torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
 
     def _points(self, chosen: list[Pick]) -> Tensor:
         """Weights of single entries, by index arrays and ints that broadcast against each other."""
-        p = self.problem
+        p, g = self.problem, self.problem.geometry
         arrays = [torch.as_tensor(c, device=self.device) for c in chosen]
         try:
             arrays = list(torch.broadcast_tensors(*arrays))
@@ -249,24 +262,42 @@ class AttentionMap:
         b = zero
         for size, a in zip(self.layout.lead, flat[: max(0, n - 3)], strict=True):
             b = b * size + a
-        g = p.geometry
         places, inverse = torch.unique((b * g.heads + h) * max(1, g.queries) + q, return_inverse=True)
-        known = torch.zeros(places.numel(), dtype=p.compute_dtype, device=self.device)
-        head_of = places // max(1, g.queries)
+        known = self._statistics_at(places)[inverse]
+        step = max(1, TILE_NUMBERS // p.q_BHQD.shape[-1])
+        points = zip(*(t.split(step) for t in (b, h, q, k, known)), strict=True)
+        found = [p.normalizer.weights(p.at(*at)[None, None, :, None], x[None, None]).reshape(-1) for *at, x in points]
+        return torch.cat(found).reshape(shape).to(self.dtype)
+
+    def _statistics_at(self, places: Tensor) -> Tensor:
+        """Row statistics at sorted, distinct places in the raveled (B, H, Q)."""
+        p, g, lse = self.problem, self.problem.geometry, self._known()
+        if lse is not None and not p.tracked:
+            return lse.reshape(-1)[places]
+        head_of, pieces = places // max(1, g.queries), []
         for head in torch.unique(head_of).tolist():
-            mine = head_of == head
             at = slice(head // g.heads, head // g.heads + 1), slice(head % g.heads, head % g.heads + 1)
-            rows = places[mine] % g.queries
-            known = known.masked_scatter(mine, p.statistic(*at, rows)[0, 0])
-        s = p.at(b, h, q, k)[None, None, :, None]
-        weights = p.normalizer.weights(s, known[inverse][None, None])
-        return weights.reshape(shape).to(self.dtype)
+            for rows in (places[head_of == head] % g.queries).split(1024):
+                pieces.append(p.statistic(*at, rows)[0, 0])
+        return torch.cat(pieces) if pieces else torch.zeros(0, dtype=p.compute_dtype, device=self.device)
+
+    def _stamp(self) -> tuple[Any, ...]:
+        """Changes when somebody writes into the tensors this map looks at."""
+        p = self.problem
+        held = (p.q_BHQD, p.k_BGKD, p.bias_BHQK, p.normalizer.sinks)
+        return tuple(None if t is None or t.is_inference() else t._version for t in held)
+
+    def _known(self) -> Tensor | None:
+        """The kept log-sum-exp, if it is still that of the tensors and nothing must be differentiated."""
+        kept = self._kept
+        return None if kept is None or self.problem.tracked or kept[0] != self._stamp() else kept[1]
 
     def logsumexp(self) -> Any:
         """The rows' log-sum-exp, natural log, (..., H, Q). Kept, so that later tiles need no pass over their rows."""
-        if self._lse is None and not self.problem.tracked:
-            self._lse = self.partial(LogSumExp()).states[0]
-        lse = self._lse if self._lse is not None else self.partial(LogSumExp()).states[0]
+        stamp, lse = self._stamp(), self._known()
+        if lse is None:
+            lse = self.partial(LogSumExp()).states[0]
+            self._kept = (stamp, lse)
         return self.layout.restore(lse)
 
     def nan_rows(self) -> Any:
@@ -298,9 +329,14 @@ class AttentionMap:
     ) -> Partial:
         """One pass over some rows (default: all), as states that merge with those of other rows.
 
-        `progress`, if given, is called with the share done, 0 to 1.
+        `progress`, if given, is called with the share done, 0 to 1. Merge parts that share no row.
         """
-        span = None if rows is None else slice(*rows.indices(self.problem.geometry.queries)[:2])
+        span = None
+        if rows is not None:
+            start, stop, step = rows.indices(self.problem.geometry.queries)
+            if step != 1:
+                raise ValueError(f"rows must be a slice without a step; got {rows}")
+            span = slice(start, max(start, stop))
         return run(self.problem, self.layout, reducers, span, progress)
 
     def reduce(self, *reducers: Reducer, progress: Callable[[float], None] | None = None) -> Any:
@@ -340,7 +376,13 @@ def _settle_mask(mask: Any, layout: Layout, g: Geometry) -> Mask | None:
 def _settle_bias(bias: Any, layout: Layout, g: Geometry, q: Tensor) -> Tensor | None:
     if bias is None:
         return None
-    t = bias if isinstance(bias, Tensor) else torch.as_tensor(np.asarray(bias), device=q.device)
+    if isinstance(bias, Tensor):
+        t = bias
+    else:
+        t = as_tensor(np.asarray(bias), device=q.device)
+        t = t if isinstance(bias, np.ndarray) or t.dtype == torch.bool else t.to(q.dtype)
+    if t.device != q.device:
+        raise ValueError(f"the bias must be on the device of the query, {q.device}; got {t.device}")
     if t.dtype == torch.bool:
         raise TypeError("a bias holds numbers to add to the scores; booleans are a mask=")
     t = t if t.dtype.is_floating_point else t.to(q.dtype)
@@ -357,6 +399,21 @@ def _picked(span: range | Tensor) -> Picked:
     return span
 
 
+def _count(picked: Picked) -> int:
+    return picked.numel() if isinstance(picked, Tensor) else picked.stop - picked.start
+
+
+def _runs(places: list[int], most: int) -> list[slice]:
+    """Ints as slices of neighbours, each of at most `most`."""
+    found: list[slice] = []
+    for i in places:
+        if found and found[-1].stop == i and i - found[-1].start < most:
+            found[-1] = slice(found[-1].start, i + 1)
+        else:
+            found.append(slice(i, i + 1))
+    return found
+
+
 def _split(rows: Picked, step: int) -> list[Picked]:
     if isinstance(rows, slice):
         cuts = range(rows.start, rows.stop, step)
@@ -364,5 +421,26 @@ def _split(rows: Picked, step: int) -> list[Picked]:
     return list(rows.split(step)) if rows.numel() else [slice(0, 0)]
 
 
-def _numpy_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype == torch.bfloat16 else dtype
+def _size(n: int) -> str:
+    """A number of bytes, readable: `64 B`, `6.29 MB`."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= factor:
+            return f"{n / factor:.3g} {unit}"
+    return f"{n} B"
+
+
+def _tensors_in(thing: Any) -> Iterator[Tensor]:
+    """The tensors in the fields of a mask or normaliser."""
+    if isinstance(thing, Tensor):
+        yield thing
+    elif is_dataclass(thing) and not isinstance(thing, type):
+        for field in fields(thing):
+            yield from _tensors_in(getattr(thing, field.name))
+
+
+def _bytes_behind(tensors: list[Tensor]) -> int:
+    """Size of the distinct storages behind some tensors."""
+    if torch._C._functorch.maybe_current_level() is not None:
+        return sum(t.nbytes for t in tensors)
+    storages = (t.untyped_storage() for t in tensors)
+    return sum({(s.device, s.data_ptr()): s.nbytes() for s in storages}.values())

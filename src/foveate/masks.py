@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .describe import describable
-from .shapes import Geometry, Layout, expand_to
+from .shapes import Geometry, Layout, Picked, as_tensor, cut, expand_to, indices
 
 __all__ = [
     "Coverage",
@@ -40,6 +40,7 @@ __all__ = [
 
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 Span = tuple[int, int]
+Block = tuple[slice, slice, Picked, Picked]  # some batches, heads, rows and columns
 
 
 class Coverage(Enum):
@@ -57,8 +58,14 @@ class Mask:
         """A function of broadcastable index tensors (batch, head, query, key) -> bool tensor."""
         raise NotImplementedError
 
+    def block(self, g: Geometry, at: Block, device: torch.device) -> Tensor:
+        """Who may attend in a block, bool (b, h, R, C); an axis along which nothing varies may have size 1."""
+        places = [indices(p, device).reshape([-1 if i == j else 1 for j in range(4)]) for i, p in enumerate(at)]
+        ok = self.predicate(g)(*places)
+        return ok.reshape((1,) * (4 - ok.ndim) + tuple(ok.shape))
+
     def coverage(self, g: Geometry, rows: Span, columns: Span) -> Coverage:
-        """What is known of the block rows x columns (half-open) over all batches and heads."""
+        """What is known of the block rows x columns (half-open, not empty) over all batches and heads."""
         return Coverage.SOME
 
     def settle(self, layout: Layout, g: Geometry) -> Mask:
@@ -91,6 +98,9 @@ class And(Mask):
         a, b = self.left.predicate(g), self.right.predicate(g)
         return lambda *at: a(*at) & b(*at)
 
+    def block(self, g: Geometry, at: Block, device: torch.device) -> Tensor:
+        return self.left.block(g, at, device) & self.right.block(g, at, device)
+
     def coverage(self, g: Geometry, rows: Span, columns: Span) -> Coverage:
         a = self.left.coverage(g, rows, columns)
         if a is Coverage.NONE:
@@ -115,6 +125,9 @@ class Or(Mask):
         a, b = self.left.predicate(g), self.right.predicate(g)
         return lambda *at: a(*at) | b(*at)
 
+    def block(self, g: Geometry, at: Block, device: torch.device) -> Tensor:
+        return self.left.block(g, at, device) | self.right.block(g, at, device)
+
     def coverage(self, g: Geometry, rows: Span, columns: Span) -> Coverage:
         a = self.left.coverage(g, rows, columns)
         if a is Coverage.ALL:
@@ -137,6 +150,9 @@ class Not(Mask):
     def predicate(self, g: Geometry) -> MaskMod:
         a = self.inner.predicate(g)
         return lambda *at: ~a(*at)
+
+    def block(self, g: Geometry, at: Block, device: torch.device) -> Tensor:
+        return ~self.inner.block(g, at, device)
 
     def coverage(self, g: Geometry, rows: Span, columns: Span) -> Coverage:
         flipped = {Coverage.ALL: Coverage.NONE, Coverage.NONE: Coverage.ALL, Coverage.SOME: Coverage.SOME}
@@ -174,6 +190,10 @@ class Band(Mask):
     left: int | None
     right: int | None
     align: str = "end"
+
+    def __post_init__(self) -> None:
+        if self.align not in ("end", "start"):
+            raise ValueError(f"align must be 'end' or 'start'; got {self.align!r}")
 
     def _offset(self, g: Geometry) -> int:
         return g.offset if self.align == "end" else 0
@@ -216,6 +236,11 @@ class Padding(Mask):
     lengths: Tensor
     side: str = "right"
 
+    def __post_init__(self) -> None:
+        _check_whole(self.lengths, "padding lengths")
+        if self.side not in ("right", "left"):
+            raise ValueError(f"side must be 'right' or 'left'; got {self.side!r}")
+
     @cached_property
     def _range(self) -> Span:
         n = self.lengths
@@ -255,6 +280,9 @@ class Documents(Mask):
 
     ids: Tensor
 
+    def __post_init__(self) -> None:
+        _check_whole(self.ids, "document ids")
+
     def predicate(self, g: Geometry) -> MaskMod:
         ids, offset = self.ids, g.offset
 
@@ -276,6 +304,21 @@ class Documents(Mask):
             )
         return Documents(self.ids.reshape(g.batch, g.keys))
 
+    @cached_property
+    def _at_hand(self) -> Tensor:
+        return self.ids.detach().cpu().reshape(-1, self.ids.shape[-1])
+
+    def coverage(self, g: Geometry, rows: Span, columns: Span) -> Coverage:
+        first, last = rows[0] + g.offset, rows[1] + g.offset
+        if last <= 0 or self._at_hand.numel() == 0:
+            return Coverage.NONE
+        low, high = torch.aminmax(self._at_hand[:, max(first, 0) : last], dim=-1)
+        lowest, highest = torch.aminmax(self._at_hand[:, slice(*columns)], dim=-1)
+        if bool(((high < lowest) | (highest < low)).all()):
+            return Coverage.NONE
+        same = (low == high) & (lowest == highest) & (low == lowest)
+        return Coverage.ALL if first >= 0 and bool(same.all()) else Coverage.SOME
+
     def __str__(self) -> str:
         return "documents"
 
@@ -286,6 +329,10 @@ class Prefix(Mask):
     """The first `length` keys, whoever asks."""
 
     length: int
+
+    def __post_init__(self) -> None:
+        if self.length < 0:
+            raise ValueError("a prefix length must be 0 or more")
 
     def predicate(self, g: Geometry) -> MaskMod:
         return lambda b, h, q, k: (k < self.length) & (q >= 0)
@@ -306,7 +353,13 @@ class Where(Mask):
     function: MaskMod
 
     def predicate(self, g: Geometry) -> MaskMod:
-        return self.function
+        def checked(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            ok = torch.as_tensor(self.function(b, h, q, k), device=k.device)
+            if ok.dtype != torch.bool:
+                raise TypeError(f"a predicate must give booleans, True = may attend; got {ok.dtype}")
+            return ok
+
+        return checked
 
     def __str__(self) -> str:
         return f"where({getattr(self.function, '__name__', 'predicate')})"
@@ -319,15 +372,23 @@ class Dense(Mask):
 
     table: Tensor
 
+    def __post_init__(self) -> None:
+        if self.table.dtype != torch.bool:
+            raise TypeError(
+                f"a mask holds booleans, True = may attend; got {self.table.dtype}. Numbers to add are a bias="
+            )
+
     def predicate(self, g: Geometry) -> MaskMod:
         table = self.table
 
         def dense(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
             t = table.to(k.device)
-            at = [x if n > 1 else torch.zeros_like(x) for n, x in zip(t.shape, (b, h, q, k), strict=True)]
-            return t[at[0], at[1], at[2], at[3]]
+            return t[tuple(x if n > 1 else x.new_zeros(()) for n, x in zip(t.shape, (b, h, q, k), strict=True))]
 
         return dense
+
+    def block(self, g: Geometry, at: Block, device: torch.device) -> Tensor:
+        return cut(self.table, at).to(device)
 
     def settle(self, layout: Layout, g: Geometry) -> Mask:
         return Dense(expand_to(self.table, layout, g, "mask"))
@@ -347,8 +408,6 @@ def causal(align: Literal["end", "start"] = "end") -> Mask:
     Raises:
         ValueError: `align` is neither.
     """
-    if align not in ("end", "start"):
-        raise ValueError(f"align must be 'end' or 'start'; got {align!r}")
     return Band(None, 0, align)
 
 
@@ -370,8 +429,6 @@ def padding(lengths: Tensor | list[int], side: Literal["right", "left"] = "right
     Raises:
         ValueError: lengths that are no whole numbers, or an unknown side.
     """
-    if side not in ("right", "left"):
-        raise ValueError(f"side must be 'right' or 'left'; got {side!r}")
     return Padding(_whole(lengths, "padding lengths").reshape(-1), side)
 
 
@@ -386,8 +443,6 @@ def prefix(length: int) -> Mask:
     Raises:
         ValueError: a negative length.
     """
-    if length < 0:
-        raise ValueError("a prefix length must be 0 or more")
     return Prefix(int(length))
 
 
@@ -404,16 +459,17 @@ def tensor(table: Any) -> Mask:
     Raises:
         TypeError: its entries are not booleans; numbers to add to the scores are a `bias`.
     """
-    t = torch.as_tensor(table)
-    if t.dtype != torch.bool:
-        raise TypeError(f"a mask holds booleans, True = may attend; got {t.dtype}. Numbers to add are a bias=")
-    return Dense(t)
+    return Dense(as_tensor(table))
 
 
 def _whole(values: Any, name: str) -> Tensor:
-    t = torch.as_tensor(values)
+    t = as_tensor(values)
     if t.numel() == 0:
-        t = t.to(torch.int64)
+        return t.to(torch.int64)
+    _check_whole(t, name)
+    return t.to(torch.int64)
+
+
+def _check_whole(t: Tensor, name: str) -> None:
     if t.dtype.is_floating_point or t.dtype.is_complex or t.dtype == torch.bool:
         raise ValueError(f"{name} must be whole numbers; got {t.dtype}")
-    return t.to(torch.int64)

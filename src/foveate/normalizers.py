@@ -44,6 +44,10 @@ class Softmax:
         blocks' heads out of `sinks`. Streaming as in Milakov & Gimelshein (2018).
         """
         peak, total = torch.full_like(empty, -torch.inf), torch.zeros_like(empty)
+        if self.sinks is not None:
+            sinks = self.sinks.to(empty.device, empty.dtype)[heads].reshape(1, -1, 1).expand_as(empty)
+            peak = sinks.detach()
+            total = torch.exp(sinks - safe(peak))
         for s in blocks:
             new = torch.maximum(peak, s.detach().amax(-1))
             shift = safe(new)
@@ -51,11 +55,7 @@ class Softmax:
             peak = new
         nothing = total == 0
         lse = safe(peak) + torch.log(torch.where(nothing, torch.ones_like(total), total))
-        lse = torch.where(nothing, torch.full_like(lse, -torch.inf), lse)
-        if self.sinks is None:
-            return lse
-        sinks = self.sinks.to(lse.device, lse.dtype)[heads]
-        return torch.logaddexp(lse, sinks.reshape(1, -1, 1).expand_as(lse))
+        return torch.where(nothing, torch.full_like(lse, -torch.inf), lse)
 
     def weights(self, s: Tensor, statistic: Tensor) -> Tensor:
         """Scores (b, h, R, C) and the rows' statistic (b, h, R) -> weights (b, h, R, C)."""

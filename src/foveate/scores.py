@@ -31,6 +31,10 @@ class Dot:
     scale: float | None = 1.0
     softcap: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.softcap is not None and not self.softcap > 0:
+            raise ValueError("softcap must be greater than 0")
+
     @property
     def name(self) -> str:
         return "dot" if self.scale == 1.0 else "scaled_dot"
@@ -40,18 +44,19 @@ class Dot:
         return q @ k.mT
 
     def __call__(self, q: Tensor, k: Tensor) -> Tensor:
-        s = (q if self.scale == 1.0 else q * self.scale) @ k.mT
+        scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
+        s = (q if scale == 1.0 else q * scale) @ k.mT
         return s if self.softcap is None else torch.tanh(s / self.softcap) * self.softcap
 
 
 def dot(softcap: float | None = None) -> Dot:
     """Dot product (Luong et al. 2015, "dot")."""
-    return Dot(1.0, _cap(softcap))
+    return Dot(1.0, softcap)
 
 
 def scaled_dot(softcap: float | None = None) -> Dot:
     """Dot product divided by the square root of the width (Vaswani et al. 2017)."""
-    return Dot(None, _cap(softcap))
+    return Dot(None, softcap)
 
 
 def resolve(score: str | Score, scale: float | None, width: int) -> Score:
@@ -66,6 +71,8 @@ def resolve(score: str | Score, scale: float | None, width: int) -> Score:
             raise ValueError(f"unknown score {score!r}; expected 'dot', 'scaled_dot' or a function of (q, k)")
         score = named[score]()
     if isinstance(score, Dot):
+        if isinstance(scale, Tensor) and scale.requires_grad:
+            raise ValueError("scale is a plain number; to learn one, multiply the queries by it")
         if scale is not None:
             return replace(score, scale=float(scale))
         return score if score.scale is not None else replace(score, scale=width**-0.5)
@@ -74,9 +81,3 @@ def resolve(score: str | Score, scale: float | None, width: int) -> Score:
     if not callable(score):
         raise ValueError(f"score must be 'dot', 'scaled_dot' or a function of (q, k); got {type(score).__name__}")
     return score
-
-
-def _cap(softcap: float | None) -> float | None:
-    if softcap is not None and not softcap > 0:
-        raise ValueError("softcap must be greater than 0")
-    return softcap

@@ -7,7 +7,7 @@ Every part of foveate below the public functions works on (B, H, Q, D) and (B, G
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +19,20 @@ from torch import Tensor
 __all__ = [
     "Geometry",
     "Layout",
+    "Picked",
+    "as_tensor",
     "canonical",
+    "cut",
     "expand_to",
     "full_precision",
-    "gigabytes",
+    "indices",
     "is_tracked",
+    "to_numpy",
     "to_tensors",
 ]
+
+Picked = slice | Tensor  # some of an axis: a slice with both ends and no step, or an int64 tensor (n,)
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,21 @@ class Layout:
             t = t.reshape(*self.lead, *t.shape[1:])
         else:
             t = t.reshape(t.shape[3 if self.axes == 0 and per_query else 2 :])
-        return t.detach().numpy() if self.numpy else t
+        return to_numpy(t) if self.numpy else t
+
+
+def to_numpy(t: Tensor) -> np.ndarray:
+    """An array of the same numbers; bfloat16, which NumPy lacks, becomes float32."""
+    t = t.detach().cpu()
+    return (t.float() if t.dtype == torch.bfloat16 else t).numpy()
+
+
+def as_tensor(x: Any, device: torch.device | None = None) -> Tensor:
+    """`torch.as_tensor`, which also takes arrays that are read-only, reversed or of foreign byte order."""
+    if isinstance(x, np.ndarray):
+        x = np.asarray(x, dtype=x.dtype.newbyteorder("="), order="C")
+        x = x if x.flags.writeable else x.copy()
+    return torch.as_tensor(x, device=device)
 
 
 def to_tensors(**named: Any) -> tuple[list[Tensor], bool]:
@@ -77,7 +98,7 @@ def to_tensors(**named: Any) -> tuple[list[Tensor], bool]:
     Integers become floating point. Arrays of several floating dtypes are promoted as NumPy does.
 
     Raises:
-        TypeError: tensors of different floating dtypes, or complex or object entries.
+        TypeError: tensors of different floating dtypes (outside autocast), or complex or object entries.
     """
     if not any(isinstance(x, Tensor) for x in named.values()):
         arrays = {name: np.asarray(x) for name, x in named.items()}
@@ -86,15 +107,19 @@ def to_tensors(**named: Any) -> tuple[list[Tensor], bool]:
                 raise TypeError(f"{name} must hold real numbers; got an array of dtype {a.dtype}")
         floats = [a.dtype for a in arrays.values() if a.dtype.kind == "f"]
         dtype = np.result_type(*floats) if floats else np.dtype(np.float64)
-        return [torch.from_numpy(np.ascontiguousarray(a, dtype=dtype)) for a in arrays.values()], True
-    tensors = {name: x if isinstance(x, Tensor) else torch.as_tensor(x) for name, x in named.items()}
-    dtypes = {name: t.dtype for name, t in tensors.items() if t.dtype.is_floating_point}
-    if any(t.dtype.is_complex for t in tensors.values()):
-        raise TypeError("attention takes real numbers; got a complex tensor")
-    if len(set(dtypes.values())) > 1:
-        listed = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
-        raise TypeError(f"query, key and value must share one dtype; got {listed}")
+        dtype = dtype if dtype.itemsize <= 8 else np.dtype(np.float64)
+        return [as_tensor(np.asarray(a, dtype=dtype)) for a in arrays.values()], True
+    tensors = {name: as_tensor(x) for name, x in named.items()}
+    dtypes = {name: t.dtype for name, t in tensors.items() if t.dtype.is_floating_point or t.dtype.is_complex}
+    listed = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
+    if any(dtype not in _DTYPES for dtype in dtypes.values()):
+        raise TypeError(f"attention takes float16, bfloat16, float32 or float64; got {listed}")
     common = next(iter(dtypes.values()), torch.get_default_dtype())
+    if len(set(dtypes.values())) > 1:
+        device = next(iter(tensors.values())).device.type
+        if not torch.is_autocast_enabled(device):
+            raise TypeError(f"query, key and value must share one dtype; got {listed}")
+        common = torch.get_autocast_dtype(device)  # as torch's own attention does
     return [t.to(common) for t in tensors.values()], False
 
 
@@ -130,7 +155,9 @@ def _check(q: Tensor, k: Tensor, v: Tensor | None) -> None:
     if q.shape[-1] == 0:
         raise ValueError(f"the head width D must be at least 1; got query of shape {_s(q)}")
     heads, groups = q.shape[-3], k.shape[-3]
-    if groups == 0 or heads % groups:
+    if heads == 0 or groups == 0:
+        raise ValueError(f"query and key must have at least one head; got {_s(q)} and {_s(k)}")
+    if heads % groups:
         raise ValueError(f"query heads must be a multiple of key heads; got {heads} and {groups}")
     if v is not None and v.shape[-3] != groups:
         raise ValueError(f"key and value must have the same number of heads; got {groups} and {v.shape[-3]}")
@@ -176,6 +203,19 @@ def is_tracked(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
+def indices(picked: Picked, device: torch.device) -> Tensor:
+    """A pick as an int64 tensor (n,)."""
+    if isinstance(picked, Tensor):
+        return picked.to(device)
+    return torch.arange(picked.start, picked.stop, device=device)
+
+
+def cut(t: Tensor, picked: Sequence[Picked]) -> Tensor:
+    """Part of a 4-axis tensor, whose axes may have size 1 instead of the full size. Axes 0 and 1 take slices."""
+    b, h, r, c = (p if n > 1 else slice(None) for n, p in zip(t.shape, picked, strict=True))
+    return t[b, h][:, :, r][:, :, :, c]
+
+
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Shield a computation from autocast, which would take our float32 products in half precision."""
@@ -184,11 +224,6 @@ def full_precision(device: torch.device) -> Iterator[None]:
         return
     with torch.autocast(device.type, enabled=False):
         yield
-
-
-def gigabytes(count: int, dtype: torch.dtype) -> float:
-    """Size in GB (10^9 bytes) of `count` numbers of `dtype`."""
-    return count * dtype.itemsize / 1e9
 
 
 def _s(t: Tensor) -> str:

@@ -228,6 +228,8 @@ def run(
     if not reducers:
         raise ValueError("give at least one reducer, such as fv.stats.Entropy()")
     for reducer in reducers:
+        if isinstance(reducer, type):
+            raise TypeError(f"reduce takes reducers, not their classes; write {reducer.__name__}(...)")
         if not isinstance(reducer, Reducer):
             raise TypeError(f"a reducer has start, update, merge and result; {type(reducer).__name__} does not")
     g, dtype, device = problem.geometry, problem.compute_dtype, problem.q_BHQD.device

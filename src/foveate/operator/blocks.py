@@ -24,8 +24,9 @@ def output(problem: Problem, v_BGKV: Tensor, dropout: float = 0.0) -> Tensor:
         for strip in strips(problem):
             parts = [_read(block, v, clean, problem.shared, dropout) for block in strip.blocks()]
             pieces.setdefault((strip.batch.start, strip.heads.start), []).append(sum(parts[1:], parts[0]))
-    if not pieces:
-        return v_BGKV.new_zeros(g.batch, g.heads, g.queries, v.shape[-1])
+    if not pieces:  # nothing to compute, but a gradient may still ask its way through
+        nothing = sum(t.flatten()[:0].sum() for t in (problem.q_BHQD, problem.k_BGKD, v_BGKV))
+        return v_BGKV.new_zeros(g.batch, g.heads, g.queries, v.shape[-1]) + nothing
     heads = [torch.cat(rows, dim=2) for rows in pieces.values()]
     per_batch = g.heads // problem.shared
     batches = [torch.cat(heads[i : i + per_batch], dim=1) for i in range(0, len(heads), per_batch)]
@@ -46,13 +47,16 @@ def _read(block: Block, v: Tensor, clean: bool, shared: int, dropout: float) -> 
     v_block = v[block.batch, group : group + 1, block.columns]
     if clean:
         return _matmul(w, v_block)
-    bad = ~torch.isfinite(v_block).all(-1)[0, 0]
-    out = _matmul(w, torch.where(torch.isfinite(v_block), v_block, torch.zeros_like(v_block)))
-    for column in bad.nonzero()[:, 0].tolist():
-        w_column, v_column = w[..., column, None], v_block[:, :, column, None]
-        odd = torch.where(torch.isfinite(v_column), torch.zeros_like(v_column), v_column)
-        out = out + torch.where((w_column == 0) | (odd == 0), torch.zeros_like(out), w_column * odd)
-    return out
+    finite = torch.isfinite(v_block)
+    out = _matmul(w, torch.where(finite, v_block, torch.zeros_like(v_block)))
+    seen = (w.detach() > 0).to(w.dtype)
+    plus, minus, lost = (_matmul(seen, odd.to(w.dtype)) > 0 for odd in _oddities(v_block))
+    out = torch.where(plus, torch.inf, torch.where(minus, -torch.inf, out))
+    return torch.where(lost | (plus & minus), torch.nan, out)
+
+
+def _oddities(v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return v == torch.inf, v == -torch.inf, torch.isnan(v)
 
 
 def _matmul(w: Tensor, v: Tensor) -> Tensor:

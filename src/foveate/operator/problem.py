@@ -19,11 +19,10 @@ from torch import Tensor
 from ..masks import Coverage, Mask
 from ..normalizers import Normalizer, safe
 from ..scores import Dot, Score
-from ..shapes import Geometry, full_precision, is_tracked
+from ..shapes import Geometry, Picked, cut, full_precision, is_tracked
 
 __all__ = ["Block", "Problem", "Strip", "columns_of", "strips"]
 
-Picked = slice | Tensor
 BLOCK_NUMBERS = 1 << 21  # scores held at a time by the block loop, 8 MB in float32
 MOST_ROWS, FEWEST_ROWS = 1024, 16  # rows of a strip
 MASK_STEP = 256  # columns per question when looking for the live keys of a strip
@@ -75,15 +74,9 @@ class Problem:
             some = min(_n(rows), _n(columns)) > 0
             known = self.mask.coverage(g, _hull(rows), _hull(columns)) if some else Coverage.SOME
             if known is not Coverage.ALL:
-                device = self.q_BHQD.device
-                at = [
-                    _indices(s, device).reshape([-1 if i == j else 1 for j in range(4)])
-                    for i, s in enumerate((batch, heads, rows, columns))
-                ]
-                ok = self.mask.predicate(g)(*at)
-                ok = ok.reshape((1,) * (4 - ok.ndim) + tuple(ok.shape))
+                ok = self.mask.block(g, (batch, heads, rows, columns), self.q_BHQD.device)
         if self.bias_BHQK is not None:
-            bias = _cut(self.bias_BHQK, batch, heads, rows, columns)
+            bias = cut(self.bias_BHQK, (batch, heads, rows, columns))
             seen = ~(bias <= torch.finfo(bias.dtype).min)
             ok = seen if ok is None else ok & seen
         return ok
@@ -94,7 +87,7 @@ class Problem:
             s = self._raw(batch, heads, rows, columns)
             in_place = isinstance(self.score, Dot) and not self.tracked
             if self.bias_BHQK is not None:
-                bias = _cut(self.bias_BHQK, batch, heads, rows, columns).to(s.dtype)
+                bias = cut(self.bias_BHQK, (batch, heads, rows, columns)).to(s.dtype)
                 s = s.add_(bias) if in_place else s + bias
             ok = self.allowed(batch, heads, rows, columns)
             if ok is None:
@@ -235,18 +228,22 @@ class Strip:
         """The strip's blocks. Scores are computed once if one block holds them all, else twice and never kept."""
         p, at = self.problem, (self.batch, self.heads, self.rows)
         columns = columns_of(p, self.heads, self.rows)
-        if len(columns) == 1:
-            s = p.scores(*at, columns[0])
-            yield Block(p, *at, columns[0], s, p.statistic(*at, [s]))
-            return
-        statistic = p.statistic(*at)
+        s = p.scores(*at, columns[0]) if len(columns) == 1 else None
+        statistic = p.statistic(*at, None if s is None else [s])
+        if _holds_nan(statistic):  # such a row is NaN everywhere, also where it may not look
+            everywhere = slice(0, p.geometry.keys)
+            columns, s = columns_of(p, self.heads, self.rows, everywhere), None
         for c in columns or [slice(0, 0)]:
-            yield Block(p, *at, c, p.scores(*at, c), statistic)
+            yield Block(p, *at, c, p.scores(*at, c) if s is None else s, statistic)
 
 
-def columns_of(problem: Problem, heads: slice, rows: Picked) -> list[slice]:
-    """Blocks of live keys for these rows, each small enough to hold its scores."""
-    span = problem.live(rows)
+def _holds_nan(t: Tensor) -> bool:
+    return torch._C._functorch.maybe_current_level() is None and bool(torch.isnan(t).any())
+
+
+def columns_of(problem: Problem, heads: slice, rows: Picked, span: slice | None = None) -> list[slice]:
+    """Blocks of keys for these rows, each small enough to hold its scores; of the live keys if no span is given."""
+    span = problem.live(rows) if span is None else span
     step = max(MASK_STEP, BLOCK_NUMBERS // max(1, _n(heads) * _n(rows)))
     return [slice(c, min(c + step, span.stop)) for c in range(span.start, span.stop, step)]
 
@@ -266,8 +263,8 @@ def strips(problem: Problem, rows: slice | None = None) -> Iterator[Strip]:
         r += step
     for b in range(g.batch):
         for first in range(0, g.heads, m):
-            for cut in cuts:
-                yield Strip(p, slice(b, b + 1), slice(first, first + m), cut)
+            for span in cuts:
+                yield Strip(p, slice(b, b + 1), slice(first, first + m), span)
 
 
 def _n(picked: Picked) -> int:
@@ -278,15 +275,3 @@ def _hull(picked: Picked) -> tuple[int, int]:
     if isinstance(picked, Tensor):
         return int(picked.min()), int(picked.max()) + 1
     return picked.start, picked.stop
-
-
-def _indices(picked: Picked, device: torch.device) -> Tensor:
-    if isinstance(picked, Tensor):
-        return picked.to(device)
-    return torch.arange(picked.start, picked.stop, device=device)
-
-
-def _cut(t: Tensor, batch: slice, heads: slice, rows: Picked, columns: Picked) -> Tensor:
-    """A part of a tensor whose axes may have size 1 instead of the full size."""
-    b, h, r, c = (p if n > 1 else slice(None) for n, p in zip(t.shape, (batch, heads, rows, columns), strict=True))
-    return t[b, h][:, :, r][:, :, :, c]

@@ -28,12 +28,12 @@ def weights(problem: Problem) -> Tensor:
         bias = problem.bias_BHQK
         s_BHQK = s_BHQK + bias.to(d)
         allowed = allowed & ~(bias <= torch.finfo(bias.dtype).min)
-    overflow = (s_BHQK == -torch.inf) & allowed
+    sinks = problem.normalizer.sinks
+    overflow = (s_BHQK == -torch.inf) & allowed & (sinks is None)
     lost = (overflow | ~allowed).all(-1, keepdim=True) & allowed.any(-1, keepdim=True)
     s_BHQK = s_BHQK.masked_fill(~allowed, -torch.inf).masked_fill(lost, torch.nan)
     empty = ~allowed.any(-1, keepdim=True)
     s_BHQK = s_BHQK.masked_fill(empty, 0.0)
-    sinks = problem.normalizer.sinks
     if sinks is None:
         w_BHQK = torch.softmax(s_BHQK, dim=-1)
     else:
@@ -51,5 +51,5 @@ def output(problem: Problem, v_BGKV: Tensor, dropout: float = 0.0) -> Tensor:
     if bool(torch.isfinite(v_BHKV).all()):
         return torch.einsum("bhqk,bhkv->bhqv", w_BHQK, v_BHKV).to(v_BGKV.dtype)
     w_BHQK1 = w_BHQK[..., None]
-    read_BHQKV = torch.where(w_BHQK1 == 0, torch.zeros_like(w_BHQK1), w_BHQK1 * v_BHKV[:, :, None])
-    return read_BHQKV.sum(-2).to(v_BGKV.dtype)
+    read_BHQKV = torch.where(w_BHQK1 == 0, torch.zeros_like(w_BHQK1), v_BHKV[:, :, None])
+    return (w_BHQK1 * read_BHQKV).sum(-2).to(v_BGKV.dtype)

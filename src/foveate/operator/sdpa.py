@@ -44,7 +44,7 @@ def output(problem: Problem, v_BGKV: Tensor, dropout: float = 0.0) -> Tensor:
     inputs = (problem.q_BHQD, problem.k_BGKD, v_BGKV, problem.bias_BHQK)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
         return _Fused.apply(problem, dropout, *inputs)
-    return _call(problem, *inputs, dropout)
+    return _call(problem, problem.q_BHQD, problem.k_BGKD, v_BGKV, problem.bias_BHQK, dropout)
 
 
 def is_plain_causal(problem: Problem) -> bool:
@@ -95,7 +95,9 @@ class _Fused(torch.autograd.Function):
     def forward(ctx: Any, problem: Problem, dropout: float, *inputs: Tensor | None) -> Tensor:
         with torch.enable_grad():
             leaves = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in inputs]
-            ctx.result = _call(problem, *leaves, dropout)  # type: ignore[arg-type]
+            q, k, v, bias = leaves
+            assert q is not None and k is not None and v is not None
+            ctx.result = _call(problem, q, k, v, bias, dropout)
         ctx.problem, ctx.dropout, ctx.leaves = problem, dropout, leaves
         ctx.save_for_backward(*inputs)
         return ctx.result.detach()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-WORDS = "the a cat dog mat sat on because it was tired dirty . , one two three four five hello".split(" ")
+TEXT = "the a cat dog mat sat on because it was tired dirty . , one two three four five hello"
+WORDS = TEXT.split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[BOS]", "[EOS]"]
 
 

@@ -186,7 +186,7 @@ class Source:
         for first, a, b in _blocks(rows, 0, rows.length, "token", columns.length * heads):
             weights = self._weights(call, sequence, rows.at(a, b), columns.at(0, columns.length))
             pool.update(first, weights.numpy())
-            entropy += torch.special.entr(weights).sum((1, 2))
+            entropy += torch.special.entr(weights).nansum((1, 2))
         pixels, peak = to_bytes(pool.result())
         return Thumbnails(pixels, peak.tolist(), (entropy / rows.length).tolist())
 

@@ -123,26 +123,33 @@ def _check_size(size: int, limit: int) -> None:
 def _embedded(source: Source, index: int, one: AttentionMap, blob: Blob, half: bool) -> Mapping[str, Any]:
     problem, score = one.problem, one.problem.score
     if not isinstance(score, Dot):
+        name = source.document().calls[index].score
         raise UserError(
-            f"the score {source.document().calls[index].score!r} cannot be computed inside a page; only "
-            "'dot' and 'scaled_dot' can. `fv.view` shows every score"
+            f"the score {name!r} cannot be computed inside a page; only 'dot' and 'scaled_dot' can. fv.view shows "
+            "every score"
         )
+    axes = [source.axes(index, sequence) for sequence in range(len(source.document().sequences))]
+    above, left = [rows.first for rows, _ in axes], [columns.first for _, columns in axes]
     allowed, bias = _mask_and_bias(one)
     sinks = problem.normalizer.sinks
-    lengths = []
-    for sequence in range(len(source.document().sequences)):
-        rows, columns = source.axes(index, sequence)
-        lengths.append([rows.length, columns.length])
     return {
-        "query": blob.add_floats(problem.q_BHQD, half),
-        "key": blob.add_floats(problem.k_BGKD, half),
-        "value": None if one.value is None else blob.add_floats(one.value, half),
-        "mask": None if allowed is None else blob.add_bits(allowed),
-        "bias": None if bias is None else blob.add_floats(bias, half),
+        "query": blob.add_floats(_shifted(problem.q_BHQD, above, 2), half),
+        "key": blob.add_floats(_shifted(problem.k_BGKD, left, 2), half),
+        "value": None if one.value is None else blob.add_floats(_shifted(one.value, left, 2), half),
+        "mask": None if allowed is None else blob.add_bits(_shifted(_shifted(allowed, above, 2), left, 3)),
+        "bias": None if bias is None else blob.add_floats(_shifted(_shifted(bias, above, 2), left, 3), half),
         "sinks": None if sinks is None else blob.add_floats(sinks, False),
         "score": {"name": score.name, "scale": score.scale, "softcap": score.softcap},
-        "lengths": lengths,
+        "lengths": [[rows.length, columns.length] for rows, columns in axes],
     }
+
+
+def _shifted(tensor: Tensor, starts: list[int], axis: int) -> Tensor:
+    """(B|1, ...) with every sequence moved to the front of `axis`, past the padding on its left."""
+    if not any(starts) or tensor.shape[axis] == 1:
+        return tensor
+    every = tensor.expand(len(starts), *tensor.shape[1:])
+    return torch.stack([one.roll(-start, axis - 1) for one, start in zip(every, starts, strict=True)])
 
 
 def _mask_and_bias(one: AttentionMap) -> tuple[Tensor | None, Tensor | None]:
@@ -151,10 +158,7 @@ def _mask_and_bias(one: AttentionMap) -> tuple[Tensor | None, Tensor | None]:
     batch, heads, queries, keys = problem.geometry.shape
     allowed = problem.allowed(slice(0, batch), slice(0, heads), slice(0, queries), slice(0, keys))
     if allowed is not None:
-        if allowed.all():
-            allowed = None
-        else:
-            allowed = allowed.expand(*allowed.shape[:2], queries, keys)
+        allowed = None if allowed.all() else allowed.expand(*allowed.shape[:2], queries, keys)
     bias = problem.bias_BHQK
     if bias is not None:
         bias = torch.where(bias <= torch.finfo(bias.dtype).min, torch.zeros_like(bias), bias)

@@ -1,0 +1,268 @@
+"""One file that works offline: its numbers give back the weights, nothing in it can become HTML, no write is torn."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import sys
+import types
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+
+import foveate as fv
+from foveate.apps import export, page, viewing
+from foveate.apps.errors import UserError
+from foveate.apps.extras import need
+from foveate.views.source import Source
+from pages import random_source
+
+matplotlib.use("Agg")
+
+B, H, G, Q, D, V = 2, 6, 3, 7, 5, 11
+
+
+def data_of(html: str) -> dict[str, Any]:
+    (found,) = re.findall(r'<script type="application/json" id="foveate-data">(.*?)</script>', html, re.DOTALL)
+    return dict(json.loads(found))
+
+
+def array(data: dict[str, Any], ref: dict[str, Any]) -> np.ndarray:
+    """A tensor of the page, read as docs/DESIGN.md says."""
+    blob, shape = base64.b64decode(data["blob"]), ref["shape"]
+    assert ref["offset"] % 4 == 0
+    if ref["dtype"] == "bits":
+        rows = int(np.prod(shape[:-1]))
+        packed = np.frombuffer(blob, np.uint8, rows * -(-shape[-1] // 8), ref["offset"]).reshape(rows, -1)
+        return np.unpackbits(packed, axis=1, count=shape[-1]).reshape(shape).astype(bool)
+    dtype = {"float32": "<f4", "float16": "<f2"}[ref["dtype"]]
+    return np.frombuffer(blob, dtype, int(np.prod(shape)), ref["offset"]).reshape(shape).astype(np.float64)
+
+
+def weights_of(data: dict[str, Any], call: int, sequence: int) -> np.ndarray:
+    """(H, Q, K), computed from the page's numbers alone."""
+    embedded = data["calls"][call]
+    queries, keys = embedded["lengths"][sequence]
+    query = array(data, embedded["query"])[sequence, :, :queries]
+    key = array(data, embedded["key"])[sequence, :, :keys]
+    key = key.repeat(query.shape[0] // key.shape[0], axis=0)
+    score = embedded["score"]
+    s = query @ key.transpose(0, 2, 1) * score["scale"]
+    if score["softcap"]:
+        s = score["softcap"] * np.tanh(s / score["softcap"])
+    for name in ("bias", "mask"):
+        if embedded[name]:
+            part = array(data, embedded[name])
+            part = part[min(sequence, len(part) - 1), :, :queries, :keys]
+            s = s + part if name == "bias" else np.where(part, s, -np.inf)
+    top = np.maximum(s.max(-1, keepdims=True), -1e30)
+    e = np.exp(s - top)
+    total = e.sum(-1, keepdims=True)
+    if embedded["sinks"]:
+        total = total + np.exp(array(data, embedded["sinks"])[:, None, None] - top)
+    return np.divide(e, total, out=np.zeros_like(e), where=total > 0)
+
+
+def random_map(batch: int = 1, heads: int = H, **options: Any) -> fv.AttentionMap:
+    draw = torch.Generator().manual_seed(3)
+    query = torch.randn(batch, heads, Q, D, generator=draw)
+    key, value = (torch.randn(batch, G, Q, width, generator=draw) for width in (D, V))
+    return fv.AttentionMap(query, key, value=value, **options)
+
+
+CASES = {
+    "plain": {},
+    "causal": {"mask": fv.masks.causal()},
+    "nothing to see": {"mask": fv.masks.where(lambda b, h, q, k: (q != 2) & (k <= q))},
+    "bias": {"bias": torch.linspace(-2, 2, H * Q * Q).reshape(1, H, Q, Q)},
+    "bias that hides": {"bias": torch.zeros(1, 1, Q, Q).masked_fill(torch.ones(Q, Q).triu(1) > 0, -torch.inf)},
+    "smallest number": {"bias": torch.zeros(1, 1, 1, Q).index_fill(3, torch.tensor([4]), torch.finfo().min)},
+    "dot": {"score": "dot"},
+    "softcap": {"score": fv.scores.scaled_dot(softcap=0.7)},
+    "sinks": {"normalizer": fv.normalizers.softmax(sinks=torch.linspace(-1, 1, H))},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_page_holds_what_the_weights_are_made_of(case: str) -> None:
+    weights = random_map(**CASES[case])
+    data = data_of(export.page_of(Source({"attn": weights})))
+    assert data["document"]["id"] == "embedded"
+    np.testing.assert_allclose(weights_of(data, 0, 0), weights.dense()[0].numpy(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("starts", [[0, 0], [3, 0]])
+def test_padding_is_left_out(starts: list[int]) -> None:
+    lengths = [4, 7]
+    mask = torch.zeros(2, 1, 1, Q, dtype=torch.bool)
+    for b in range(2):
+        mask[b, ..., starts[b] : starts[b] + lengths[b]] = True
+
+    class Padded(dict[str, Any]):
+        pass
+
+    maps = Padded({"attn": random_map(2, mask=mask & torch.ones(Q, Q).tril().bool())})
+    maps.lengths, maps.starts = lengths, starts  # type: ignore[attr-defined]
+    source = Source(maps)
+    data = data_of(export.page_of(source))
+    for b in range(2):
+        found = weights_of(data, 0, b)
+        assert found.shape == (H, lengths[b], lengths[b])
+        for i in range(lengths[b]):
+            np.testing.assert_allclose(found[:, i], source.row(0, b, i, "reads", "token"), rtol=1e-4, atol=1e-6)
+
+
+def test_equal_masks_and_biases_are_stored_once() -> None:
+    draw = torch.Generator().manual_seed(0)
+    bias = torch.randn(1, H, Q, Q, generator=draw)
+    maps = {f"layer.{i}": random_map(mask=fv.masks.causal(), bias=bias.clone()) for i in range(4)}
+    data = data_of(export.page_of(Source(maps)))
+    for name in ("mask", "bias"):
+        assert len({call[name]["offset"] for call in data["calls"]}) == 1
+
+
+def test_large_recordings_go_in_as_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = random_source(["a", "b", "c"])
+    assert data_of(export.page_of(source))["calls"][0]["query"]["dtype"] == "float32"
+    monkeypatch.setattr(export, "SMALL", 10)
+    data = data_of(export.page_of(source))
+    assert data["calls"][0]["query"]["dtype"] == "float16"
+    np.testing.assert_allclose(weights_of(data, 0, 0)[:, 1], source.row(0, 0, 1, "reads", "token"), atol=2e-3)
+
+
+def test_numbers_beyond_half_precision_stay_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "SMALL", 10)
+    weights = fv.AttentionMap(torch.full((1, 1, 3, 2), 1e5), torch.full((1, 1, 3, 2), 1e-5))
+    assert data_of(export.page_of(Source({"attn": weights})))["calls"][0]["query"]["dtype"] == "float32"
+
+
+def test_too_large_a_page_is_refused_with_its_size_and_the_remedy(tmp_path: Path) -> None:
+    query = torch.zeros(1, 1, 3_000_000, 1)
+    weights = fv.AttentionMap(query, query)
+    with pytest.raises(UserError, match=r"would take 16 MB, more than the limit of 9 MB; record fewer layers"):
+        fv.export_html(weights, tmp_path / "page.html", limit=9_000_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_score_of_ones_own_is_refused() -> None:
+    weights = fv.AttentionMap(torch.ones(1, 1, 3, 2), torch.ones(1, 1, 3, 2), score=lambda q, k: -torch.cdist(q, k))
+    with pytest.raises(UserError, match="cannot be computed inside a page; only 'dot' and 'scaled_dot' can"):
+        export.page_of(Source({"attn": weights}))
+
+
+class Elements(HTMLParser):
+    """The elements of a page, and the text of each script and style."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[tuple[str, dict[str, Any]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+HOSTILE = ["</script><img src=x onerror=alert(1)>", "<!--", "<script>", "\u2028", "&lt;", "'\"`${1}"]
+
+
+def test_hostile_tokens_and_titles_stay_text(tmp_path: Path) -> None:
+    path = fv.export_html(random_source(HOSTILE).maps[0], tmp_path / "page.html", tokens=HOSTILE, title=HOSTILE[0])
+    html = path.read_text(encoding="utf-8")
+    assert data_of(html)["document"]["sequences"][0]["source"]["text"] == HOSTILE
+    tags = [tag for tag, _ in Elements(html).found]
+    assert "img" not in tags
+    assert sorted(set(tags)) == ["body", "div", "head", "html", "link", "meta", "noscript", "script", "style", "title"]
+    assert tags.count("script") == 2
+
+
+def test_the_policy_allows_the_pages_own_script_and_nothing_else(tmp_path: Path) -> None:
+    html = export.page_of(random_source(["a", "b"]))
+    (policy,) = (a["content"] for tag, a in Elements(html).found if a.get("http-equiv") == "Content-Security-Policy")
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    styles = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert [page.script_hash(text) in policy for text in scripts + styles] == [True, True]
+    assert "unsafe" not in policy
+    assert "connect-src 'none'" in policy
+    assert "default-src 'none'" in policy
+
+
+def test_the_page_asks_nobody_for_anything() -> None:
+    html = export.page_of(random_source(["a", "b"]))
+    for _, attributes in Elements(html).found:
+        for name in ("src", "href"):
+            assert attributes.get(name, "data:,") == "data:,"
+    outside = set(re.findall(r"https?://[\w./-]+", html))
+    assert all(address.startswith("http://www.w3.org/") for address in outside), outside
+
+
+def test_writing_replaces_the_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "page.html"
+    target.write_text("old")
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export.os, "replace", fail)
+    with pytest.raises(UserError, match=r"cannot write .*page.html: No space left on device"):
+        export.write(random_source(["a"]), target)
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["page.html"]
+    monkeypatch.undo()
+    assert export.write(random_source(["a"]), target) == target
+    assert "old" not in target.read_text()[:10]
+    assert os.listdir(tmp_path) == ["page.html"]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot write .*: No such file or directory"):
+        fv.export_html(random_source(["a"]).maps[0], tmp_path / "nowhere" / "page.html")
+
+
+def test_inline_assets_cannot_end_their_element() -> None:
+    script, style = page.assets()
+    assert not re.search(r"</script|<script|<!--", script, re.IGNORECASE)
+    assert "</style" not in style.lower()
+
+
+def test_a_notebook_shows_the_page_in_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    shell = type("ZMQInteractiveShell", (), {})()
+    display = types.SimpleNamespace(HTML=lambda text: text, display=shown.append)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    handle = viewing.view(random_source(["a", "</iframe>"]).maps[0])
+    assert handle.url == ""
+    handle.close()
+    frame = Elements(shown[0]).found
+    assert [tag for tag, _ in frame] == ["iframe"]
+    assert frame[0][1]["sandbox"] == "allow-scripts allow-downloads"
+    assert 'id="foveate-data"' in frame[0][1]["srcdoc"]
+
+
+def test_a_missing_extra_names_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    with pytest.raises(ImportError, match=re.escape("starlette is not installed; run: pip install 'foveate[view]'")):
+        need("starlette", "view")
+
+
+def test_plot_draws_every_weight_with_its_names() -> None:
+    weights = random_map()
+    names = ["the", "cat", "$x$", "d", "e", "f", "g"]
+    axes = fv.plot.heatmap(weights[0, 3], names, names)
+    np.testing.assert_allclose(axes.images[0].get_array(), weights[0, 3].numpy())
+    axes.figure.canvas.draw()
+    assert [label.get_text() for label in axes.get_yticklabels()] == [name.replace("$", r"\$") for name in names]
+    with pytest.raises(ValueError, match=r"axes \(queries, keys\); got shape \(6, 7, 7\): choose a batch and head"):
+        fv.plot.heatmap(weights[0])
+    with pytest.raises(ValueError, match="rows must name each of the 7 rows of weights; got 1"):
+        fv.plot.heatmap(weights[0, 3], ["x"])
+    import matplotlib.pyplot as plt
+
+    plt.close("all")

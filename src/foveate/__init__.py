@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 from . import masks, normalizers, scores, stats
 from .attend import attention
 from .map import AttentionMap
+from .recording import Recording, load
+from .watch import watch  # from here on `foveate.watch` is the function; the package is still imported by its path
 
 if TYPE_CHECKING:
     from . import nn
     from .apps import plot
     from .apps.viewing import export_html, view
-    from .recording import Recording, load
-    from .watch import watch
 
 __all__ = [
     "AttentionMap",
@@ -30,11 +30,8 @@ __all__ = [
     "watch",
 ]
 
-# Names that bring in more than the operator needs are loaded when first used.
+# Names that open windows, or that most users of the operator never need, are loaded when first used.
 _LATER = {
-    "Recording": "recording",
-    "load": "recording",
-    "watch": "watch",
     "view": "apps.viewing",
     "export_html": "apps.viewing",
     "plot": "apps",

@@ -111,6 +111,7 @@ class Source:
             weights = self._weights(call, sequence, rows.at(start, stop), columns.at(0, columns.length)).mean(1)
             return columns.sum_words(weights) if level == "word" else weights
         start, stop = columns.span(index, index + 1, level)
+        self._settle(call)
         weights = self._weights(call, sequence, rows.at(0, rows.length), columns.at(start, stop)).sum(2)
         return rows.mean_words(weights) if level == "word" else weights
 
@@ -175,12 +176,18 @@ class Source:
         with torch.no_grad():
             return self.maps[call][sequence, heads, rows, columns].detach().float().cpu()
 
+    def _settle(self, call: int) -> None:
+        """Have the map keep the log-sum-exp of all its rows: one pass, after which any column or tile is cheap."""
+        with torch.no_grad():
+            self.maps[call].logsumexp()
+
     def _picture_heads(self, call: int, sequence: int, rows: Axis, columns: Axis) -> Thumbnails:
         heads = self._call(call).heads
         _affordable(heads * rows.length * columns.length)
         size = max(1, min(MAX_THUMBNAIL, max(rows.length, columns.length)))
         if not rows.length or not columns.length:
             return Thumbnails(np.zeros((heads, size, size), np.uint8), [0.0] * heads, [0.0] * heads)
+        self._settle(call)
         pool = Pool(heads, rows.length, columns.length, size, size, "max")
         entropy = torch.zeros(heads, dtype=torch.float64)
         for first, a, b in _blocks(rows, 0, rows.length, "token", columns.length * heads):

@@ -106,8 +106,8 @@ export class App {
     this.views = views;
     words.element.prepend(this.seen);
     const notes = (doc.notes ?? []).map((note) => el("p", { class: "fv-note" }, note));
-    const main = el("main", { class: "fv-main" }, views.grid.element, words.element, views.heat.element);
-    this.content.replaceChildren(views.toolbar.element, main, views.mechanism.element, ...notes);
+    const main = el("main", { class: "fv-main" }, views.grid.element, words.element, views.heat.element, views.mechanism.element);
+    this.content.replaceChildren(views.toolbar.element, main, ...notes);
     this.connect(views, main);
     words.relayout();
     put(main, "data-layout", words.layout.kind);
@@ -120,7 +120,7 @@ export class App {
 
   private connect({ session, words, grid, heat, mechanism, toolbar }: Views, main: HTMLElement): void {
     session.on("state", () => {
-      words.relayout();
+      words.refresh();
       if (main.dataset.layout !== words.layout.kind) {
         put(main, "data-layout", words.layout.kind);
         words.relayout();
@@ -158,12 +158,13 @@ export class App {
 
   /** The sentence above the lines, and the spoken one for a word that was chosen, not merely passed over. */
   private tell(session: Session): void {
-    const seen = describeActive(session, 4);
+    const seen = describeActive(session, 5);
     const name = headName(session);
-    if (!seen) this.seen.replaceChildren(el("span", { class: "fv-quiet" }, `${name}: point at a word`));
+    if (!seen) this.seen.replaceChildren(el("span", { class: "fv-quiet" }, `Point at a word to see where it looks in ${name}`));
     else {
       const list = seen.list.flatMap(([text, weight], n) => [n ? ", " : " ", el("b", {}, text), ` ${number(weight)}`]);
-      this.seen.replaceChildren(el("b", { class: "fv-who" }, seen.who), ` ${seen.verb}`, ...list, el("span", { class: "fv-quiet" }, ` · ${name}`));
+      const mean = session.state.all ? el("span", { class: "fv-quiet" }, ` · mean of ${session.heads.length} heads`) : null;
+      this.seen.replaceChildren(el("b", { class: "fv-who" }, seen.who), ` ${seen.verb}`, ...list, ...(mean ? [mean] : []));
     }
     if (session.state.cursor === null) return;
     clearTimeout(this.speakTimer);

@@ -85,5 +85,5 @@ export function lineWidth(weight: number, widest: number): number {
 }
 
 export function lineOpacity(weight: number): number {
-  return Math.min(1, 0.1 + 0.9 * Math.sqrt(Math.max(0, weight)));
+  return Math.min(1, 0.14 + 0.86 * Math.sqrt(Math.max(0, weight)));
 }

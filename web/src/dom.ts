@@ -53,16 +53,24 @@ export function sizeCanvas(canvas: HTMLCanvasElement, width: number, height: num
   return context;
 }
 
-/** A weight as people read it: two decimals, or as many as it needs when asked to be exact. */
+/** A weight as people read it: two decimals, four where it is small or where they ask to be exact. */
 export function number(value: number | null | undefined, exact = false): string {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  if (exact) return value !== 0 && Math.abs(value) < 1e-4 ? value.toExponential(2).replace("-", "−") : signed(value.toFixed(4));
-  if (value > 0 && value < 0.005) return "<0.01";
-  return signed(value.toFixed(2));
+  const size = Math.abs(value);
+  if (size === 0) return exact ? "0.0000" : "0.00";
+  if (size < 5e-5) return exact ? signed(value.toExponential(1)) : value > 0 ? "<0.0001" : "−0.0000";
+  return signed(value.toFixed(exact || size < 0.01 ? 4 : 2));
+}
+
+/** A number of any size in little room. */
+export function brief(value: number): string {
+  const size = Math.abs(value);
+  if (size >= 0.01 && size < 1e4) return signed(value.toFixed(size < 100 ? 2 : 0));
+  return size ? signed(value.toExponential(1)) : "0";
 }
 
 function signed(text: string): string {
-  return text.replace("-", "−");
+  return text.replaceAll("-", "−");
 }
 
 /** A word in quotes, cut where it would overflow a sentence. */

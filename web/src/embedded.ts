@@ -8,6 +8,7 @@ import type {
 import { abortError, Cache } from "./source";
 import type { Source } from "./source";
 import { tokensOf, wordStarts } from "./units";
+import { largest } from "./weights";
 
 const SLICE_MS = 10;
 const THUMBNAIL = 32;
@@ -170,11 +171,10 @@ export class EmbeddedSource implements Source {
     const result: TopK = { indices: [], weights: [], rest: [] };
     for (let head = 0; head < heads; head++) {
       const row = weights.subarray(head * length, (head + 1) * length);
-      const order = Array.from(row.keys()).sort((a, b) => (row[b] as number) - (row[a] as number) || a - b).slice(0, k);
-      const kept = order.map((i) => row[i] as number);
-      result.indices.push(order);
-      result.weights.push(kept);
-      result.rest.push(Math.max(0, row.reduce((a, b) => a + b, 0) - kept.reduce((a, b) => a + b, 0)));
+      const kept = largest(row, k, () => true);
+      result.indices.push(kept.map(([unit]) => unit));
+      result.weights.push(kept.map(([, weight]) => weight));
+      result.rest.push(Math.max(0, row.reduce((a, b) => a + b, 0) - kept.reduce((a, [, b]) => a + b, 0)));
     }
     return result;
   }

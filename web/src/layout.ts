@@ -82,15 +82,16 @@ function widest(placed: Placed, font: number, most: number): number {
 }
 
 const NUMBERS = 50;
+const CAPTION = 96; // the captions stand above words of any width
 
 function columns(axes: Axes, special: boolean, width: number): Layout {
   const longest = Math.max(axes.query.length, axes.key.length);
-  const pitch = longest <= 14 ? 36 : longest <= 24 ? 30 : 25;
-  const font = longest <= 24 ? 16 : 14;
-  const query = start(axes.query, special, pitch - 5);
-  const key = start(axes.key, special, pitch - 5);
+  const pitch = longest <= 14 ? 36 : longest <= 22 ? 30 : longest <= 32 ? 24 : 19;
+  const font = longest <= 22 ? 16 : longest <= 32 ? 14 : 13;
+  const query = start(axes.query, special, pitch - (longest <= 22 ? 5 : 2));
+  const key = start(axes.key, special, pitch - (longest <= 22 ? 5 : 2));
   const most = Math.floor(width * 0.32);
-  const [left, right] = [widest(query, font, most), widest(key, font, most)];
+  const [left, right] = [Math.max(CAPTION, widest(query, font, most)), Math.max(CAPTION, widest(key, font, most))];
   const span = Math.max(90, Math.min(380, width - left - right - NUMBERS - 12));
   const from = Math.max(left + 4, (width - left - right - NUMBERS - span) / 2 + left);
   const top = 34;
@@ -141,33 +142,41 @@ function rows(axes: Axes, special: boolean, width: number): Layout {
   }
   const captions: Caption[] = [
     { text: axes.self ? "looked at" : "source", x: 14, y: 20, anchor: "start" },
-    { text: axes.self ? "looking" : "target", x: 14, y: bottom + 62, anchor: "start" },
+    { text: axes.self ? "looking" : "target", x: 14, y: bottom + 56, anchor: "start" },
   ];
-  return { kind: "rows", width: full, height: bottom + 76, font, query, key, captions };
+  return { kind: "rows", width: full, height: bottom + 68, font, query, key, captions };
 }
 
 const CLOSING = /^[.,;:!?)\]}%…’”]+$/;
 
-/** Flows words from `top` down; answers where the next block may start. */
+/** True where a unit may not begin a line: it continues a word, or closes one. */
+function tight(axis: Axis, unit: number): boolean {
+  return axis.joined[unit] === true || CLOSING.test(label(axis, unit));
+}
+
+/** Flows words from `top` down, keeping what belongs together on one line; answers where the next block may start. */
 function flow(placed: Placed, font: number, width: number, top: number, pitch: number): number {
   const margin = 18;
-  const space = font * 0.08;
+  const { axis, shown } = placed;
+  const most = width - 2 * margin;
+  const size = (p: number) => Math.min(most, measure(label(axis, shown[p] as number), font) + 6);
   let [x, y] = [margin, top];
-  placed.shown.forEach((unit, p) => {
-    const text = label(placed.axis, unit);
-    const w = Math.min(width - 2 * margin, measure(text, font) + 6);
-    const tight = placed.axis.joined[unit] || CLOSING.test(text);
-    if (p && !tight) x += space;
-    if (tight && p) x -= 5;
-    if (x + w > width - margin && x > margin) {
+  for (let p = 0; p < shown.length; p++) {
+    const joins = p > 0 && tight(axis, shown[p] as number);
+    const w = size(p);
+    let whole = w;
+    if (!joins) for (let next = p + 1; next < shown.length && tight(axis, shown[next] as number) && whole < most; next++) whole += size(next) - 5;
+    if (joins) x -= 5;
+    else if (p) x += font * 0.08;
+    if ((x + whole > width - margin && (!joins || whole > most)) || x + w > width - margin) {
+      if (x > margin) y += pitch;
       x = margin;
-      y += pitch;
     }
     placed.x[p] = x;
     placed.y[p] = y;
     placed.w[p] = w;
     x += w;
-  });
+  }
   return y + pitch;
 }
 

@@ -11,7 +11,8 @@ export interface Weights {
   top(head: number, count: number, among?: (unit: number) => boolean): [unit: number, weight: number][];
 }
 
-function largest(row: ArrayLike<number>, count: number, among: (unit: number) => boolean): [number, number][] {
+/** The largest positive entries, largest first; of equal ones the first. */
+export function largest(row: ArrayLike<number>, count: number, among: (unit: number) => boolean): [number, number][] {
   const found: [number, number][] = [];
   let bar = 0;
   for (let unit = 0; unit < row.length; unit++) {

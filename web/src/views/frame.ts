@@ -13,18 +13,24 @@ export interface View {
   height: number;
   left: number;
   top: number;
+  right: number;
 }
 
 const FONT_PX = 11;
 const SLANT = Math.PI / 4;
 
-export function gutters({ query, key }: Axes, measure: (text: string, size: number) => number): { left: number; top: number } {
+/** Cells at least this large are named by their words; smaller ones by their numbers. */
+export const WORDS_FROM = 11;
+
+export function gutters({ query, key }: Axes, words: boolean, measure: (text: string, size: number) => number): { left: number; top: number; right: number } {
+  if (!words) return { left: 44, top: 22, right: 14 };
   const longest = (axis: Axis) => {
     let width = 20;
     for (let u = 0; u < Math.min(axis.length, 400); u++) width = Math.max(width, measure(axis.text[u] ?? "", FONT_PX));
     return Math.min(88, width);
   };
-  return { left: Math.ceil(longest(query)) + 10, top: Math.ceil(longest(key) * Math.sin(SLANT)) + 18 };
+  const top = Math.ceil(longest(key) * Math.sin(SLANT)) + 18;
+  return { left: Math.ceil(longest(query)) + 10, top, right: Math.min(40, top - 14) };
 }
 
 function fitted(context: CanvasRenderingContext2D, text: string, most: number): string {
@@ -44,7 +50,7 @@ export function drawFrame(context: CanvasRenderingContext2D, canvas: HTMLElement
   const { axes, theme } = session;
   const ink = INK[theme];
   const { left, top, px, r, c, width, height } = view;
-  const right = Math.min(width, left + (axes.key.length - c) * px);
+  const right = Math.min(width - view.right, left + (axes.key.length - c) * px);
   const bottom = Math.min(height, top + (axes.query.length - r) * px);
   context.font = `${FONT_PX}px ${getComputedStyle(canvas).fontFamily}`;
   const marked = marks(session, cell);
@@ -52,7 +58,7 @@ export function drawFrame(context: CanvasRenderingContext2D, canvas: HTMLElement
   context.strokeStyle = ink.faint;
   context.strokeRect(left - 0.5, top - 0.5, right - left + 1, bottom - top + 1);
   context.textBaseline = "middle";
-  const words = px >= 11;
+  const words = px >= WORDS_FROM;
   const stride = words ? 1 : ticks(0, Math.max((right - left) / px, (bottom - top) / px));
   context.textAlign = "right";
   for (let i = Math.ceil(r / stride) * stride; top + (i - r + 0.5) * px < bottom; i += stride) {

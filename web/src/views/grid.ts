@@ -1,13 +1,13 @@
 // All layers and heads as small pictures: one canvas, and one focusable cell over each picture.
 
 import { paint } from "../color";
-import { el, framed, put, sizeCanvas } from "../dom";
+import { el, framed, number, put, say, sizeCanvas } from "../dom";
 import type { Call } from "../protocol";
 import type { Session } from "../session";
 
-const LABEL = 30;
+const LABEL = 24;
 const TOP = 18;
-const MOST = 44;
+const MOST = 60;
 const LEAST = 14;
 
 export class GridView {
@@ -15,17 +15,20 @@ export class GridView {
   private readonly canvas = el("canvas", { "aria-hidden": "true" });
   private readonly grid = el("div", { class: "fv-grid", role: "grid", "aria-label": "Layers and heads" });
   private readonly scroller: HTMLElement;
+  private readonly progress = el("span", { class: "fv-quiet" });
+  private readonly facts = el("p", { class: "fv-facts" });
   private layers: Call[] = [];
   private heads = 0;
   private cell = 24;
   private cells: HTMLElement[][] = [];
   private built = "";
+  private seen = "";
   readonly draw = framed(() => this.drawNow());
   private readonly onResize = new ResizeObserver(framed(() => this.rebuild()));
 
   constructor(private readonly session: Session) {
     this.scroller = el("div", { class: "fv-scroll" }, el("div", { class: "fv-gridbox" }, this.canvas, this.grid));
-    this.element = el("section", { class: "fv-card fv-heads", "aria-label": "Choose layer and head" }, el("h2", {}, "Layers × heads"), this.scroller);
+    this.element = el("section", { class: "fv-card fv-heads", "aria-label": "Choose layer and head" }, el("div", { class: "fv-head" }, el("h2", {}, "Layers × heads"), this.progress), this.scroller, this.facts);
     this.grid.addEventListener("click", (event) => this.choose(event.target));
     this.grid.addEventListener("keydown", (event) => this.key(event));
     this.onResize.observe(this.element);
@@ -37,6 +40,7 @@ export class GridView {
 
   private rebuild(): void {
     this.built = "";
+    this.seen = "";
     this.update();
   }
 
@@ -58,7 +62,12 @@ export class GridView {
       this.measure();
       this.build();
     }
+    const { state, thumbnails, theme } = session;
+    const seen = [name, state.call, state.head, thumbnails.size, theme].join(";");
+    if (seen === this.seen) return;
+    this.seen = seen;
     this.mark();
+    this.tellFacts();
     this.draw();
   }
 
@@ -96,6 +105,17 @@ export class GridView {
     }));
   }
 
+  private tellFacts(): void {
+    const { call, state, thumbnails } = this.session;
+    const known = thumbnails.get(call.index);
+    const here = this.layers.filter(({ index }) => thumbnails.has(index)).length;
+    say(this.progress, here < this.layers.length ? `drawing ${here + 1} of ${this.layers.length}` : "");
+    const parts = [`${call.label || call.name}, head ${state.head}`];
+    if (known) parts.push(`entropy ${number(known.entropy[state.head])} nats`, `largest weight ${number(known.peak[state.head])}`);
+    if (call.note) parts.push(call.note);
+    say(this.facts, parts.join(" · "));
+  }
+
   private drawNow(): void {
     const { session, cell } = this;
     const [width, height] = [LABEL + this.heads * cell, TOP + this.layers.length * cell];
@@ -103,16 +123,9 @@ export class GridView {
     (this.canvas.parentElement as HTMLElement).style.width = `${width}px`;
     const context = sizeCanvas(this.canvas, width, height);
     const styles = getComputedStyle(this.element);
-    context.fillStyle = styles.getPropertyValue("--muted");
-    context.font = `10px ${styles.fontFamily}`;
-    context.textBaseline = "middle";
-    context.textAlign = "center";
-    const every = cell < 16 ? 2 : 1;
-    for (let head = 0; head < this.heads; head += every) context.fillText(String(head), LABEL + (head + 0.5) * cell, TOP / 2);
-    context.textAlign = "right";
+    this.drawLabels(context, styles);
     this.layers.forEach((call, layer) => {
       const y = TOP + layer * cell;
-      if (layer % every === 0) context.fillText(String(layer), LABEL - 8, y + cell / 2);
       const pictures = session.thumbnails.get(call.index);
       for (let head = 0; head < call.heads; head++) {
         const [x, inner] = [LABEL + head * cell + 1.5, cell - 3];
@@ -128,6 +141,18 @@ export class GridView {
         context.drawImage(small, x, y + 1.5, inner, inner);
       }
     });
+  }
+
+  private drawLabels(context: CanvasRenderingContext2D, styles: CSSStyleDeclaration): void {
+    const { cell } = this;
+    const every = cell < 16 ? 2 : 1;
+    context.fillStyle = styles.getPropertyValue("--muted");
+    context.font = `10px ${styles.fontFamily}`;
+    context.textBaseline = "middle";
+    context.textAlign = "center";
+    for (let head = 0; head < this.heads; head += every) context.fillText(String(head), LABEL + (head + 0.5) * cell, TOP / 2);
+    context.textAlign = "right";
+    for (let layer = 0; layer < this.layers.length; layer += every) context.fillText(String(layer), LABEL - 8, TOP + (layer + 0.5) * cell);
   }
 
   private choose(target: EventTarget | null): void {

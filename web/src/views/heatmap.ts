@@ -5,11 +5,12 @@ import { el, framed, number, put, quote, say, sizeCanvas } from "../dom";
 import { measure } from "../layout";
 import type { Session } from "../session";
 import { Cache } from "../source";
-import { drawFrame, gutters } from "./frame";
+import { drawFrame, gutters, WORDS_FROM } from "./frame";
 import type { View } from "./frame";
 
 const TILE = 256;
 const MOST_PX = 56;
+const TALLEST = 460;
 
 interface Drawn {
   image: OffscreenCanvas;
@@ -25,11 +26,14 @@ export class HeatmapView {
   readonly canvas = el("canvas", { class: "fv-map", role: "img", tabindex: "0", "aria-label": "Heatmap" });
   private readonly readout = el("p", { class: "fv-readout" });
   private readonly scale = el("canvas", { class: "fv-scale", "aria-hidden": "true" });
+  private readonly where = el("span", { class: "fv-quiet" });
+  private pending = 0;
   private readonly scaleEnd = el("span");
   private readonly tiles = new Cache<Drawn | Promise<void>>(96);
   private abort = new AbortController();
-  private view: View = { r: 0, c: 0, px: 1, width: 320, height: 320, left: 60, top: 60 };
+  private view: View = { r: 0, c: 0, px: 1, width: 320, height: 320, left: 60, top: 60, right: 20 };
   private fitted = "";
+  private least = 1;
   private cell: { i: number; j: number } | null = null;
   private drag: { x: number; y: number; r: number; c: number; moved: boolean } | null = null;
   private highest = 0;
@@ -42,7 +46,7 @@ export class HeatmapView {
       button("−", "Zoom out", () => this.zoom(1 / 1.6)), button("+", "Zoom in", () => this.zoom(1.6)), button("Fit", "Show all", () => this.fit()));
     const foot = el("div", { class: "fv-foot" }, this.readout, el("div", { class: "fv-legend" }, "0", this.scale, this.scaleEnd));
     this.element = el("section", { class: "fv-card fv-heat", "aria-label": "Map of the chosen head" },
-      el("div", { class: "fv-head" }, el("h2", {}, "Map"), tools), el("div", { class: "fv-mapbox" }, this.canvas), foot);
+      el("div", { class: "fv-head" }, el("h2", {}, "Map"), this.where, tools), el("div", { class: "fv-mapbox" }, this.canvas), foot);
     this.listen();
     this.onResize.observe(this.element);
   }
@@ -79,37 +83,34 @@ export class HeatmapView {
 
   private fitNow(): void {
     const { query, key } = this.session.axes;
-    const room = this.element.clientWidth - 26;
-    const { left, top } = gutters(this.session.axes, measure);
-    const width = Math.max(160, room);
-    const plot = Math.min((width - left) / Math.max(1, key.length), 420 / Math.max(1, query.length), MOST_PX);
-    const height = Math.ceil(Math.max(120, Math.min(440, top + plot * query.length + 2)));
-    this.view = { r: 0, c: 0, px: plot, width: Math.floor(width), height, left, top };
+    const width = Math.floor(Math.max(160, Math.min(620, this.element.clientWidth - 28)));
+    for (const words of [true, false]) {
+      const { left, top, right } = gutters(this.session.axes, words, measure);
+      const px = Math.min((width - left - right) / Math.max(1, key.length), (TALLEST - top) / Math.max(1, query.length), MOST_PX);
+      this.view = { r: 0, c: 0, px, width, height: Math.ceil(Math.max(120, top + px * query.length + 2)), left, top, right };
+      if (px >= WORDS_FROM) break;
+    }
+    this.least = this.view.px;
     this.fitted = `${query.length},${key.length},${this.session.state.special};`;
-  }
-
-  private get leastPx(): number {
-    const { query, key } = this.session.axes;
-    const { width, height, left, top } = this.view;
-    return Math.min((width - left) / Math.max(1, key.length), (height - top) / Math.max(1, query.length), MOST_PX);
   }
 
   private zoom(by: number, x?: number, y?: number): void {
     const { view } = this;
-    const px = Math.max(this.leastPx, Math.min(MOST_PX, view.px * by));
-    const ax = x ?? (view.left + view.width) / 2;
+    const px = Math.max(this.least, Math.min(MOST_PX, view.px * by));
+    const ax = x ?? (view.left + view.width - view.right) / 2;
     const ay = y ?? (view.top + view.height) / 2;
     const c = view.c + (ax - view.left) / view.px;
     const r = view.r + (ay - view.top) / view.px;
     view.px = px;
+    Object.assign(view, gutters(this.session.axes, px >= WORDS_FROM, measure));
     this.moveTo(r - (ay - view.top) / px, c - (ax - view.left) / px);
   }
 
   private moveTo(r: number, c: number): void {
     const { view, session } = this;
     const { query, key } = session.axes;
-    view.r = Math.max(0, Math.min(query.length - (view.height - view.top) / view.px, r));
-    view.c = Math.max(0, Math.min(key.length - (view.width - view.left) / view.px, c));
+    view.r = Math.max(0, Math.min(query.length - (view.height - view.top - 2) / view.px, r));
+    view.c = Math.max(0, Math.min(key.length - (view.width - view.left - view.right) / view.px, c));
     view.r = Math.max(0, view.r);
     view.c = Math.max(0, view.c);
     this.draw();
@@ -127,15 +128,19 @@ export class HeatmapView {
     const [r0, c0] = [tr * span, tc * span];
     const [r1, c1] = [Math.min(query.length, r0 + span), Math.min(key.length, c0 + span)];
     const [height, width] = [Math.ceil((r1 - r0) / block), Math.ceil((c1 - c0) / block)];
+    this.pending++;
     const asked = session.source.tile({ call, sequence, head, r0, r1, c0, c1, height, width, how: "max", level }, this.abort.signal).then(
       ({ pixels, peak }) => {
+        this.pending--;
         this.tiles.set(name, { image: new OffscreenCanvas(width, height), pixels, height, width, peak, painted: "" });
         this.highest = Math.max(this.highest, name.startsWith(`${this.key()}/`) ? peak : 0);
         this.draw();
       },
       (error: unknown) => {
+        this.pending--;
         this.tiles.delete(name);
         session.fail(error);
+        this.tellWhere();
       },
     );
     this.tiles.set(name, asked);
@@ -150,27 +155,33 @@ export class HeatmapView {
 
   private drawNow(): void {
     if (!this.fitted) this.fitNow();
-    const { width, height, left, top } = this.view;
+    const { width, height, left, top, right } = this.view;
     const context = sizeCanvas(this.canvas, width, height);
     const peak = this.peak;
     context.save();
     context.beginPath();
-    context.rect(left, top, width - left, height - top);
+    context.rect(left, top, width - left - right, height - top);
     context.clip();
     this.drawTiles(context, peak);
     context.restore();
     drawFrame(context, this.canvas, this.session, this.view, this.cell);
     this.drawScale(peak);
     this.describe();
+    setTimeout(() => this.tellWhere(), 250);
+  }
+
+  private tellWhere(): void {
+    const { call, state } = this.session;
+    say(this.where, this.pending ? "computing …" : `${call.label || call.name}, head ${state.head}`);
   }
 
   private drawTiles(context: CanvasRenderingContext2D, peak: number): void {
-    const { width, height, left, top, px, r, c } = this.view;
+    const { width, height, left, top, right, px, r, c } = this.view;
     const { query, key } = this.session.axes;
     let block = 1;
     while (block * px < 0.75) block *= 2;
     const span = TILE * block;
-    const [r1, c1] = [Math.min(query.length, r + (height - top) / px), Math.min(key.length, c + (width - left) / px)];
+    const [r1, c1] = [Math.min(query.length, r + (height - top) / px), Math.min(key.length, c + (width - left - right) / px)];
     const look = `${this.session.theme}/${peak}`;
     context.imageSmoothingEnabled = block > 1 && block * px < 1;
     for (let tr = Math.floor(r / span); tr * span < r1; tr++) {
@@ -249,7 +260,7 @@ export class HeatmapView {
     const { view, session } = this;
     const box = this.canvas.getBoundingClientRect();
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-    if (x < view.left || y < view.top) return null;
+    if (x < view.left || y < view.top || x > view.width - view.right) return null;
     const [i, j] = [Math.floor(view.r + (y - view.top) / view.px), Math.floor(view.c + (x - view.left) / view.px)];
     const { query, key } = session.axes;
     return i < query.length && j < key.length ? { i, j } : null;
@@ -304,7 +315,7 @@ export class HeatmapView {
     canvas.addEventListener("wheel", (event) => {
       const box = canvas.getBoundingClientRect();
       const by = Math.exp(-event.deltaY * 0.002);
-      if (by < 1 && this.view.px <= this.leastPx) return; // all is seen: let the page scroll
+      if (by < 1 && this.view.px <= this.least) return; // all is seen: let the page scroll
       event.preventDefault();
       this.zoom(by, event.clientX - box.left, event.clientY - box.top);
     }, { passive: false });
@@ -331,7 +342,7 @@ export class HeatmapView {
     this.cell = null;
     this.select({ i, j });
     const { view } = this;
-    const [rows, columns] = [(view.height - view.top) / view.px, (view.width - view.left) / view.px];
+    const [rows, columns] = [(view.height - view.top) / view.px, (view.width - view.left - view.right) / view.px];
     this.moveTo(Math.min(i, Math.max(view.r, i + 1 - rows)), Math.min(j, Math.max(view.c, j + 1 - columns)));
   }
 }

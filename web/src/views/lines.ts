@@ -25,8 +25,8 @@ export interface Figure {
   strong: boolean;
 }
 
-const WIDEST = 9;
-const WIDEST_OF_MANY = 5;
+const WIDEST = 11;
+const WIDEST_OF_MANY = 6;
 /** Few words get a line to each; a text gets its strongest only. */
 const LINES = 900;
 const TEXT_LINES = 24;
@@ -114,11 +114,13 @@ export function figures(session: Session, layout: Layout): Figure[] {
   const hovered = session.hoveredOther ?? (state.locked ? state.other : null);
   const units = new Map<number, number>();
   const most = layout.kind === "columns" ? to.shown.length : layout.kind === "rows" ? 10 : 6;
-  const ranked = Array.from(to.shown, (unit) => [unit, meanWeight(weights, heads, unit)] as const).filter(([, weight]) => weight >= 0.005);
+  const candidates = layout.kind === "text" ? new Set(heads.flatMap((head) => weights.top(head, 8, (unit) => (to.place[unit] ?? -1) >= 0).map(([unit]) => unit))) : to.shown;
+  const ranked = Array.from(candidates, (unit) => [unit, meanWeight(weights, heads, unit)] as const).filter(([, weight]) => weight >= 0.005);
   for (const [unit, weight] of ranked.sort((a, b) => b[1] - a[1]).slice(0, most)) units.set(unit, weight);
   if (hovered !== null) units.set(hovered, meanWeight(weights, heads, hovered));
   const result: Figure[] = [];
-  for (const [unit, weight] of units) {
+  const free = (x: number, y: number) => !result.some((other) => Math.abs(other.y - y) < 8 && Math.abs(other.x - x) < 30);
+  for (const [unit, weight] of [...units].sort(([a], [b]) => Number(b === hovered) - Number(a === hovered))) {
     const p = to.place[unit] ?? -1;
     if (p < 0) continue;
     const { x, y } = middle(to, p);
@@ -129,7 +131,8 @@ export function figures(session: Session, layout: Layout): Figure[] {
       const at = right ? (to.x[p] as number) + (to.w[p] as number) + 8 : (to.x[p] as number) - 8;
       result.push({ x: at, y: y + 4, text, anchor: "start", strong });
       if (!right) (result[result.length - 1] as Figure).x = at - 32;
-    } else if (layout.kind === "rows") {
+    } else if (!free(x, layout.kind === "rows" ? y : (to.y[p] as number) + to.h + 8)) continue;
+    else if (layout.kind === "rows") {
       result.push({ x, y: to === layout.key ? (to.y[p] as number) - 8 : (to.y[p] as number) + to.h + 15, text, anchor: "middle", strong });
     } else result.push({ x, y: (to.y[p] as number) + to.h + 8, text, anchor: "middle", strong });
   }

@@ -1,7 +1,8 @@
 // The mechanism of one weight: query times key, summed, scaled, normalised, and what the value adds to the output.
 
 import { alpha, INK } from "../color";
-import { el, framed, number, put, quote, say, sizeCanvas } from "../dom";
+import { brief, el, framed, number, put, quote, say, sizeCanvas } from "../dom";
+import { FONT } from "../layout";
 import type { Pair } from "../protocol";
 import type { Session } from "../session";
 
@@ -37,7 +38,8 @@ class Strip {
     if (!values) return;
     const ink = INK[session.theme];
     const width = Math.max(60, this.element.clientWidth);
-    const context = sizeCanvas(this.canvas, width, STRIP_HEIGHT);
+    const print = values.length <= PRINT_LIMIT;
+    const context = sizeCanvas(this.canvas, width, STRIP_HEIGHT + (print ? 14 : 0));
     const most = Math.max(peak, ...values.map(Math.abs)) || 1;
     const pitch = width / values.length;
     const gap = pitch > 5 ? 1 : pitch > 2.5 ? 0.5 : 0;
@@ -51,9 +53,17 @@ class Strip {
     context.fillStyle = ink.faint;
     context.fillRect(0, middle - 0.5, width, 1);
     const [low, high] = [Math.min(...values), Math.max(...values)];
-    const print = values.length <= PRINT_LIMIT ? values.map((value) => number(value)).join("   ") : `${number(low)} … ${number(high)}`;
-    say(this.note, pointed === null ? print : `[${pointed}] ${number(values[pointed], true)}`);
-    put(this.canvas, "aria-label", `${this.name.textContent ?? ""}: ${values.length} numbers from ${number(low)} to ${number(high)}`);
+    if (print) this.print(context, values, pitch);
+    say(this.note, pointed === null ? (print ? "" : `${brief(low)} … ${brief(high)}`) : `[${pointed}] ${number(values[pointed], true)}`);
+    put(this.canvas, "aria-label", `${this.name.textContent ?? ""}: ${values.length} numbers from ${brief(low)} to ${brief(high)}`);
+  }
+
+  /** Few numbers are written out. */
+  private print(context: CanvasRenderingContext2D, values: number[], pitch: number): void {
+    context.fillStyle = INK[this.session.theme].muted;
+    context.font = `10px ${FONT}`;
+    context.textAlign = "center";
+    values.forEach((value, d) => context.fillText(brief(value), (d + 0.5) * pitch, STRIP_HEIGHT + 10));
   }
 }
 
@@ -74,11 +84,12 @@ export class MechanismView {
     const strip = () => new Strip(session, (d) => this.point(d));
     this.strips = { query: strip(), key: strip(), products: strip(), value: strip(), contribution: strip(), output: strip() };
     const { query, key, products, value, contribution, output } = this.strips;
-    const card = (order: string, title: string, ...parts: HTMLElement[]) => el("div", { class: "fv-mech-card" }, el("h3", {}, el("span", { class: "fv-order" }, order), title), ...parts);
+    const card = (order: string, title: string, what: string, ...parts: HTMLElement[]) => el("div", { class: "fv-mech-card" },
+      el("h3", {}, el("span", { class: "fv-order" }, order), title), el("p", { class: "fv-quiet" }, what), el("div", { class: "fv-mech-parts" }, ...parts));
     this.cards.append(
-      card("1", "Compare: query × key", query.element, key.element, products.element, this.sum),
-      card("2", "Weigh: scale and softmax", this.steps, this.bars),
-      card("3", "Blend: weight × value", value.element, contribution.element, output.element, this.noValues),
+      card("1", "Compare: query × key", "A query asks, a key answers: the more alike, the higher the sum.", query.element, key.element, products.element, this.sum),
+      card("2", "Weigh: scale and softmax", "The scores of all keys become weights that add up to 1.", this.steps, this.bars),
+      card("3", "Blend: weight × value", "Each word hands over its value, in proportion to its weight.", value.element, contribution.element, output.element, this.noValues),
     );
     this.element = el("section", { class: "fv-card fv-mech", "aria-label": "Mechanism" }, el("div", { class: "fv-head" }, el("h2", {}, "Mechanism"), this.title), this.cards);
     this.onResize.observe(this.element);
@@ -112,7 +123,6 @@ export class MechanismView {
 
   update(): void {
     const { pair } = this.session;
-    this.cards.hidden = !pair;
     this.element.classList.toggle("fv-empty", !pair);
     if (!pair) {
       say(this.title, "Choose a word to see how its weight comes about.");

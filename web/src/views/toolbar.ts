@@ -86,7 +86,7 @@ export class Toolbar {
     this.element = el("div", { class: "fv-controls" },
       el("div", { class: "fv-toolbar", role: "toolbar", "aria-label": "What to show" },
         this.sequence.element, this.kind.element, this.step.element, this.direction.element, this.all, this.special.element, this.words.element,
-        el("span", { class: "fv-spring" }), this.layout.element, button("Save SVG", save.svg), button("Save PNG", save.png)),
+        el("div", { class: "fv-right" }, this.layout.element, button("Save SVG", save.svg), button("Save PNG", save.png))),
       this.legend);
     this.legend.addEventListener("click", (event) => this.toggleHead(event.target));
   }

@@ -23,6 +23,7 @@ export class WordsView {
   private readonly lists: Record<SideName, HTMLElement>;
   private readonly rendered = new Map<string, HTMLElement>();
   private webFor = "";
+  private laid = "";
   private readonly onResize = new ResizeObserver(framed(() => this.relayout()));
 
   constructor(private readonly session: Session) {
@@ -44,8 +45,22 @@ export class WordsView {
   private makeLayout(): Layout {
     const { axes, state } = this.session;
     const width = Math.max(260, this.pane.clientWidth || 520);
-    const kind = state.layout === "auto" ? suggested(axes, axes.self ? width : Math.max(width, this.element.parentElement?.clientWidth ?? 0)) : state.layout;
+    const widest = (this.element.parentElement?.clientWidth ?? 0) - (window.innerWidth > 1180 ? 350 : 2); // beside the heads
+    const kind = state.layout === "auto" ? suggested(axes, axes.self ? width : Math.max(width, widest)) : state.layout;
+    this.laid = this.name();
     return arrange(kind, axes, state.special, width);
+  }
+
+  /** What the places of the words depend on. */
+  private name(): string {
+    const { call, sequence, level, special, layout } = this.session.state;
+    return [call, sequence, level, special, layout].join();
+  }
+
+  /** Lays out again where the state asks for it. */
+  refresh(): void {
+    if (this.laid === this.name()) this.update();
+    else this.relayout();
   }
 
   /** Lays out again; needed when words, their number or the width change. */
@@ -171,11 +186,12 @@ export class WordsView {
     tile.then(({ pixels, peak }) => {
       if (this.webFor !== name) return;
       const paths: SVGPathElement[] = [];
+      const stroke = INK[session.theme].accent;
       layout.query.shown.forEach((i, a) => layout.key.shown.forEach((j, b) => {
-        const weight = ((pixels[i * width + j] as number) / 255) * peak;
-        if (weight < 0.06) return;
-        const d = curve(layout, true, a, b, 0);
-        paths.push(svg("path", { class: "fv-web", fill: "none", d, stroke: INK[session.theme].accent, "stroke-width": Math.max(0.5, weight * 5), "stroke-opacity": 0.06 + 0.4 * weight }));
+        const part = (pixels[i * width + j] as number) / 255;
+        if (part < 0.08 || part * peak < 0.03) return;
+        const look = { "stroke-width": Math.max(0.6, part * 5), "stroke-opacity": 0.06 + 0.5 * part };
+        paths.push(svg("path", { class: "fv-web", fill: "none", d: curve(layout, true, a, b, 0), stroke, ...look }));
       }));
       this.web.replaceChildren(...paths);
     }, (error: unknown) => session.fail(error));
@@ -232,7 +248,6 @@ export class WordsView {
     const direction = over.list === "query" ? "reads" : "read_by";
     (event.target as Element).closest<HTMLElement>(".fv-words")?.focus({ preventScroll: true });
     if (state.locked && direction !== state.direction) session.set({ other: state.other === over.unit ? null : over.unit });
-    else if (state.locked && state.cursor === over.unit) session.set({ locked: false, cursor: null, other: null });
     else session.set({ direction, cursor: over.unit, other: null, locked: true }, event.timeStamp);
   }
 

@@ -23,7 +23,7 @@ def random_source(words: list[str], layers: int = 2, heads: int = 3, dim: int = 
     for layer in range(layers):
         query, key, value = torch.randn(3, 1, heads, len(words), dim, generator=draw)
         maps[f"layers.{layer}.attention"] = fv.AttentionMap(query, key, value=value)
-    return Source(maps, from_words(words), title=title, model="random", message="")
+    return Source(maps, from_words(words), title=title, model="random")
 
 
 @dataclass

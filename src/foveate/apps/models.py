@@ -12,19 +12,17 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from foveate.apps.errors import UserError
 from foveate.apps.extras import need
-from foveate.apps.workspace import Report, in_words
+from foveate.apps.workspace import Kind, Report, in_words
 from foveate.recording import Recording
 from foveate.views.source import Source
 from foveate.views.words import Tokens, from_encoding, from_pieces
 from foveate.watch import CaptureError, CaptureWarning, watch
-
-Kind = Literal["encoder", "decoder", "encoder-decoder"]
 
 EXAMPLES = [
     "The cat sat on the mat because it was tired.",

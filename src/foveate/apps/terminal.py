@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 WIDTH = 80
 _LABEL = 12  # columns for the name of a row, at most
-_WIDEST, _NARROWEST = 7, 4  # columns of a cell
+_WIDEST, _NARROWEST = 9, 4  # columns of a cell
 _SHADES = " ░▒▓█"
 _PLAIN_SHADES = " .:*#"
 _FLOOR = (255, 255, 255), (8, 64, 129)

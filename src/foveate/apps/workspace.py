@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 from foveate.apps.errors import UserError
 from foveate.views.source import Source
 
+Kind = Literal["encoder", "decoder", "encoder-decoder"]
 Report = Callable[[float, str], None]
 MAX_TEXT = 100_000  # characters
 MAX_DOCUMENTS = 16
@@ -26,7 +27,7 @@ class Model(Protocol):
     """Something that turns a text into a Source."""
 
     name: str
-    kind: Literal["encoder", "decoder", "encoder-decoder"]
+    kind: Kind
     examples: list[str]
     max_tokens: int
 

@@ -8,9 +8,10 @@ Axes: H heads, R rows of a block, C its columns, Q queries, K keys (both of one 
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_args
 
 import numpy as np
@@ -67,8 +68,6 @@ class Source:
         *,
         title: str = "",
         model: str = "",
-        message: str = "",
-        focus: Focus | None = None,
     ) -> None:
         entries = entries_of(maps)
         self.maps = Maps(entries)
@@ -76,12 +75,18 @@ class Source:
         script = script_of(maps, calls, entries[0].shape[0], tokens, target_tokens)
         self._starts = script.starts
         notes = tuple(f"not captured: {what}" for what in getattr(maps, "not_captured", ()))
-        self._document = Document("", title, model, message, script.texts, calls, focus, notes)
+        self._document = Document("", title, model, "", script.texts, calls, None, notes)
         self._thumbnails: dict[tuple[int, int], Thumbnails] = {}
         self._locks = [threading.Lock() for _ in calls]
 
     def document(self) -> Document:
         return self._document
+
+    def with_answer(self, message: str, focus: Focus | None) -> Source:
+        """The same answers, with a line to show above them and a place to look at first."""
+        told = copy.copy(self)
+        told._document = replace(self._document, message=message, focus=focus)
+        return told
 
     def axes(self, call: int, sequence: int) -> tuple[Axis, Axis]:
         """The queries and the keys of a call for one sequence, without padding."""

@@ -27,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from foveate.apps import export
     from foveate.apps.builtin import BuiltinModel
     from foveate.apps.workspace import Workspace
+    from foveate.tasks.resolve import resolve
 
     model = BuiltinModel()
     try:
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     _print_heatmap(source)
     print()
-    print(source.document().message)
+    print(resolve(SENTENCE).line())
     print(f"wrote {export.write(source, arguments.output, SENTENCE)}", flush=True)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return 0

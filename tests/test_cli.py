@@ -1,0 +1,348 @@
+"""The command line: exit codes, one sentence for every mistake, and real processes for what only they can show."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import foveate as fv
+from foveate.apps import cli, terminal
+from foveate.apps.commands import common
+from foveate.apps.models import HubModel
+from foveate.views.source import Source
+from test_export import data_of
+from tiny import save_bert, save_gpt2, save_t5
+
+SENTENCE = "the cat sat on the mat because it was tired ."
+COMMANDS = ["view", "resolve", "record", "demo"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {"bert": save_bert(folder / "bert"), "gpt2": save_gpt2(folder / "gpt2"), "t5": save_t5(folder / "t5")}
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = cli.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+# help, version, usage
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"foveate {fv.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_shows_examples(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([command, "--help"] if command else ["--help"])
+    out = capsys.readouterr().out
+    assert f"  foveate {command}" in out.split("examples:")[1]
+    assert max(len(line) for line in out.splitlines()) <= 100
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["view", "--bad"], ["record", "x"], ["resolve"]])
+def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert "usage: foveate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["view", "run.fov", "--model", "x"], 2, "a recording is shown as it is; leave out --model"),
+        (["view", "no.fov"], 1, "no.fov"),
+        (["view", "--model", "/no/model"], 1, "There is no folder /no/model."),
+        (["view", "--file", "/no/file.txt"], 1, "cannot read /no/file.txt: No such file or directory"),
+        (["view", "--file", "/"], 1, "cannot read /: Is a directory"),
+        (["record", "/no/model", "--text", "x", "-o", "{tmp}/x.fov"], 1, "There is no folder /no/model."),
+        (["record", "/no/model", "--text", " ", "-o", "{tmp}/x.fov"], 1, "the text is empty"),
+        (["record", "/no/model", "--text", "x", "-o", "{tmp}"], 1, "exists already; choose another name"),
+        (["view", "--model", "{bert}", "--target", "x"], 2, "--target is for encoder-decoder models"),
+        (
+            ["view", "--model", "{bert}", "--text", "cat " * 40, "--export", "x"],
+            1,
+            "has 42 tokens; bert takes at most 32",
+        ),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+    models: dict[str, Path],
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    sentence: str,
+) -> None:
+    given = [a.replace("{tmp}", str(tmp_path)).replace("{bert}", str(models["bert"])) for a in arguments]
+    found, out, err = run(capsys, *given)
+    assert found == code
+    assert out == ""
+    assert sentence in err
+    assert err.startswith("foveate: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_files_must_be_text_and_short(tmp_path: Path) -> None:
+    path = tmp_path / "doc.txt"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"doc.txt is not UTF-8 text"):
+        common.read_text(str(path))
+    path.write_bytes(b"a" * (common.MAX_FILE + 1))
+    with pytest.raises(ValueError, match=r"doc.txt has more than 400,000 bytes"):
+        common.read_text(str(path))
+    path.write_bytes("\ufeffA text é.\n".encode())
+    assert common.read_text(str(path)) == "A text é."
+
+
+def test_unexpected_errors_are_short_too_unless_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Any) -> int:
+        raise RuntimeError("inner\nworkings")
+
+    monkeypatch.setattr(cli.view, "run", broken)
+    monkeypatch.setattr(cli.view, "add", lambda commands: commands.add_parser("view").set_defaults(run=broken))
+    monkeypatch.delenv("FOVEATE_DEBUG", raising=False)
+    code, _, err = run(capsys, "view")
+    assert (code, err) == (1, "foveate: RuntimeError: inner workings  (FOVEATE_DEBUG=1 shows where)\n")
+    monkeypatch.setenv("FOVEATE_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="inner"):
+        cli.main(["view"])
+
+
+def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.demo, "add", lambda commands: commands.add_parser("demo").set_defaults(run=interrupted))
+    assert cli.main(["demo"]) == 130
+
+
+# models
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [
+        ("bert", [("encoder", 13, 13, "source", "source")] * 2),
+        ("gpt2", [("decoder", 11, 11, "source", "source")] * 2),
+    ],
+)
+def test_a_model_in_a_folder_is_exported(
+    capsys: pytest.CaptureFixture[str], models: dict[str, Path], tmp_path: Path, name: str, calls: Any
+) -> None:
+    page = tmp_path / "page.html"
+    code, out, _ = run(capsys, "view", "--model", models[name], "--text", SENTENCE, "--export", page)
+    assert (code, out) == (0, f"{page}\n")
+    document = data_of(page.read_text(encoding="utf-8"))["document"]
+    assert [(c["kind"], c["queries"], c["keys"], c["rows"], c["columns"]) for c in document["calls"]] == calls
+    assert document["model"] == name
+    assert [w for w in document["sequences"][0]["source"]["text"] if w[0] != "["] == SENTENCE.split()
+
+
+def nothing(progress: float, message: str) -> None:
+    pass
+
+
+def test_the_weights_shown_are_the_models_own(models: dict[str, Path]) -> None:
+    model = HubModel(str(models["bert"]))
+    source = model.run(SENTENCE, None, nothing)
+    import transformers
+
+    eager = transformers.AutoModel.from_pretrained(models["bert"], attn_implementation="eager")
+    with torch.no_grad():
+        expected = eager(**model.tokenizer(SENTENCE, return_tensors="pt"), output_attentions=True).attentions
+    for layer in range(2):
+        found = torch.stack([source.row(layer, 0, i, "reads", "token") for i in range(13)], dim=1)
+        torch.testing.assert_close(found, expected[layer][0], rtol=1e-4, atol=1e-6)
+
+
+def test_an_encoder_decoder_has_two_texts_and_one_call_per_module(models: dict[str, Path]) -> None:
+    model = HubModel(str(models["t5"]))
+    assert model.kind == "encoder-decoder"
+    document = model.run("one two three", "four five", nothing).document()
+    assert document.sequences[0].target is not None
+    assert document.sequences[0].target.text == ("[PAD]", "four", "five")
+    assert [(c.kind, c.queries, c.keys, c.rows, c.columns) for c in document.calls] == [
+        *[("encoder", 3, 3, "source", "source")] * 2,
+        *[("decoder", 3, 3, "target", "target"), ("cross", 3, 3, "target", "source")] * 2,
+    ]
+    assert {c.label for c in document.calls} >= {"encoder layer 0", "cross layer 1"}
+    written = model.run("one two three", None, nothing).document().sequences[0].target
+    assert written is not None
+    assert len(written) > 1
+
+
+def test_record_then_view(capsys: pytest.CaptureFixture[str], models: dict[str, Path], tmp_path: Path) -> None:
+    text, recording, page = tmp_path / "doc.txt", tmp_path / "run.fov", tmp_path / "page.html"
+    text.write_text(SENTENCE)
+    code, out, _ = run(capsys, "record", models["gpt2"], "--file", text, "-o", recording)
+    assert code == 0
+    assert out == f"{recording}: gpt2, 11 tokens, 2 attention modules; foveate view {recording}\n"
+    code, _, err = run(capsys, "record", models["gpt2"], "--file", text, "-o", recording)
+    assert code == 1
+    assert "exists already" in err
+    assert run(capsys, "view", recording, "--export", page)[0] == 0
+    document = data_of(page.read_text(encoding="utf-8"))["document"]
+    assert document["sequences"][0]["source"]["text"] == SENTENCE.split()
+    direct = HubModel(str(models["gpt2"])).run(SENTENCE, None, nothing)
+    seen = fv.load(recording)
+    again = Source(seen, seen.tokens)
+    torch.testing.assert_close(again.row(1, 0, 5, "reads", "token"), direct.row(1, 0, 5, "reads", "token"))
+
+
+# terminal heatmap
+
+
+def test_the_plain_heatmap_shows_percent_and_shade(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.heatmap(["it", "was"], ["The", "cat", "because"], [[0.02, 0.97, 0.01], [0.004, 0.5, float("nan")]])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["The", "cat", "because"]
+    assert lines[1].split() == ["it", "░2", "█97", "░1"]
+    assert lines[2].split() == ["was", "▓50"]
+
+
+@pytest.mark.parametrize("count", [1, 5, 12, 40])
+def test_the_heatmap_fits_80_columns(capsys: pytest.CaptureFixture[str], count: int) -> None:
+    words = [f"word{i}" * 3 for i in range(count)]
+    terminal.heatmap(words, words, [[1.0] * count] * count)
+    out = capsys.readouterr().out
+    assert max(len(line) for line in out.splitlines()) <= 80
+    assert ("more words do not fit here" in out) == (count == 40)
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.heatmap(["\x1b[31m"], ["a\nb"], [[1.0]])
+    assert "\x1b" not in capsys.readouterr().out
+
+
+# real processes
+
+
+def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "foveate.apps.cli", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
+    )
+
+
+def test_no_open_prints_the_address_serves_and_ends_by_interrupt(models: dict[str, Path]) -> None:
+    process = start("view", "--model", models["bert"], "--text", SENTENCE, "--no-open", "--port", 0)
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32}", url)
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            assert b'id="foveate"' in answer.read()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_help_needs_none_of_the_heavy_packages() -> None:
+    code = (
+        "import sys; from foveate.apps import cli; "
+        "print([m for m in ('transformers', 'starlette', 'uvicorn', 'rich', 'matplotlib') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_reader_that_leaves_is_no_disaster() -> None:
+    process = start("resolve", "-", stdin=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    process.stdout.close()
+    process.stdin.write("The cat sat on the mat because it was tired.\n" * 3)
+    process.stdin.close()
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 1
+
+
+def test_resolve_answers_each_line_as_it_comes() -> None:
+    process = start("resolve", "-", stdin=subprocess.PIPE)
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for sentence, answer in (("tired", "it -> cat"), ("dirty", "it -> mat")):
+            process.stdin.write(f"The cat sat on the mat because it was {sentence}.\n")
+            process.stdin.flush()
+            assert process.stdout.readline().startswith(answer)
+        process.stdin.write("No such word here.\n")
+        process.stdin.flush()
+        assert process.stdout.readline().startswith("? ")
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 1
+        assert "1 of the sentences could not be resolved" in err
+    finally:
+        process.kill()
+
+
+def test_demo_into_a_pipe_writes_the_page_and_ends(tmp_path: Path) -> None:
+    process = start("demo", cwd=tmp_path, stdin=subprocess.DEVNULL)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert "it -> cat" in out
+    assert "\x1b" not in out
+    assert max(len(line) for line in out.splitlines()) <= 80
+    document = data_of((tmp_path / "foveate-demo.html").read_text(encoding="utf-8"))["document"]
+    assert document["message"].startswith("it -> cat")
+    assert document["sequences"][0]["source"]["text"][document["focus"]["token"]] == "it"
+    assert re.search(r"wrote .*foveate-demo\.html", out)
+
+
+def test_demo_at_a_terminal_serves_until_an_interrupt(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    environment.pop("NO_COLOR", None)
+    command = [sys.executable, "-m", "foveate.apps.cli", "demo", "--port", "0"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, env=environment)
+    os.close(theirs)
+    try:
+        seen = read_until(ours, rb"http://127\.0\.0\.1:\d+/\?token=[\w-]+\r", 90)
+        url = re.findall(rb"http://127\.0\.0\.1:\d+/\?token=[\w-]+", seen)[0].decode()
+        assert b"\x1b[" in seen
+        assert b"it -> cat" in seen
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    finally:
+        process.kill()
+        os.close(ours)
+
+
+def read_until(descriptor: int, pattern: bytes, seconds: float) -> bytes:
+    seen, deadline = b"", time.monotonic() + seconds
+    while not re.search(pattern, seen):
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, f"waited {seconds} s for {pattern!r}; saw {seen[-500:]!r}"
+        seen += os.read(descriptor, 65536)
+    return seen

@@ -77,8 +77,8 @@ export class App {
     if (wanted) await this.open(host.open(wanted.id));
     else say(this.message, model.run ? "" : "Type a text, and see where the model looks.");
     say(this.model, this.model.textContent || model.name);
-    this.runbar?.show(model);
-    if (!wanted) this.ready();
+    await this.runbar?.show(model, !wanted);
+    this.ready();
   }
 
   async open(source: Source): Promise<void> {

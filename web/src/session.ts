@@ -34,6 +34,7 @@ function same(a: Active | null, b: Active | null): boolean {
 /** Beyond this many units a hover asks for the largest weights only. */
 const DENSE_LIMIT = 8192;
 const SPARSE_COUNT = 256;
+const AHEAD_MS = 120;
 
 export class Session {
   axes: Axes;
@@ -54,6 +55,7 @@ export class Session {
   private pairAbort = new AbortController();
   private pairWanted = "";
   private closed = false;
+  private aheadTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly source: Source, readonly doc: Doc, public state: State) {
     this.clamp();
@@ -71,6 +73,7 @@ export class Session {
 
   close(): void {
     this.closed = true;
+    clearTimeout(this.aheadTimer);
     this.rowAbort.abort();
     this.pairAbort.abort();
   }
@@ -239,13 +242,16 @@ export class Session {
     return sparseWeights(await this.source.topk({ ...query, k: SPARSE_COUNT }, signal), length);
   }
 
-  /** Over a wire, the words next to this one are likely to be next. */
+  /** Over a wire, the words next to this one are likely to be next; they are asked for when all else is quiet. */
   private lookAhead({ unit, direction }: Active): void {
     const { from, to } = this.sides(direction);
+    clearTimeout(this.aheadTimer);
     if (!this.source.remote || to.length > DENSE_LIMIT) return;
-    for (const next of [unit + 1, unit - 1]) {
-      if (next >= 0 && next < from.length) this.source.row(this.rowQuery({ unit: next, direction })).catch(() => undefined);
-    }
+    this.aheadTimer = setTimeout(() => {
+      for (const next of [unit + 1, unit - 1]) {
+        if (next >= 0 && next < from.length) this.source.row(this.rowQuery({ unit: next, direction })).catch(() => undefined);
+      }
+    }, AHEAD_MS);
   }
 
   /** The pair as positions of the call: a word stands for its first token. */

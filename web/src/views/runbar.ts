@@ -30,14 +30,15 @@ export class RunBar {
     this.element.hidden = true;
   }
 
-  show(model: ModelInfo): void {
+  /** Follows the run that was under way when the page opened, unless there is a document to look at already. */
+  async show(model: ModelInfo, follow: boolean): Promise<void> {
     this.element.hidden = model.kind === "none";
     this.target.hidden = model.kind !== "encoder-decoder";
     if (model.limits?.text) this.text.maxLength = model.limits.text;
     this.examples.hidden = !model.examples.length;
     this.examples.replaceChildren(...(model.examples.length ? [el("span", {}, "Try")] : []), ...model.examples.map((example) =>
       el("button", { type: "button", class: "fv-example", click: () => { this.fill(example); void this.start(); } }, example)));
-    if (model.run) void this.watch(model.run);
+    if (model.run && follow) await this.watch(model.run);
   }
 
   fill(text: string): void {

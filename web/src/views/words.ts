@@ -234,10 +234,11 @@ export class WordsView {
     if (event.pointerType === "touch") return;
     const { session, layout } = this;
     const over = this.target(event);
+    if (!over) return; // between two words the last one stays
     const mine = session.state.direction === "reads" ? "query" : "key";
-    if (session.state.locked) {
-      session.pointOther(over && (over.list !== mine || layout.query === layout.key) ? over.unit : null);
-    } else session.point(over && { unit: over.unit, direction: over.list === "query" ? "reads" : "read_by" }, event.timeStamp);
+    if (!session.state.locked) session.point({ unit: over.unit, direction: over.list === "query" ? "reads" : "read_by" }, event.timeStamp);
+    else if (over.list !== mine || layout.query === layout.key) session.pointOther(over.unit);
+    else session.pointOther(null);
   }
 
   private click(event: MouseEvent): void {

@@ -21,7 +21,7 @@ from .masks import Mask
 from .normalizers import Normalizer
 from .operator import Problem
 from .scores import Dot, Score
-from .shapes import Geometry, Layout, Picked, as_tensor, canonical, expand_to, to_numpy, to_tensors
+from .shapes import Geometry, Layout, Picked, as_tensor, canonical, expand_to, sum_dtype, to_numpy, to_tensors
 from .stats import LogSumExp, Partial, Reducer, run
 
 __all__ = ["AttentionMap", "pose"]
@@ -279,7 +279,7 @@ class AttentionMap:
             at = slice(head // g.heads, head // g.heads + 1), slice(head % g.heads, head % g.heads + 1)
             for rows in (places[head_of == head] % g.queries).split(1024):
                 pieces.append(p.statistic(*at, rows)[0, 0])
-        return torch.cat(pieces) if pieces else torch.zeros(0, dtype=p.compute_dtype, device=self.device)
+        return torch.cat(pieces) if pieces else torch.zeros(0, dtype=sum_dtype(self.device), device=self.device)
 
     def _stamp(self) -> tuple[Any, ...]:
         """Changes when somebody writes into the tensors this map looks at."""
@@ -298,7 +298,7 @@ class AttentionMap:
         if lse is None:
             lse = self.partial(LogSumExp()).states[0]
             self._kept = (stamp, lse)
-        return self.layout.restore(lse)
+        return self.layout.restore(lse.to(self.problem.compute_dtype))
 
     def nan_rows(self) -> Any:
         """Which rows are NaN (a NaN in their query or keys, or scores beyond the float range): bool (..., H, Q)."""

@@ -383,7 +383,7 @@ class Dense(Mask):
 
         def dense(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
             t = table.to(k.device)
-            return t[tuple(x if n > 1 else x.new_zeros(()) for n, x in zip(t.shape, (b, h, q, k), strict=True))]
+            return t[tuple(x if n != 1 else x.new_zeros(()) for n, x in zip(t.shape, (b, h, q, k), strict=True))]
 
         return dense
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .describe import describable
+from .shapes import is_tracked
 
 __all__ = ["Normalizer", "Softmax", "resolve", "safe", "softmax"]
 
@@ -40,8 +41,8 @@ class Softmax:
     def statistic(self, blocks: Iterable[Tensor], empty: Tensor, heads: Any = slice(None)) -> Tensor:
         """Log-sum-exp of the rows, natural log, from blocks of scores (b, h, R, C_i) -> (b, h, R).
 
-        `empty` (b, h, R) gives shape, dtype and device, for rows with no block at all; `heads` selects these
-        blocks' heads out of `sinks`. Streaming as in Milakov & Gimelshein (2018).
+        `empty` (b, h, R) gives shape, dtype (that of sums, see `shapes.sum_dtype`) and device, for rows with no block
+        at all; `heads` selects these blocks' heads out of `sinks`. Streaming as in Milakov & Gimelshein (2018).
         """
         peak, total = torch.full_like(empty, -torch.inf), torch.zeros_like(empty)
         if self.sinks is not None:
@@ -49,17 +50,32 @@ class Softmax:
             peak = sinks.detach()
             total = torch.exp(sinks - safe(peak))
         for s in blocks:
-            new = torch.maximum(peak, s.detach().amax(-1))
-            shift = safe(new)
-            total = total * torch.exp(peak - shift) + torch.exp(s - shift[..., None]).sum(-1)
+            top = s.detach().amax(-1)
+            new = torch.maximum(peak, top.to(peak.dtype))
+            part = _exp(s - safe(top)[..., None]).sum(-1).to(total.dtype)
+            total = total * torch.exp(peak - safe(new)) + part * torch.exp(safe(top).to(peak.dtype) - safe(new))
             peak = new
         nothing = total == 0
         lse = safe(peak) + torch.log(torch.where(nothing, torch.ones_like(total), total))
         return torch.where(nothing, torch.full_like(lse, -torch.inf), lse)
 
     def weights(self, s: Tensor, statistic: Tensor) -> Tensor:
-        """Scores (b, h, R, C) and the rows' statistic (b, h, R) -> weights (b, h, R, C)."""
-        return torch.exp(s - safe(statistic)[..., None])
+        """Scores (b, h, R, C) and the rows' statistic (b, h, R) -> weights (b, h, R, C).
+
+        exp(s - c) exp(c - statistic), c the block's own row maximum: s - c rounds less than s - statistic would.
+        """
+        if s.shape[-1] == 0:
+            return s
+        top, lse = s.detach().amax(-1), safe(statistic)
+        c = torch.where(top == -torch.inf, lse.detach().to(s.dtype), top)
+        share = torch.exp(c.to(lse.dtype) - lse).to(s.dtype)[..., None]
+        e = _exp(s - c[..., None])
+        return e * share if e.requires_grad or share.requires_grad or is_tracked() else e.mul_(share)
+
+
+def _exp(fresh: Tensor) -> Tensor:
+    """exp of a tensor nobody else holds."""
+    return torch.exp(fresh) if fresh.requires_grad or is_tracked() else fresh.exp_()
 
 
 Normalizer = Softmax

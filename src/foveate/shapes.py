@@ -27,6 +27,7 @@ __all__ = [
     "full_precision",
     "indices",
     "is_tracked",
+    "sum_dtype",
     "to_numpy",
     "to_tensors",
 ]
@@ -212,8 +213,13 @@ def indices(picked: Picked, device: torch.device) -> Tensor:
 
 def cut(t: Tensor, picked: Sequence[Picked]) -> Tensor:
     """Part of a 4-axis tensor, whose axes may have size 1 instead of the full size. Axes 0 and 1 take slices."""
-    b, h, r, c = (p if n > 1 else slice(None) for n, p in zip(t.shape, picked, strict=True))
+    b, h, r, c = (p if n != 1 else slice(None) for n, p in zip(t.shape, picked, strict=True))
     return t[b, h][:, :, r][:, :, :, c]
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """In which long sums and row statistics are kept: float64, where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @contextmanager

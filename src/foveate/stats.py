@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .operator import Block, Problem, strips
-from .shapes import Geometry, Layout, full_precision
+from .shapes import Geometry, Layout, full_precision, sum_dtype
 
 __all__ = ["Entropy", "LogSumExp", "Partial", "Pooled", "Received", "Reducer", "TopK", "TopKResult", "run"]
 
@@ -43,7 +43,7 @@ class LogSumExp:
     per_query: ClassVar[bool] = True
 
     def start(self, g: Geometry, dtype: torch.dtype, device: torch.device) -> Tensor:
-        return torch.full((g.batch, g.heads, g.queries), -torch.inf, dtype=dtype, device=device)
+        return torch.full((g.batch, g.heads, g.queries), -torch.inf, dtype=sum_dtype(device), device=device)
 
     def update(self, state: Tensor, block: Block) -> Tensor:
         state[block.batch, block.heads, block.rows] = block.statistic
@@ -119,7 +119,7 @@ class Received:
     """How much attention each key receives, summed over the queries: (..., H, K)."""
 
     def start(self, g: Geometry, dtype: torch.dtype, device: torch.device) -> Tensor:
-        return torch.zeros((g.batch, g.heads, g.keys), dtype=_sums(device), device=device)
+        return torch.zeros((g.batch, g.heads, g.keys), dtype=sum_dtype(device), device=device)
 
     def update(self, state: Tensor, block: Block) -> Tensor:
         state[block.batch, block.heads, block.columns] += block.weights.sum(-2)
@@ -149,7 +149,7 @@ class Pooled:
         if self.how not in ("max", "mean"):
             raise ValueError(f"Pooled takes how='max' or 'mean'; got {self.how!r}")
         shape = (g.batch, g.heads, min(self.rows, g.queries), min(self.columns, g.keys))
-        sums = dtype if self.how == "max" else _sums(device)
+        sums = dtype if self.how == "max" else sum_dtype(device)
         return torch.zeros(shape, dtype=sums, device=device), g
 
     def update(self, state: tuple[Tensor, Geometry], block: Block) -> tuple[Tensor, Geometry]:
@@ -278,7 +278,3 @@ def _row_bins(rows: slice, bins: int, size: int) -> list[tuple[int, slice]]:
 def _counts(bins: int, size: int, like: Tensor) -> Tensor:
     place = torch.arange(size, device=like.device) * bins // max(1, size)
     return torch.bincount(place, minlength=bins).to(like.dtype)
-
-
-def _sums(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64

@@ -19,11 +19,11 @@ from torch import Tensor
 from ..masks import Coverage, Mask
 from ..normalizers import Normalizer, safe
 from ..scores import Dot, Score
-from ..shapes import Geometry, Picked, cut, full_precision, is_tracked
+from ..shapes import Geometry, Picked, cut, full_precision, is_tracked, sum_dtype
 
 __all__ = ["Block", "Problem", "Strip", "columns_of", "strips"]
 
-BLOCK_NUMBERS = 1 << 21  # scores held at a time by the block loop, 8 MB in float32
+BLOCK_NUMBERS = 1 << 19  # scores held at a time by the block loop, 2 MB in float32: they stay in cache
 MOST_ROWS, FEWEST_ROWS = 1024, 16  # rows of a strip
 MASK_STEP = 256  # columns per question when looking for the live keys of a strip
 
@@ -114,7 +114,7 @@ class Problem:
         if first == last or whole:
             return self.k_BGKD[batch, first : last + 1, columns]
         index = torch.arange(heads.start, heads.stop, device=self.k_BGKD.device) // m
-        return self.k_BGKD[batch, index, columns]
+        return self.k_BGKD[batch, index][:, :, columns]
 
     def at(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Float[Tensor, points]:
         """Scores of single entries, for index tensors (points,) on each axis; masked entries -inf."""
@@ -162,7 +162,9 @@ class Problem:
     def statistic(
         self, batch: slice, heads: slice, rows: Picked, scores: list[Tensor] | None = None
     ) -> Float[Tensor, "b h R"]:
-        """The normaliser's row statistic. `scores`, if given, are the blocks that make up the whole rows.
+        """The normaliser's row statistic, in float64 where the device has it.
+
+        `scores`, if given, are the blocks that make up the whole rows.
 
         A row whose every score overflowed to -inf, though keys were allowed, is NaN and not empty.
         """
@@ -170,7 +172,7 @@ class Problem:
         if blocks is None:
             blocks = (self.scores(batch, heads, rows, c) for c in columns_of(self, heads, rows))
         n = (_n(batch), _n(heads), _n(rows))
-        empty = torch.zeros(n, dtype=self.compute_dtype, device=self.q_BHQD.device)
+        empty = torch.zeros(n, dtype=sum_dtype(self.q_BHQD.device), device=self.q_BHQD.device)
         found = self.normalizer.statistic(blocks, empty, heads)
         return self._mark_overflow(found, batch, heads, rows)
 
@@ -212,7 +214,7 @@ class Block:
     @property
     def log_weights(self) -> Float[Tensor, "b h R C"]:
         """Natural log of the weights, -inf where masked."""
-        return self.scores - safe(self.statistic)[..., None]
+        return self.scores - safe(self.statistic).to(self.scores.dtype)[..., None]
 
 
 @dataclass(frozen=True, eq=False)

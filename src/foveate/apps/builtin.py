@@ -67,7 +67,6 @@ class BuiltinModel:
             model(torch.tensor([ids]))
         seen.model = self.name
         seen.tokens = [words]
-        message, focus = self._answer(text)
         return _answered(Source(seen, [from_words(words)], title=title_of(text), model=self.name), text)
 
 

@@ -1,0 +1,471 @@
+"""The page in a real Chromium: what a reader does with mouse and keyboard, and that nothing leaves the machine.
+
+Set FOVEATE_CHROMIUM to a browser, or have `chromium` on the PATH; FOVEATE_SCREENSHOTS=DIR keeps pictures to look at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import foveate as fv
+from foveate.apps.builtin import BuiltinModel
+from foveate.apps.serve import Page
+from foveate.apps.workspace import Workspace
+from foveate.views.source import Source
+from foveate.views.words import Tokens, from_words
+from pages import WordModel, random_source
+
+CHROMIUM = os.environ.get("FOVEATE_CHROMIUM") or shutil.which("chromium")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium: install one, or set FOVEATE_CHROMIUM"),
+]
+
+SENTENCE = "The cat sat on the mat because it was tired."
+HOSTILE = "</script><img src=x onerror=window.hacked=1>"
+READY = "#foveate[data-ready=true]"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[Any]:
+    """A tab in which every request must stay on this machine and no script or policy may complain."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, reduced_motion="reduce")
+    requests: list[str] = []
+    complaints: list[str] = []
+    context.on("request", lambda request: requests.append(request.url))
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+    page.complaints = complaints
+    yield page
+    context.close()
+    outside = [url for url in requests if not re.match(r"http://127\.0\.0\.1:\d+/|file:///|data:|blob:", url)]
+    assert outside == []
+    assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def cat() -> Iterator[Page]:
+    model = BuiltinModel()
+    workspace = Workspace(model)
+    workspace.add(model.run(SENTENCE, None, lambda progress, message: None))
+    with Page(workspace, port=0) as page:
+        yield page
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Page]]:
+    """Serves a document, with a model that splits at white space."""
+    pages: list[Page] = []
+
+    def start(*sources: Source, model: Any = None) -> Page:
+        workspace = Workspace(model)
+        for source in sources:
+            workspace.add(source)
+        pages.append(Page(workspace, port=0).start())
+        return pages[-1]
+
+    yield start
+    for page in pages:
+        page.close()
+
+
+def open_page(tab: Any, url: str) -> Any:
+    tab.goto(url)
+    tab.wait_for_selector(READY)
+    return tab
+
+
+def word(tab: Any, text: str, side: str = "query") -> Any:
+    return tab.locator(f'[data-token][data-side="{side}"]').filter(has_text=re.compile(f"^{re.escape(text)}$")).first
+
+
+def lines(tab: Any) -> list[dict[str, Any]]:
+    """Every line: its head, weight, width, colour, and the words at its ends."""
+    found = tab.locator("path.fv-line").evaluate_all(
+        """paths => paths.map(path => ({
+            head: +path.dataset.head, to: +path.dataset.to, from: +path.dataset.from, weight: +path.dataset.weight,
+            width: +path.getAttribute('stroke-width'), color: path.getAttribute('stroke'),
+            opacity: +path.getAttribute('stroke-opacity') }))"""
+    )
+    return list(found)
+
+
+def settled(tab: Any) -> None:
+    """Wait until the lines belong to the word that is chosen now."""
+    tab.wait_for_load_state("networkidle")
+    tab.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+
+
+def alerted(tab: Any, sentence: str) -> None:
+    tab.get_by_role("alert").filter(has_text=sentence).wait_for()
+
+
+def keep_picture(tab: Any, name: str) -> None:
+    folder = os.environ.get("FOVEATE_SCREENSHOTS")
+    if folder:
+        tab.screenshot(path=Path(folder) / f"{name}.png")
+
+
+# the main job
+
+
+def test_it_looks_at_cat(tab: Any, cat: Page) -> None:
+    open_page(tab, cat.url)
+    assert "token" not in tab.url
+    assert "it → cat" in tab.locator("h1").inner_text()
+    word(tab, "it").click()
+    settled(tab)
+    found = lines(tab)
+    thickest = max(found, key=lambda line: line["width"])
+    words = SENTENCE.replace(".", " .").split()
+    assert words[thickest["from"]] == "it"
+    assert words[thickest["to"]] == "cat"
+    assert thickest == max(found, key=lambda line: line["weight"])
+    assert thickest["opacity"] == max(line["opacity"] for line in found)
+    keep_picture(tab, "light-10")
+
+
+def test_a_changed_word_changes_the_answer(tab: Any, cat: Page) -> None:
+    open_page(tab, cat.url)
+    tab.get_by_label("Text", exact=True).fill(SENTENCE.replace("tired", "dirty"))
+    tab.get_by_role("button", name="Run").click()
+    tab.wait_for_function("() => document.querySelector('h1').innerText.includes('it → mat')")
+
+
+def test_all_heads_have_colours_of_their_own(tab: Any, cat: Page) -> None:
+    open_page(tab, cat.url)
+    word(tab, "it").click()
+    settled(tab)
+    toggle = tab.get_by_role("button", name="All heads")
+    assert toggle.get_attribute("aria-pressed") == "false"
+    assert len({line["head"] for line in lines(tab)}) == 1
+    toggle.click()
+    settled(tab)
+    assert toggle.get_attribute("aria-pressed") == "true"
+    heads = cat.workspace.source(cat.workspace.documents()[0]["id"]).document().calls[0].heads
+    found = lines(tab)
+    assert {line["head"] for line in found} == set(range(heads))
+    assert len({line["color"] for line in found}) == heads
+    toggle.click()
+    settled(tab)
+    assert len({line["head"] for line in lines(tab)}) == 1
+
+
+def test_dark_and_light(tab: Any, cat: Page) -> None:
+    open_page(tab, cat.url)
+    colour = "getComputedStyle(document.querySelector('#foveate')).backgroundColor"
+    light = tab.evaluate(colour)
+    tab.get_by_role("button", name="Dark").click()
+    word(tab, "it").click()
+    settled(tab)
+    assert tab.evaluate(colour) != light
+    keep_picture(tab, "dark-10")
+    tab.get_by_role("button", name="Light").click()
+    assert tab.evaluate(colour) == light
+
+
+# every number is the weight
+
+
+WORDS = ["one", "two", "three", "four", "five", "six"]
+
+
+@pytest.mark.parametrize(
+    ("label", "direction", "side"), [("Looks at", "reads", "query"), ("Looked at by", "read_by", "key")]
+)
+def test_lines_carry_the_exact_weights(tab: Any, serve: Any, label: str, direction: Any, side: str) -> None:
+    source = random_source(WORDS)
+    open_page(tab, serve(source).url)
+    choice = tab.get_by_role("radiogroup", name="Direction").get_by_role("radio", name=label, exact=True)
+    choice.click()
+    assert choice.get_attribute("aria-checked") == "true"
+    tab.locator('[role=gridcell][data-layer="1"][data-head="2"]').click()
+    word(tab, "three", side).click()
+    settled(tab)
+    row = source.row(1, 0, 2, direction, "token")[2]
+    found = {line["to" if line["from"] == 2 else "from"]: line["weight"] for line in lines(tab)}
+    assert len(found) == len(WORDS)
+    assert {line["head"] for line in lines(tab)} == {2}
+    for other, weight in found.items():
+        assert weight == pytest.approx(float(row[other]), rel=1e-4)
+
+
+def test_hovering_shows_numbers_and_a_click_keeps_them(tab: Any, serve: Any) -> None:
+    source = random_source(WORDS)
+    open_page(tab, serve(source).url)
+    word(tab, "two").hover()
+    settled(tab)
+    figures = tab.locator(".fv-figure").all_text_contents()
+    row = source.row(0, 0, 1, "reads", "token")[0]
+    assert f"{float(row.max()):.2f}" in figures
+    word(tab, "two").click()
+    word(tab, "five").hover()
+    settled(tab)
+    assert {line["from"] for line in lines(tab)} == {1}
+    tab.keyboard.press("Escape")
+    word(tab, "one").hover()
+    word(tab, "five").hover()
+    tab.wait_for_selector("path.fv-line[data-from='4']", state="attached")
+    assert {line["from"] for line in lines(tab)} == {4}
+
+
+def test_the_mechanism_shows_how_the_weight_came_about(tab: Any, serve: Any) -> None:
+    source = random_source(WORDS)
+    open_page(tab, serve(source).url)
+    word(tab, "two").click()
+    settled(tab)
+    other = int(source.row(0, 0, 1, "reads", "token")[0].argmax())
+    pair = source.pair(0, 0, 0, 1, other)
+    text = tab.get_by_label("Mechanism", exact=True).inner_text().replace("−", "-")
+    numbers = [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
+    for name in ("score", "scale", "scaled", "logsumexp", "weight"):
+        assert min(abs(abs(pair[name]) - abs(number)) for number in numbers) < 1e-3, name
+
+
+def test_special_tokens_and_parts_of_words_can_be_hidden(tab: Any, serve: Any) -> None:
+    draw = torch.Generator().manual_seed(1)
+    query, key = torch.randn(2, 1, 2, 5, 4, generator=draw)
+    tokens = Tokens(("[CLS]", "play", "ing", "games", "[SEP]"), (0, 1, 1, 2, 3), (True, False, False, False, True))
+    source = Source({"attn": fv.AttentionMap(query, key)}, tokens)
+    open_page(tab, serve(source).url)
+    whole, special = tab.get_by_label("Whole words"), tab.get_by_label("Special tokens")
+    special.check()
+    whole.uncheck()
+    shown = tab.locator('[data-token][data-side="query"]')
+    assert shown.all_inner_texts() == ["[CLS]", "play", "ing", "games", "[SEP]"]
+    special.uncheck()
+    assert shown.all_inner_texts() == ["play", "ing", "games"]
+    special.check()
+    whole.check()
+    assert shown.all_inner_texts() == ["[CLS]", "playing", "games", "[SEP]"]
+    word(tab, "playing").click()
+    settled(tab)
+    expected = source.row(0, 0, 1, "reads", "word")[0]
+    for line in lines(tab):
+        assert line["weight"] == pytest.approx(float(expected[line["to"]]), rel=1e-4)
+    assert sum(line["weight"] for line in lines(tab)) == pytest.approx(1, abs=1e-3)
+
+
+def test_cross_attention_shows_two_texts(tab: Any, serve: Any) -> None:
+    draw = torch.Generator().manual_seed(2)
+    query, key = torch.randn(1, 2, 3, 4, generator=draw), torch.randn(1, 2, 4, 4, generator=draw)
+    english, french = from_words(["How", "are", "you", "?"]), from_words(["Comment", "allez", "vous"])
+    source = Source({"cross_attn": fv.AttentionMap(query, key)}, english, french)
+    open_page(tab, serve(source).url)
+    word(tab, "vous").click()
+    settled(tab)
+    assert {line["from"] for line in lines(tab)} == {2}
+    assert len(lines(tab)) == 4
+    assert word(tab, "you", "key").count() == 1
+    keep_picture(tab, "cross")
+
+
+# hostile text
+
+
+def test_a_hostile_token_stays_text(tab: Any, serve: Any) -> None:
+    open_page(tab, serve(random_source([HOSTILE, "cat"], title=HOSTILE), model=WordModel()).url)
+    word(tab, HOSTILE).click()
+    tab.get_by_label("Text", exact=True).fill(f"cat {HOSTILE.replace(' ', chr(160))} <b>dog</b>")
+    tab.get_by_role("button", name="Run").click()
+    word(tab, "<b>dog</b>").click()
+    settled(tab)
+    assert tab.evaluate("window.hacked") is None
+    assert tab.locator("img, #foveate :text-is('dog')").count() == 0
+
+
+def test_a_hostile_token_stays_text_in_a_file(tab: Any, tmp_path: Path) -> None:
+    words = [HOSTILE, "<!--", "cat"]
+    path = fv.export_html(random_source(words).maps[0], tmp_path / "page.html", tokens=words, title=HOSTILE)
+    open_page(tab, path.as_uri())
+    word(tab, HOSTILE).click()
+    settled(tab)
+    assert tab.evaluate("window.hacked") is None
+    assert tab.locator("img").count() == 0
+    assert len(lines(tab)) == 3
+
+
+# keyboard and screen reader
+
+
+def test_the_keyboard_is_enough(tab: Any, serve: Any) -> None:
+    source = random_source(WORDS)
+    open_page(tab, serve(source, model=WordModel()).url)
+    press = tab.keyboard.press
+
+    def focus(test: str) -> None:
+        for _ in range(60):
+            if tab.evaluate(f"document.activeElement.matches({test!r})"):
+                return
+            press("Tab")
+        raise AssertionError(f"the Tab key never reaches {test}")
+
+    focus("textarea")
+    tab.keyboard.type("seven eight nine")
+    press("Control+a")
+    tab.keyboard.type("seven eight nine")
+    focus("button[type=submit]")
+    press("Enter")
+    word(tab, "eight").wait_for()
+    focus("[role=listbox]")
+    press("Home")
+    press("ArrowRight")
+    settled(tab)
+    assert {line["from"] for line in lines(tab)} == {1}
+    press("ArrowDown")
+    settled(tab)
+    assert {line["from"] for line in lines(tab)} == {2}
+    press("h")
+    settled(tab)
+    assert len({line["head"] for line in lines(tab)}) == 3
+    press("h")
+    press("Shift+Tab")
+    focus("[role=gridcell]")
+    press("ArrowRight")
+    press("Enter")
+    settled(tab)
+    assert {line["head"] for line in lines(tab)} == {1}
+    press("Escape")
+    settled(tab)
+    assert lines(tab) == []
+
+
+def test_everything_that_can_be_reached_has_a_name(tab: Any, serve: Any) -> None:
+    open_page(tab, serve(random_source(WORDS), model=WordModel()).url)
+    word(tab, "two").click()
+    settled(tab)
+    nameless = tab.evaluate(
+        """() => Array.from(document.querySelectorAll(
+            'button, textarea, select, input, [tabindex="0"], [role=grid], [role=radiogroup], [role=listbox], canvas'))
+            .filter(e => e.checkVisibility() && !e.closest('[aria-hidden=true]'))
+            .filter(e => !(e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.innerText?.trim()
+                || e.labels?.length || e.title))
+            .map(e => e.outerHTML.slice(0, 100))"""
+    )
+    assert nameless == []
+    for role, name in [("radiogroup", "Direction"), ("grid", "Layers and heads")]:
+        assert tab.get_by_role(role, name=name).count() == 1
+    assert tab.locator('canvas[aria-label^="Heatmap"]').count() == 1
+    assert tab.evaluate("document.documentElement.lang") == "en"
+
+
+# runs, progress and errors
+
+
+def test_errors_appear_in_words(tab: Any, serve: Any) -> None:
+    open_page(tab, serve(random_source(WORDS), model=WordModel()).url)
+    tab.get_by_label("Text", exact=True).fill("word " * 65)
+    tab.get_by_role("button", name="Run").click()
+    alerted(tab, "takes at most 64")
+    tab.get_by_label("Text", exact=True).fill("crash")
+    tab.get_by_role("button", name="Run").click()
+    alerted(tab, "the model broke")
+
+
+def test_loading_shows_progress_then_the_document(tab: Any) -> None:
+    import threading
+
+    workspace, go = Workspace(WordModel()), threading.Event()
+
+    def work(report: Any) -> Source:
+        report(0.4, "Loading the weights")
+        go.wait(30)
+        return random_source(WORDS)
+
+    workspace.first = workspace.start(work).id
+    with Page(workspace, port=0) as page:
+        tab.goto(page.url)
+        bar = tab.get_by_role("progressbar")
+        tab.wait_for_selector("[role=progressbar][aria-valuenow='40']")
+        assert bar.get_attribute("aria-valuetext") == "Loading the weights"
+        go.set()
+        word(tab, "three").wait_for()
+        tab.wait_for_selector(READY)
+
+
+def test_a_model_that_cannot_load_says_why(tab: Any) -> None:
+    workspace = Workspace(WordModel())
+
+    def work(report: Any) -> Source:
+        raise ValueError("the weights are damaged")
+
+    workspace.first = workspace.start(work).id
+    with Page(workspace, port=0) as page:
+        tab.goto(page.url)
+        alerted(tab, "the weights are damaged")
+
+
+# files
+
+
+def test_a_file_works_offline(tab: Any, tmp_path: Path) -> None:
+    source = BuiltinModel().run(SENTENCE, None, lambda progress, message: None)
+    from foveate.apps import export
+
+    path = export.write(source, tmp_path / "page.html")
+    tab.context.set_offline(True)
+    open_page(tab, path.as_uri())
+    word(tab, "it").click()
+    settled(tab)
+    focus = source.document().focus
+    assert focus is not None
+    row = source.row(focus.call, 0, focus.token, "reads", "word")[focus.head or 0]
+    found = {line["to"]: line["weight"] for line in lines(tab)}
+    assert max(found, key=lambda other: found[other]) == SENTENCE.split().index("cat")
+    for other, weight in found.items():
+        assert weight == pytest.approx(float(row[other]), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize(("button", "start"), [("Save SVG", b"<svg"), ("Save PNG", b"\x89PNG")])
+def test_pictures_can_be_saved(tab: Any, serve: Any, tmp_path: Path, button: str, start: bytes) -> None:
+    open_page(tab, serve(random_source(WORDS)).url)
+    word(tab, "two").click()
+    settled(tab)
+    with tab.expect_download() as waiting:
+        tab.get_by_role("button", name=button).click()
+    path = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    data = path.read_bytes()
+    assert start in data[:200]
+    if start == b"<svg":
+        assert data.count(b"<path") >= len(WORDS)
+        assert b"three" in data
+        assert b"<script" not in data
+
+
+# size
+
+
+@pytest.mark.parametrize("count", [10, 100, 1000])
+def test_any_length_stays_quick_and_small(tab: Any, serve: Any, count: int) -> None:
+    words = [SENTENCE.split()[i % 10] for i in range(count)]
+    source = random_source(words, layers=2, heads=2)
+    open_page(tab, serve(source).url)
+    word(tab, "cat").click()
+    settled(tab)
+    assert lines(tab)
+    assert tab.evaluate("document.querySelectorAll('*').length") < 5000
+    keep_picture(tab, f"words-{count}")
+    tab.get_by_role("button", name="Dark").click()
+    settled(tab)
+    keep_picture(tab, f"words-{count}-dark")

@@ -45,8 +45,28 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def tab(browser: Any) -> Iterator[Any]:
-    """A tab in which every request must stay on this machine and no script or policy may complain."""
+def serve() -> Iterator[Callable[..., Page]]:
+    """Serves a document, with a model that splits at white space."""
+    pages: list[Page] = []
+
+    def start(*sources: Source, model: Any = None) -> Page:
+        workspace = Workspace(model)
+        for source in sources:
+            workspace.add(source)
+        pages.append(Page(workspace, port=0).start())
+        return pages[-1]
+
+    yield start
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def tab(browser: Any, serve: Any) -> Iterator[Any]:
+    """A tab in which every request must stay on this machine and no script or policy may complain.
+
+    It needs `serve` only so that it closes before the pages that it looks at.
+    """
     context = browser.new_context(viewport={"width": 1440, "height": 1000}, reduced_motion="reduce")
     requests: list[str] = []
     complaints: list[str] = []
@@ -70,23 +90,6 @@ def cat() -> Iterator[Page]:
     workspace.add(model.run(SENTENCE, None, lambda progress, message: None))
     with Page(workspace, port=0) as page:
         yield page
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Page]]:
-    """Serves a document, with a model that splits at white space."""
-    pages: list[Page] = []
-
-    def start(*sources: Source, model: Any = None) -> Page:
-        workspace = Workspace(model)
-        for source in sources:
-            workspace.add(source)
-        pages.append(Page(workspace, port=0).start())
-        return pages[-1]
-
-    yield start
-    for page in pages:
-        page.close()
 
 
 def open_page(tab: Any, url: str) -> Any:
@@ -401,6 +404,7 @@ def test_loading_shows_progress_then_the_document(tab: Any) -> None:
         go.set()
         word(tab, "three").wait_for()
         tab.wait_for_selector(READY)
+        tab.goto("about:blank")
 
 
 def test_a_model_that_cannot_load_says_why(tab: Any) -> None:
@@ -413,6 +417,7 @@ def test_a_model_that_cannot_load_says_why(tab: Any) -> None:
     with Page(workspace, port=0) as page:
         tab.goto(page.url)
         alerted(tab, "the weights are damaged")
+        tab.goto("about:blank")
 
 
 # files

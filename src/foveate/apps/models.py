@@ -92,21 +92,17 @@ class HubModel:
         model = self.load(report)
         taken = inspect.signature(model.forward).parameters
         accepted = {name: value for name, value in inputs.items() if name in taken}
-        target_tokens, target_ids = None, None
+        target_tokens = None
         with torch.no_grad():
             if self.kind == "encoder-decoder":
                 report(0.4, "Writing the target text" if target is None else "Reading the target text")
-                target_ids = self._target_ids(model, accepted, target)
-                accepted["decoder_input_ids"] = target_ids
-                target_tokens = self._pieces(target_ids[0].tolist())
+                ids = self._target_ids(model, accepted, target)
+                accepted["decoder_input_ids"] = ids
+                target_tokens = self._pieces(ids[0].tolist())
             report(0.7, f"Running {self.name} on {len(tokens):,} tokens")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CaptureWarning)  # what was not captured is said on the page
-                seen = _watched(model, accepted, options)
-        seen.model = self.name
-        spell = self.tokenizer.convert_ids_to_tokens  # with the marks that tell words apart
-        seen.tokens = [spell(inputs["input_ids"][0].tolist())]
-        seen.target_tokens = None if target_ids is None else [spell(target_ids[0].tolist())]
+                seen = _watched(model, self.name, accepted, {"tokenizer": self.tokenizer, **options})
         return seen, tokens, target_tokens
 
     def _check_length(self, what: str, count: int) -> None:
@@ -141,9 +137,10 @@ class HubModel:
         return torch.tensor([ids])
 
 
-def _watched(model: Any, inputs: dict[str, Any], options: dict[str, Any]) -> Recording:
+def _watched(model: Any, name: str, inputs: dict[str, Any], options: dict[str, Any]) -> Recording:
     try:
         with watch(model, **{"keep": "qkv", **options}) as seen:
+            seen.model = name
             model(**inputs)
     except CaptureError as error:
         raise UserError(str(error)) from None

@@ -86,7 +86,7 @@ class _Handlers:
             "kind": model.kind if model else "none",
             "examples": list(model.examples) if model else [],
             "limits": {"text": MAX_TEXT, "tokens": model.max_tokens if model else 0},
-            "run": self.workspace.first,
+            "run": self.workspace.under_way(),
         }
         return _json(request, about)
 

@@ -19,6 +19,8 @@ Kind = Literal["encoder", "decoder", "encoder-decoder"]
 Report = Callable[[float, str], None]
 MAX_TEXT = 100_000  # characters
 MAX_DOCUMENTS = 16
+MAX_BYTES = 2 << 30  # of all documents
+MAX_WARM = 1 << 28  # weights under one thumbnail picture that is made before anyone asks
 MAX_RUNS = 64
 MAX_WAITING = 4
 
@@ -73,11 +75,11 @@ class Workspace:
         self._turn = threading.Lock()
 
     def add(self, source: Source) -> str:
-        """Keep a source under a new id; the oldest goes when there are too many."""
+        """Keep a source under a new id; the oldest go when there are too many or they are too large."""
         identifier = secrets.token_urlsafe(9)
         with self._lock:
             self._sources[identifier] = source
-            while len(self._sources) > MAX_DOCUMENTS:
+            while len(self._sources) > MAX_DOCUMENTS or (len(self._sources) > 1 and self._held() > MAX_BYTES):
                 self._sources.popitem(last=False)
         return identifier
 
@@ -133,6 +135,15 @@ class Workspace:
             raise UserError("Only an encoder-decoder model takes a target text.")
         return self.start(lambda report: model.run(text, target, report))
 
+    def under_way(self) -> str | None:
+        """The first run, unless it is done: the page follows it, or says what went wrong."""
+        with self._lock:
+            first = self._runs.get(self.first or "")
+        return None if first is None or first.state == "done" else first.id
+
+    def _held(self) -> int:
+        return sum(source.nbytes for source in self._sources.values())
+
     def warm(self) -> None:
         """Make the thumbnails of the newest document before anyone asks."""
         with self._lock:
@@ -164,7 +175,5 @@ def in_words(error: BaseException) -> str:
 
 def _warm(source: Source) -> None:
     for call in source.document().calls:
-        try:
+        if call.heads * call.queries * call.keys <= MAX_WARM:
             source.thumbnails(call.index, 0)
-        except ValueError:  # too large for a picture: the page is told so when it asks
-            return

@@ -38,6 +38,12 @@ class Entry:
     label: str = ""
 
     @property
+    def nbytes(self) -> int:
+        """About how many bytes of memory its tensors take; none while they are on disk."""
+        batch, heads, queries, keys = self.shape
+        return 0 if self.stored else 4 * batch * heads * self.dim * (queries + (1 + self.values) * keys)
+
+    @property
     def is_cross(self) -> bool:
         """Whether the keys are another text's: as recorded, or by the module's name."""
         lowered = self.name.lower().replace(".", "_")

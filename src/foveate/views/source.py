@@ -73,6 +73,7 @@ class Source:
         self.maps = Maps(entries)
         calls = calls_of(entries, self.maps, _two_sided(maps, entries, target_tokens))
         script = script_of(maps, calls, entries[0].shape[0], tokens, target_tokens)
+        self.nbytes = sum(entry.nbytes for entry in entries)
         self._starts = script.starts
         notes = tuple(f"not captured: {what}" for what in getattr(maps, "not_captured", ()))
         self._document = Document("", title, model, "", script.texts, calls, None, notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.target is not None and model.kind != "encoder-decoder":
         raise UsageError(f"--target is for encoder-decoder models; {model.name} has no decoder of its own")
     try:
-        seen, tokens, _ = model.record(text, arguments.target, common.report)
-        common.report(0.95, f"Writing {output}")
-        seen.save(output)
+        seen, tokens, _ = model.record(text, arguments.target, common.report, to=output)
+    except BaseException:
+        shutil.rmtree(output, ignore_errors=True)  # it was not there before
+        raise
     finally:
         common.report_end()
     print(f"{output}: {model.name}, {len(tokens):,} tokens, {len(seen)} attention modules; foveate view {output}")

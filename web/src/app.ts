@@ -162,9 +162,9 @@ export class App {
     const name = headName(session);
     if (!seen) this.seen.replaceChildren(el("span", { class: "fv-quiet" }, `Point at a word to see where it looks in ${name}`));
     else {
-      const list = seen.list.flatMap(([text, weight], n) => [n ? ", " : " ", el("b", {}, text), ` ${number(weight)}`]);
+      const list = seen.list.flatMap(([text, weight], n) => [n ? ", " : " ", el("strong", {}, text), ` ${number(weight)}`]);
       const mean = session.state.all ? el("span", { class: "fv-quiet" }, ` · mean of ${session.heads.length} heads`) : null;
-      this.seen.replaceChildren(el("b", { class: "fv-who" }, seen.who), ` ${seen.verb}`, ...list, ...(mean ? [mean] : []));
+      this.seen.replaceChildren(el("strong", { class: "fv-who" }, seen.who), ` ${seen.verb}`, ...list, ...(mean ? [mean] : []));
     }
     if (session.state.cursor === null) return;
     clearTimeout(this.speakTimer);

@@ -34,6 +34,7 @@ function same(a: Active | null, b: Active | null): boolean {
 /** Beyond this many units a hover asks for the largest weights only. */
 const DENSE_LIMIT = 8192;
 const SPARSE_COUNT = 256;
+const SLOW_MS = 25;
 const AHEAD_MS = 120;
 
 export class Session {
@@ -209,13 +210,14 @@ export class Session {
     this.wanted = name;
     this.rowAbort.abort();
     this.rowAbort = new AbortController();
+    const asked = performance.now();
     this.fetchWeights(query, active, this.rowAbort.signal).then(
       (weights) => {
         if (this.wanted !== name) return;
         this.weights = weights;
         this.present = name;
         this.answer(active, cause);
-        this.lookAhead(active);
+        if (performance.now() - asked > SLOW_MS) this.lookAhead(active);
       },
       (error: unknown) => {
         if (this.wanted === name) this.wanted = "";
@@ -242,7 +244,7 @@ export class Session {
     return sparseWeights(await this.source.topk({ ...query, k: SPARSE_COUNT }, signal), length);
   }
 
-  /** Over a wire, the words next to this one are likely to be next; they are asked for when all else is quiet. */
+  /** Where answers are slow, the words next to this one are asked for when all else is quiet. */
   private lookAhead({ unit, direction }: Active): void {
     const { from, to } = this.sides(direction);
     clearTimeout(this.aheadTimer);

@@ -17,7 +17,8 @@ class Strip {
   private readonly note = el("span", { class: "fv-strip-note" });
   private values: number[] | null = null;
 
-  constructor(private readonly session: Session, onPoint: (dimension: number | null) => void) {
+  constructor(private readonly session: Session, name: string, onPoint: (dimension: number | null) => void) {
+    put(this.canvas, "aria-label", name);
     this.element = el("div", { class: "fv-strip" }, el("div", { class: "fv-strip-head" }, this.name, this.note), this.canvas);
     this.canvas.addEventListener("pointermove", (event) => {
       const count = this.values?.length ?? 0;
@@ -81,8 +82,10 @@ export class MechanismView {
   private readonly onResize = new ResizeObserver(framed(() => this.drawNow()));
 
   constructor(private readonly session: Session) {
-    const strip = () => new Strip(session, (d) => this.point(d));
-    this.strips = { query: strip(), key: strip(), products: strip(), value: strip(), contribution: strip(), output: strip() };
+    const strip = (name: string) => new Strip(session, name, (d) => this.point(d));
+    this.strips = {
+      query: strip("query"), key: strip("key"), products: strip("query × key"), value: strip("value"), contribution: strip("contribution"), output: strip("output"),
+    };
     const { query, key, products, value, contribution, output } = this.strips;
     const card = (order: string, title: string, what: string, ...parts: HTMLElement[]) => el("div", { class: "fv-mech-card" },
       el("h3", {}, el("span", { class: "fv-order" }, order), title), el("p", { class: "fv-quiet" }, what), el("div", { class: "fv-mech-parts" }, ...parts));

@@ -211,7 +211,7 @@ export class WordsView {
   private listen(): void {
     const scroll = framed(() => this.place());
     this.pane.addEventListener("scroll", () => { scroll(); this.shadeSoon(); }, { passive: true });
-    this.canvas.addEventListener("pointerover", (event) => this.hover(event));
+    this.canvas.addEventListener("pointermove", (event) => this.hover(event));
     this.canvas.addEventListener("pointerleave", (event) => {
       this.session.pointOther(null);
       this.session.point(null, event.timeStamp);

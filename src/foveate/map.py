@@ -238,8 +238,10 @@ class AttentionMap:
         pieces = []
         for r in _split(rows, max(1, TILE_NUMBERS // max(1, wide))):
             s = p.scores(*at, r, columns)
-            if lse is None or s.requires_grad:
-                known = p.statistic(*at, r, [s] if whole and s.numel() else None)
+            if whole and s.numel():
+                known = p.statistic(*at, r, [s])
+            elif lse is None or s.requires_grad:
+                known = p.statistic(*at, r)
             else:
                 known = lse[b : b + 1, heads, r]
             pieces.append(p.normalizer.weights(s, known)[0].to(self.dtype))

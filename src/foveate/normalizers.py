@@ -68,7 +68,9 @@ class Softmax:
             return s
         top, lse = s.detach().amax(-1), safe(statistic)
         c = torch.where(top == -torch.inf, lse.detach().to(s.dtype), top)
-        share = torch.exp(c.to(lse.dtype) - lse).to(s.dtype)[..., None]
+        log_share = c.to(lse.dtype) - lse
+        log_share = log_share - log_share.detach().clamp(min=0)  # other blocks round otherwise; a weight is 1 at most
+        share = torch.exp(log_share).to(s.dtype)[..., None]
         e = _exp(s - c[..., None])
         return e * share if e.requires_grad or share.requires_grad or is_tracked() else e.mul_(share)
 

@@ -1,0 +1,1 @@
+"""Things to do with attention: training our own models, resolving a pronoun."""

@@ -1,0 +1,101 @@
+"""How often the model is right: single sentences and flip pairs, by what training never saw; and where heads look."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from ...operator import observe
+from .grammar import Example, Split, pairs
+from .lexicon import Lexicon
+from .model import Resolver
+from .vocabulary import Vocabulary
+
+__all__ = ["Score", "handwritten", "held_out", "looks", "score"]
+
+KINDS = ("", "combinations", "frames", "nouns", "frames nouns")
+
+
+@dataclass(frozen=True)
+class Score:
+    """Shares of sentences right (the first word of all is the antecedent), right between the two nouns, pairs right."""
+
+    single: float
+    choice: float
+    pair: float
+    count: int
+
+
+def score(model: Resolver, found: Sequence[tuple[Example, Example]]) -> Score:
+    """Score flip pairs."""
+    right, chosen = [], []
+    with torch.no_grad():
+        for start in range(0, len(found), 64):
+            examples = [example for pair in found[start : start + 64] for example in pair]
+            logits_BL = predict(model, examples)
+            for example, row in zip(examples, logits_BL, strict=True):
+                right.append(int(row.argmax()) == example.antecedent)
+                chosen.append(bool(row[example.antecedent] > row[example.distractor]))
+    both = [a and b for a, b in zip(right[::2], right[1::2], strict=True)]
+    return Score(sum(right) / len(right), sum(chosen) / len(chosen), sum(both) / len(both), len(right))
+
+
+def predict(model: Resolver, examples: Sequence[Example]) -> torch.Tensor:
+    """Logits (B, L) over the words of each sentence."""
+    ids_BL, lengths_B = pad(model.vocabulary, examples)
+    hidden_BLM = model(ids_BL, lengths_B)
+    return model.antecedents(hidden_BLM, ids_BL, torch.tensor([e.pronoun for e in examples]))
+
+
+def pad(vocabulary: Vocabulary, examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Word numbers (B, L), padded on the right, and lengths (B,)."""
+    rows = [vocabulary.numbers(example.words) for example in examples]
+    longest = max(map(len, rows))
+    padded = [row + [Vocabulary.PAD] * (longest - len(row)) for row in rows]
+    return torch.tensor(padded), torch.tensor([len(row) for row in rows])
+
+
+def held_out(model: Resolver, lexicon: Lexicon, split: Split, count: int, seed: int = 1) -> dict[str, Score]:
+    """Scores on `count` fresh pairs of each kind; "" are new sentences of trained frames and nouns."""
+    scores = {}
+    for kind in KINDS:
+        found = list(islice(pairs(lexicon, random.Random(seed), split, held_out=kind, people=0.0), count))
+        scores[kind or "seen frames and nouns"] = score(model, found)
+    return scores
+
+
+def looks(model: Resolver, found: Sequence[tuple[Example, Example]]) -> dict[str, tuple[float, float]]:
+    """For each head, the mean attention from the pronoun to the antecedent and to the distractor: {"3.5": (.., ..)}."""
+    examples = [example for pair in found for example in pair]
+    maps: list = []
+    with torch.no_grad(), observe(maps.append):
+        predict(model, examples)
+    batch = torch.arange(len(examples))
+    pronoun = torch.tensor([e.pronoun for e in examples])
+    antecedent = torch.tensor([e.antecedent for e in examples])
+    distractor = torch.tensor([e.distractor for e in examples])
+    means = {}
+    for layer, weights in enumerate(maps):
+        rows_BHK = weights[...].float()[batch, :, pronoun]
+        for head in range(rows_BHK.shape[1]):
+            to = rows_BHK[batch, head, antecedent].mean(), rows_BHK[batch, head, distractor].mean()
+            means[f"{layer}.{head}"] = (float(to[0]), float(to[1]))
+    return means
+
+
+def handwritten(path: Path, vocabulary: Vocabulary, part: str) -> list[tuple[Example, Example]]:
+    """Flip pairs of a hand-written file: pair, split, sentence, pronoun, antecedent, distractor (tab separated)."""
+    rows: dict[str, list[Example]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+        pair, split, sentence, pronoun, antecedent, distractor = line.split("\t")
+        if split != part:
+            continue
+        words = [word.lower() for word in vocabulary.tokenize(sentence)[0]]
+        a, b, c = (words.index(word) for word in (pronoun, antecedent, distractor))
+        rows.setdefault(pair, []).append(Example(tuple(words), a, b, c, frame=sentence))
+    return [(a, b) for a, b in rows.values()]

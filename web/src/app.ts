@@ -83,7 +83,7 @@ export class App {
 
   async open(source: Source): Promise<void> {
     const doc = await source.document();
-    const session = new Session(source, doc, readHash(location.hash, doc, initialState(doc)));
+    const session = new Session(source, doc, readHash(location.hash, doc, initialState(doc, this.views?.session)));
     session.theme = this.theme;
     this.closeViews();
     say(this.title, doc.title === doc.message ? "" : doc.title);
@@ -91,10 +91,10 @@ export class App {
     say(this.message, doc.message.replaceAll("->", "→"));
     this.message.hidden = !doc.message;
     document.title = `${doc.message || doc.title} · foveate`;
-    if (this.runbar) this.runbar.fill(plainText(doc, session));
+    this.runbar?.suggest(plainText(doc, session));
     this.build(session, doc);
     session.refresh();
-    session.loadThumbnails().catch((error: unknown) => session.fail(error));
+    session.loadThumbnails();
   }
 
   private build(session: Session, doc: Doc): void {
@@ -130,7 +130,7 @@ export class App {
       heat.update();
       mechanism.update();
       history.replaceState(null, "", `#${writeHash(session.doc, session.state)}`);
-      if (session.layers.some((call) => !session.thumbnails.has(call.index))) session.loadThumbnails().catch((error: unknown) => session.fail(error));
+      if (session.layers.some((call) => !session.thumbnails.has(call.index))) session.loadThumbnails();
     });
     session.on("weights", () => {
       words.update();
@@ -153,6 +153,7 @@ export class App {
       mechanism.draw();
       toolbar.update(words.layout.kind);
     });
+    session.on("blank", (message) => grid.tell(message));
     session.on("error", (message) => this.status.fail(message));
   }
 
@@ -210,9 +211,10 @@ export class App {
 
   private async savePng(): Promise<void> {
     const figure = this.figure();
-    if (!figure || !this.views) return;
+    const heat = this.views?.heat;
+    if (!figure || !heat) return;
     try {
-      download(await png(figure, this.views.heat.canvas, INK[this.theme].panel), "foveate.png");
+      download(await png(figure, (scale) => heat.picture(scale), INK[this.theme].panel), "foveate.png");
     } catch (error) {
       this.status.fail(`The picture could not be saved: ${error instanceof Error ? error.message : String(error)}`);
     }

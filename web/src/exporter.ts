@@ -1,7 +1,7 @@
 // The picture on the screen as a file: SVG with every colour written in, PNG with the map beside it.
 
 import { alpha, headColor, INK } from "./color";
-import { svg } from "./dom";
+import { quote, svg } from "./dom";
 import { FONT, within } from "./layout";
 import type { Layout, Placed } from "./layout";
 import type { Session } from "./session";
@@ -9,7 +9,8 @@ import { figures, lines } from "./views/lines";
 import { headName } from "./views/sentences";
 import { strongest } from "./weights";
 
-const HEAD = 44;
+const HEAD = 54;
+const SCALE = 2;
 const TALLEST = 6000;
 
 interface Band {
@@ -50,12 +51,12 @@ export function picture(session: Session, layout: Layout, scrollTop: number, pan
   const band = layout.height > TALLEST ? { top: scrollTop, bottom: scrollTop + paneHeight } : { top: 0, bottom: layout.height };
   const height = band.bottom - band.top;
   const root = svg("svg", { xmlns: "http://www.w3.org/2000/svg", width: layout.width, height: height + HEAD, viewBox: `0 0 ${layout.width} ${height + HEAD}`, "font-family": FONT });
-  const title = doc.message || doc.title;
+  const title = quote(doc.message || doc.title, Math.floor(layout.width / 8)).slice(1, -1);
   root.append(
     svg("title", {}, `${title} (${headName(session)})`),
     svg("rect", { width: layout.width, height: height + HEAD, fill: ink.panel }),
-    svg("text", { x: 16, y: 26, "font-size": 14, "font-weight": 600, fill: ink.text }, title),
-    svg("text", { x: layout.width - 16, y: 26, "font-size": 12, "text-anchor": "end", fill: ink.muted }, headName(session)),
+    svg("text", { x: 16, y: 24, "font-size": 14, "font-weight": 600, fill: ink.text }, title),
+    svg("text", { x: 16, y: 43, "font-size": 12, fill: ink.muted }, [doc.model, headName(session)].filter(Boolean).join(" · ")),
   );
   const body = svg("g", { transform: `translate(0 ${HEAD - band.top})` });
   for (const line of lines(session, layout)) {
@@ -86,24 +87,23 @@ export function download(blob: Blob, name: string): void {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-/** The line picture and the map side by side, at twice the size. */
-export async function png(root: SVGSVGElement, map: HTMLCanvasElement, background: string): Promise<Blob> {
+/** The line picture and the map side by side; the map comes at the same scale. */
+export async function png(root: SVGSVGElement, draw: (scale: number) => HTMLCanvasElement, background: string): Promise<Blob> {
   const url = URL.createObjectURL(new Blob([svgText(root)], { type: "image/svg+xml" }));
   try {
     const image = new Image();
     image.src = url;
     await image.decode();
-    const [width, height] = [Number(root.getAttribute("width")), Number(root.getAttribute("height"))];
-    const [mapWidth, mapHeight] = [parseFloat(map.style.width) || 0, parseFloat(map.style.height) || 0];
+    const map = draw(SCALE);
+    const [width, height] = [SCALE * Number(root.getAttribute("width")), SCALE * Number(root.getAttribute("height"))];
     const canvas = document.createElement("canvas");
-    canvas.width = 2 * (width + mapWidth + 32);
-    canvas.height = 2 * Math.max(height, mapHeight + HEAD + 16);
+    canvas.width = width + map.width + SCALE * 24;
+    canvas.height = Math.max(height, map.height + SCALE * (HEAD + 16));
     const context = canvas.getContext("2d") as CanvasRenderingContext2D;
-    context.scale(2, 2);
     context.fillStyle = background;
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.drawImage(image, 0, 0, width, height);
-    if (mapWidth && mapHeight) context.drawImage(map, width + 16, HEAD, mapWidth, mapHeight);
+    context.drawImage(map, width + SCALE * 8, SCALE * HEAD);
     return await new Promise<Blob>((resolve, reject) => {
       canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("this browser could not write the picture"))), "image/png");
     });

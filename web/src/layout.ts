@@ -82,7 +82,6 @@ function widest(placed: Placed, font: number, most: number): number {
 }
 
 const NUMBERS = 50;
-const CAPTION = 96; // the captions stand above words of any width
 
 function columns(axes: Axes, special: boolean, width: number): Layout {
   const longest = Math.max(axes.query.length, axes.key.length);
@@ -91,7 +90,9 @@ function columns(axes: Axes, special: boolean, width: number): Layout {
   const query = start(axes.query, special, pitch - (longest <= 22 ? 5 : 2));
   const key = start(axes.key, special, pitch - (longest <= 22 ? 5 : 2));
   const most = Math.floor(width * 0.32);
-  const [left, right] = [Math.max(CAPTION, widest(query, font, most)), Math.max(CAPTION, widest(key, font, most))];
+  const [above, over] = axes.self ? ["each word", "these words"] : ["each target word", "the source"];
+  const room = (placed: Placed, caption: string) => Math.max(measure(caption, 12) + 12, widest(placed, font, most));
+  const [left, right] = [room(query, above), room(key, over)];
   const span = Math.max(90, Math.min(380, width - left - right - NUMBERS - 12));
   const from = Math.max(left + 4, (width - left - right - NUMBERS - span) / 2 + left);
   const top = 34;
@@ -106,29 +107,36 @@ function columns(axes: Axes, special: boolean, width: number): Layout {
     });
   }
   const captions: Caption[] = [
-    { text: axes.self ? "each word" : "each target word", x: from, y: 18, anchor: "end" },
+    { text: above, x: from, y: 18, anchor: "end" },
     { text: "looks at", x: from + span / 2, y: 18, anchor: "middle" },
-    { text: axes.self ? "these words" : "the source", x: from + span, y: 18, anchor: "start" },
+    { text: over, x: from + span, y: 18, anchor: "start" },
   ];
   return { kind: "columns", width, height: top + Math.max(query.shown.length, key.shown.length) * pitch + 10, font, query, key, captions };
 }
 
-function rowWidth(placed: Placed, font: number, gap: number): number {
+const ROW_FONT = 16;
+const ROW_GAPS = [10, 1]; // as it is, and where words are many
+
+function rowWidth(axis: Axis, shown: Iterable<number>, gap: number): number {
   let sum = 0;
-  for (const unit of placed.shown) sum += measure(label(placed.axis, unit), font) + 2 * PAD + 2 + (placed.axis.joined[unit] ? 2 : gap);
+  for (const unit of shown) sum += measure(label(axis, unit), ROW_FONT) + 2 * PAD + 2 + (axis.joined[unit] ? 1 : gap);
   return sum;
 }
 
+/** The width of both rows with some room at the sides. */
+function bothRows({ query, key }: { query: Axis; key: Axis }, gap: number): number {
+  return Math.max(rowWidth(query, query.text.keys(), gap), rowWidth(key, key.text.keys(), gap)) + 24;
+}
+
 function rows(axes: Axes, special: boolean, width: number): Layout {
-  const font = 16;
-  const gap = 10;
+  const font = ROW_FONT;
+  const gap = ROW_GAPS.find((each) => bothRows(axes, each) <= width) ?? (ROW_GAPS[0] as number);
   const key = start(axes.key, special, 32);
   const query = start(axes.query, special, 32);
-  const total = Math.max(rowWidth(key, font, gap), rowWidth(query, font, gap)) + 24;
-  const full = Math.max(width, total);
+  const full = Math.max(width, bothRows(axes, gap));
   const [top, bottom] = [56, 56 + 32 + 190];
   for (const [placed, y] of [[key, top], [query, bottom]] as const) {
-    const own = rowWidth(placed, font, gap);
+    const own = rowWidth(placed.axis, placed.shown, gap);
     const spread = placed.shown.length > 1 ? Math.max(0, Math.min(60, (full * 0.86 - own) / placed.shown.length)) : 0;
     let x = (full - own - spread * Math.max(0, placed.shown.length - 1)) / 2;
     placed.shown.forEach((unit, p) => {
@@ -137,7 +145,7 @@ function rows(axes: Axes, special: boolean, width: number): Layout {
       placed.x[p] = x;
       placed.y[p] = y;
       placed.w[p] = w;
-      x += w + (next !== undefined && placed.axis.joined[next] ? 2 : gap) + spread;
+      x += w + (next !== undefined && placed.axis.joined[next] ? 1 : gap) + spread;
     });
   }
   const captions: Caption[] = [
@@ -197,8 +205,7 @@ export function suggested(axes: Axes, width: number): LayoutKind {
   const longest = Math.max(axes.query.length, axes.key.length);
   if (longest > COLUMN_LIMIT) return "text";
   if (axes.self) return "columns";
-  const fits = [axes.query, axes.key].every((axis) => axis.text.reduce((sum, text) => sum + measure(text || "·", 16) + 26, 24) <= width);
-  return fits ? "rows" : "columns";
+  return bothRows(axes, ROW_GAPS[1] as number) <= width ? "rows" : "columns";
 }
 
 export function arrange(kind: LayoutKind, axes: Axes, special: boolean, width: number): Layout {

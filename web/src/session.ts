@@ -22,7 +22,7 @@ interface Events {
   thumbnails: [call: number];
   theme: [];
   error: [message: string];
-  busy: [done: number, of: number];
+  blank: [message: string];
 }
 
 type Listener<K extends keyof Events> = (...values: Events[K]) => void;
@@ -36,6 +36,9 @@ const DENSE_LIMIT = 8192;
 const SPARSE_COUNT = 256;
 const SLOW_MS = 25;
 const AHEAD_MS = 120;
+const REST_MS = 40;
+/** Thumbnails of more weights than this are not asked for: they would keep everything else waiting. */
+const MOST_CELLS = 2 ** 32;
 
 export class Session {
   axes: Axes;
@@ -57,6 +60,7 @@ export class Session {
   private pairWanted = "";
   private closed = false;
   private aheadTimer: ReturnType<typeof setTimeout> | undefined;
+  private pairTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly source: Source, readonly doc: Doc, public state: State) {
     this.clamp();
@@ -75,6 +79,7 @@ export class Session {
   close(): void {
     this.closed = true;
     clearTimeout(this.aheadTimer);
+    clearTimeout(this.pairTimer);
     this.rowAbort.abort();
     this.pairAbort.abort();
   }
@@ -186,7 +191,7 @@ export class Session {
     if (this.hoverOther === unit) return;
     this.hoverOther = unit;
     this.emit("weights");
-    this.askPair();
+    this.askPairSoon();
   }
 
   /** Fetches the weights of the active word, then says so; `cause` is when the person moved. */
@@ -230,7 +235,8 @@ export class Session {
     this.shown = active;
     this.emit("weights");
     if (cause) performance.measure("foveate-hover", { start: cause, end: performance.now() });
-    this.askPair();
+    if (this.state.cursor === null) this.askPairSoon();
+    else this.askPair();
   }
 
   private rowQuery({ unit, direction }: Active): RowQuery {
@@ -265,8 +271,16 @@ export class Session {
     return active.direction === "reads" ? { i: a, j: b } : { i: b, j: a };
   }
 
+  /** While words are only passed over, the pair is asked for where the pointer rests. */
+  private askPairSoon(): void {
+    clearTimeout(this.pairTimer);
+    if (!this.active) this.askPair();
+    else this.pairTimer = setTimeout(() => this.askPair(), REST_MS);
+  }
+
   private askPair(): void {
-    const at = this.pairPositions();
+    clearTimeout(this.pairTimer);
+    const at = this.closed ? null : this.pairPositions();
     const { call, sequence, head } = this.state;
     const name = at ? [call, sequence, head, at.i, at.j].join() : "";
     if (name === this.pairWanted) return;
@@ -294,17 +308,23 @@ export class Session {
   }
 
   /** Thumbnails of every layer of the grid, the chosen one first. */
-  async loadThumbnails(): Promise<void> {
+  loadThumbnails(): void {
+    this.drawThumbnails().catch((error: unknown) => {
+      if (!aborted(error)) this.emit("blank", error instanceof Error ? error.message : String(error));
+    });
+  }
+
+  private async drawThumbnails(): Promise<void> {
     const { sequence } = this.state;
     const layers = this.layers;
     const order = [this.call, ...layers.filter((call) => call !== this.call)].filter((call) => !this.thumbnails.has(call.index));
-    for (const [done, { index }] of order.entries()) {
+    for (const { index, heads, queries, keys } of order) {
+      if (heads * queries * keys > MOST_CELLS) throw new Error("The text is too long for small pictures of every head.");
       if (this.closed || this.state.sequence !== sequence) return;
-      this.emit("busy", done, order.length);
       this.thumbnails.set(index, await this.source.thumbnails({ call: index, sequence }));
-      this.emit("thumbnails", index);
+      if (this.state.sequence === sequence) this.emit("thumbnails", index);
+      else this.thumbnails.delete(index);
     }
-    this.emit("busy", 1, 1);
   }
 
   /** The largest weight of a head, once its thumbnail is known. */

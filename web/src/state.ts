@@ -18,13 +18,17 @@ export interface State {
   locked: boolean;
 }
 
-export function initialState(doc: Doc): State {
+/** Where a document says to look first; else the head that was looked at before, if this is the same model. */
+export function initialState(doc: Doc, before?: { doc: Doc; state: State }): State {
   const focus = doc.focus;
   const state: State = {
     sequence: 0, call: 0, head: 0, all: false, direction: "reads", level: "token", special: true, layout: "auto",
     cursor: null, other: null, locked: false,
   };
-  if (!focus) return state;
+  if (!focus) {
+    const same = before && before.doc.model === doc.model && before.doc.calls.length === doc.calls.length;
+    return same ? { ...before.state, sequence: 0, cursor: null, other: null, locked: false } : state;
+  }
   return {
     ...state, sequence: focus.sequence, call: focus.call, head: focus.head ?? 0, all: focus.head === null,
     direction: focus.direction, level: focus.level, cursor: focus.token, locked: true,

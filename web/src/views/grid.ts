@@ -23,6 +23,7 @@ export class GridView {
   private cells: HTMLElement[][] = [];
   private built = "";
   private seen = "";
+  private message = "";
   readonly draw = framed(() => this.drawNow());
   private readonly onResize = new ResizeObserver(framed(() => this.rebuild()));
 
@@ -105,14 +106,21 @@ export class GridView {
     }));
   }
 
+  /** Says why there are no pictures. */
+  tell(message: string): void {
+    this.message = message;
+    this.tellFacts();
+  }
+
   private tellFacts(): void {
     const { call, state, thumbnails } = this.session;
     const known = thumbnails.get(call.index);
     const here = this.layers.filter(({ index }) => thumbnails.has(index)).length;
-    say(this.progress, here < this.layers.length ? `drawing ${here + 1} of ${this.layers.length}` : "");
+    say(this.progress, here < this.layers.length && !this.message ? `drawing ${here + 1} of ${this.layers.length}` : "");
     const parts = [`${call.label || call.name}, head ${state.head}`];
     if (known) parts.push(`entropy ${number(known.entropy[state.head])} nats`, `largest weight ${number(known.peak[state.head])}`);
     if (call.note) parts.push(call.note);
+    if (this.message && !known) parts.push(this.message);
     say(this.facts, parts.join(" · "));
   }
 

@@ -4,13 +4,16 @@ import { heatTable, INK, paint } from "../color";
 import { el, framed, number, put, quote, say, sizeCanvas } from "../dom";
 import { measure } from "../layout";
 import type { Session } from "../session";
-import { Cache } from "../source";
+import { aborted, Cache } from "../source";
 import { drawFrame, gutters, WORDS_FROM } from "./frame";
 import type { View } from "./frame";
 
 const TILE = 256;
 const MOST_PX = 56;
 const TALLEST = 460;
+/** A pixel never stands for more than 64 x 64 weights, so that no tile takes minutes. */
+const LEAST_PX = 0.75 / 64;
+const AT_ONCE = 2;
 
 interface Drawn {
   image: OffscreenCanvas;
@@ -28,6 +31,7 @@ export class HeatmapView {
   private readonly scale = el("canvas", { class: "fv-scale", "aria-hidden": "true" });
   private readonly where = el("span", { class: "fv-quiet" });
   private pending = 0;
+  private problem = "";
   private readonly scaleEnd = el("span");
   private readonly tiles = new Cache<Drawn | Promise<void>>(96);
   private abort = new AbortController();
@@ -68,6 +72,7 @@ export class HeatmapView {
       this.abort.abort();
       this.abort = new AbortController();
       this.highest = 0;
+      this.problem = "";
       this.cell = null;
     }
     const { query, key } = this.session.axes;
@@ -86,8 +91,10 @@ export class HeatmapView {
     const width = Math.floor(Math.max(160, Math.min(620, this.element.clientWidth - 28)));
     for (const words of [true, false]) {
       const { left, top, right } = gutters(this.session.axes, words, measure);
-      const px = Math.min((width - left - right) / Math.max(1, key.length), (TALLEST - top) / Math.max(1, query.length), MOST_PX);
-      this.view = { r: 0, c: 0, px, width, height: Math.ceil(Math.max(120, top + px * query.length + 2)), left, top, right };
+      const fit = Math.min((width - left - right) / Math.max(1, key.length), (TALLEST - top) / Math.max(1, query.length), MOST_PX);
+      const px = Math.max(fit, LEAST_PX);
+      const height = Math.ceil(Math.max(120, Math.min(TALLEST, top + px * query.length) + 2));
+      this.view = { r: 0, c: 0, px, width, height, left, top, right };
       if (px >= WORDS_FROM) break;
     }
     this.least = this.view.px;
@@ -124,6 +131,7 @@ export class HeatmapView {
     const name = `${this.key()}/${block}/${tr}/${tc}`;
     const present = this.tiles.get(name);
     if (present) return present instanceof Promise ? null : present;
+    if (this.pending >= AT_ONCE) return null; // asked for when another has come
     const span = TILE * block;
     const [r0, c0] = [tr * span, tc * span];
     const [r1, c1] = [Math.min(query.length, r0 + span), Math.min(key.length, c0 + span)];
@@ -138,9 +146,9 @@ export class HeatmapView {
       },
       (error: unknown) => {
         this.pending--;
-        this.tiles.delete(name);
-        session.fail(error);
-        this.tellWhere();
+        if (aborted(error)) this.tiles.delete(name); // one that failed is not asked for again
+        else this.problem = error instanceof Error ? error.message : String(error);
+        this.draw();
       },
     );
     this.tiles.set(name, asked);
@@ -155,19 +163,32 @@ export class HeatmapView {
 
   private drawNow(): void {
     if (!this.fitted) this.fitNow();
+    this.drawMap(sizeCanvas(this.canvas, this.view.width, this.view.height));
+    this.drawScale(this.peak);
+    this.describe();
+    setTimeout(() => this.tellWhere(), 250);
+  }
+
+  private drawMap(context: CanvasRenderingContext2D): void {
     const { width, height, left, top, right } = this.view;
-    const context = sizeCanvas(this.canvas, width, height);
-    const peak = this.peak;
     context.save();
     context.beginPath();
     context.rect(left, top, width - left - right, height - top);
     context.clip();
-    this.drawTiles(context, peak);
+    this.drawTiles(context, this.peak);
     context.restore();
     drawFrame(context, this.canvas, this.session, this.view, this.cell);
-    this.drawScale(peak);
-    this.describe();
-    setTimeout(() => this.tellWhere(), 250);
+  }
+
+  /** The map as it is seen, drawn `scale` times as large. */
+  picture(scale: number): HTMLCanvasElement {
+    const { width, height, left, right, px } = this.view;
+    const used = Math.min(width, left + this.session.axes.key.length * px + right);
+    const canvas = el("canvas", { width: Math.ceil(used * scale), height: Math.ceil(height * scale) });
+    const context = canvas.getContext("2d") as CanvasRenderingContext2D;
+    context.scale(scale, scale);
+    this.drawMap(context);
+    return canvas;
   }
 
   private tellWhere(): void {
@@ -225,6 +246,7 @@ export class HeatmapView {
     const { query, key } = session.axes;
     put(this.canvas, "aria-label", `Heatmap of ${session.call.label || session.call.name}, head ${session.state.head}: ${query.length} by ${key.length} weights. Arrow keys move, Enter selects, plus and minus zoom, 0 shows all.`);
     const at = this.crosshair;
+    if (this.problem) return say(this.readout, this.problem);
     if (!at || at.j === null) return say(this.readout, "Point at a cell");
     const weight = this.weightAt(at.i, at.j);
     say(this.readout, `${quote(query.text[at.i] ?? "", 16)} → ${quote(key.text[at.j] ?? "", 16)}  ${weight === null ? "…" : number(weight, true)}`);
@@ -238,7 +260,9 @@ export class HeatmapView {
     const at = shown.direction === "reads" ? (shown.unit === i ? j : -1) : shown.unit === j ? i : -1;
     if (at < 0) return this.fetched?.i === i ? (this.fetched.row[j] ?? null) : null;
     const weight = weights.at(session.state.head, at);
-    return Number.isNaN(weight) ? null : weight;
+    if (!Number.isNaN(weight)) return weight;
+    const { pair, pairAt, state } = session; // only the largest are at hand
+    return pairAt?.i === i && pairAt.j === j && state.level === "token" ? (pair?.weight ?? null) : null;
   }
 
   private fetched: { i: number; row: Float32Array } | null = null;

@@ -113,11 +113,11 @@ export function figures(session: Session, layout: Layout): Figure[] {
   const to = shown.direction === "reads" ? layout.key : layout.query;
   const hovered = session.hoveredOther ?? (state.locked ? state.other : null);
   const units = new Map<number, number>();
-  const most = layout.kind === "columns" ? to.shown.length : layout.kind === "rows" ? 10 : 6;
+  const most = layout.kind === "text" ? 6 : to.shown.length;
   const candidates = layout.kind === "text" ? new Set(heads.flatMap((head) => weights.top(head, 8, (unit) => (to.place[unit] ?? -1) >= 0).map(([unit]) => unit))) : to.shown;
   const ranked = Array.from(candidates, (unit) => [unit, meanWeight(weights, heads, unit)] as const).filter(([, weight]) => weight >= 0.005);
   for (const [unit, weight] of ranked.sort((a, b) => b[1] - a[1]).slice(0, most)) units.set(unit, weight);
-  if (hovered !== null) units.set(hovered, meanWeight(weights, heads, hovered));
+  if (hovered !== null && heads.every((head) => !Number.isNaN(weights.at(head, hovered)))) units.set(hovered, meanWeight(weights, heads, hovered));
   const result: Figure[] = [];
   const free = (x: number, y: number) => !result.some((other) => Math.abs(other.y - y) < 8 && Math.abs(other.x - x) < 30);
   for (const [unit, weight] of [...units].sort(([a], [b]) => Number(b === hovered) - Number(a === hovered))) {

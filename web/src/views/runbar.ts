@@ -8,7 +8,7 @@ const EVERY_MS = 200;
 
 export class RunBar {
   readonly element: HTMLElement;
-  private readonly text = el("textarea", { "aria-label": "Text", rows: 2, spellcheck: "false", placeholder: "Type or paste a text" });
+  private readonly text = el("textarea", { "aria-label": "Text", rows: 1, spellcheck: "false", placeholder: "Type or paste a text" });
   private readonly target = el("textarea", { "aria-label": "Target text", rows: 1, spellcheck: "false", placeholder: "Target text (empty: the model writes it)" });
   private readonly run = el("button", { type: "submit", class: "fv-run" }, "Run");
   private readonly examples = el("div", { class: "fv-examples", role: "group", "aria-label": "Examples" });
@@ -41,13 +41,20 @@ export class RunBar {
     if (model.run && follow) await this.watch(model.run);
   }
 
-  fill(text: string): void {
+  /** The text of a document, unless the reader has typed one. */
+  suggest(text: string): void {
+    if (!this.text.value.trim()) this.fill(text);
+  }
+
+  private fill(text: string): void {
     this.text.value = text;
     this.grow();
   }
 
+  /** As high as its text, up to a limit. */
   private grow(): void {
-    this.text.rows = this.text.value.length > 260 ? 4 : this.text.value.length > 90 ? 2 : 1;
+    this.text.style.height = "auto";
+    this.text.style.height = `${Math.min(170, Math.max(46, this.text.scrollHeight + 2))}px`;
   }
 
   private async start(): Promise<void> {

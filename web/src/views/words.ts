@@ -237,7 +237,7 @@ export class WordsView {
     if (!over) return; // between two words the last one stays
     const mine = session.state.direction === "reads" ? "query" : "key";
     if (!session.state.locked) session.point({ unit: over.unit, direction: over.list === "query" ? "reads" : "read_by" }, event.timeStamp);
-    else if (over.list !== mine || layout.query === layout.key) session.pointOther(over.unit);
+    else if (over.list !== mine || (layout.query === layout.key && over.unit !== session.state.cursor)) session.pointOther(over.unit);
     else session.pointOther(null);
   }
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from .strict import RecordingError
 
-__all__ = ["Opened", "append_line", "flush_directory", "read_small", "write_whole"]
+__all__ = ["Opened", "append_line", "check_listed", "flush_directory", "plain_path", "read_small", "write_whole"]
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,120}")
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -53,36 +53,59 @@ def flush_directory(path: Path) -> None:
         os.close(fd)
 
 
+def plain_path(root: Path, name: str) -> str:
+    """The path of a file inside a recording; `name` may have one folder in front, which may not be a link.
+
+    Raises:
+        RecordingError: a name that is not plain (absolute, `..`, hidden), or a folder that is a link.
+    """
+    parts = name.split("/")
+    if len(parts) > 2 or not all(_PART.fullmatch(part) for part in parts):
+        raise RecordingError(f"{root.name}: {name[:80]!r} is not a plain file name inside a recording")
+    if len(parts) == 2 and os.path.islink(os.path.join(root, parts[0])):
+        raise RecordingError(f"{root.name}/{name}: the folder is a link; links are not followed")
+    return os.path.join(root, *parts)
+
+
+def check_listed(root: Path, name: str, size: int) -> None:
+    """Raise RecordingError unless the file is there, plain, and `size` bytes long. It is not opened."""
+    where = f"{root.name}/{name}"
+    try:
+        facts = os.lstat(plain_path(root, name))
+    except OSError:
+        raise RecordingError(f"{where}: the file is missing") from None
+    _check(where, facts, size)
+
+
+def _check(where: str, facts: os.stat_result, size: int | None) -> None:
+    if not stat.S_ISREG(facts.st_mode):
+        raise RecordingError(f"{where}: is not a plain file; links are not followed")
+    if size is not None and facts.st_size != size:
+        raise RecordingError(f"{where}: must be {size} bytes long; it has {facts.st_size}: cut off or replaced")
+
+
 class Opened:
     """A plain file inside a recording, open for reading; a context manager.
-
-    `name` may have one folder in front. Neither the folder nor the file may be a link.
 
     Raises:
         RecordingError: a name that is not plain, a link, something that is not a file, a wrong size.
     """
 
     def __init__(self, root: Path, name: str, size: int | None = None):
-        parts = name.split("/")
-        if len(parts) > 2 or not all(_PART.fullmatch(part) for part in parts):
-            raise RecordingError(f"{root}: {name[:80]!r} is not a plain file name inside a recording")
         self.where = f"{root.name}/{name}"
         try:
-            if len(parts) == 2 and stat.S_ISLNK(os.lstat(root / parts[0]).st_mode):
-                raise RecordingError(f"{self.where}: the folder is a link; links are not followed")
-            self.fd = os.open(root / name, _PLAIN)
+            self.fd = os.open(plain_path(root, name), _PLAIN)
         except FileNotFoundError:
             raise RecordingError(f"{self.where}: the file is missing") from None
         except OSError as error:
             raise RecordingError(f"{self.where}: cannot be opened as a plain file: {error.strerror}") from None
         facts = os.fstat(self.fd)
         self.size = facts.st_size
-        if not stat.S_ISREG(facts.st_mode):
+        try:
+            _check(self.where, facts, size)
+        except RecordingError:
             self.close()
-            raise RecordingError(f"{self.where}: is not a plain file")
-        if size is not None and self.size != size:
-            self.close()
-            raise RecordingError(f"{self.where}: must be {size} bytes long; it has {self.size}: cut off or replaced")
+            raise
 
     def read(self, start: int, count: int) -> bytearray:
         """`count` bytes from `start`; a short file is an error."""

@@ -17,7 +17,7 @@ from ..masks import Mask
 from ..normalizers import Softmax
 from ..scores import Dot
 from .calls import KINDS, ROLES, CallInfo
-from .disk import Opened, read_small
+from .disk import check_listed, read_small
 from .recording import Notes, Recording
 from .strict import Record, RecordingError, RecordingWarning, unseal
 from .tensorfile import FileFacts, StoredTensor, TensorFile
@@ -138,8 +138,7 @@ class StoredCall:
         self._facts = FileFacts.from_record(entry, "calls")
         self._shapes = {role: entry.shape(role) for role in ROLES if entry.content.get(role) is not None}
         self._check()
-        with Opened(root, self._facts.file, self._facts.bytes):
-            pass  # it is there, plain, and as long as the index says
+        check_listed(root, self._facts.file, self._facts.bytes)
 
     def _check(self) -> None:
         where = self._entry.where

@@ -9,10 +9,8 @@ See docs/watch.md for what is seen, how, and what is not.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from os import PathLike
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -59,13 +57,3 @@ def watch(
     if dtype is not None and not dtype.is_floating_point:
         raise ValueError(f"dtype must be a floating point dtype; got {dtype}")
     return Session(model, layers, keep, dtype, to, tokenizer, overwrite)
-
-
-class _Callable(ModuleType):
-    """`foveate.watch` is a package and a function: importing the one must not hide the other."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Session:
-        return watch(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable

@@ -1,4 +1,4 @@
-"""Does what we understood of a call give what the model computed? One row per module says."""
+"""Does what we understood of a call give what the model computed? One row of one call per module says."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-3}
 def reproduces(event: Event) -> bool:
     """Whether the last query's weights, read from the values, give the last row of the output.
 
-    True where there is nothing to compare: no output at hand, dropout, an empty call.
+    True where there is nothing to compare: no output at hand, dropout, an empty call, a row that sees nothing.
     """
-    out, v = event.output, event.value
-    if out is None or v is None or event.dropout or event.query.shape[-2] == 0 or event.key.shape[-2] == 0:
+    out_BHQV, v_BGKV = event.output, event.value
+    queries, keys = event.query.shape[-2], event.key.shape[-2]
+    if out_BHQV is None or v_BGKV is None or event.dropout or queries == 0 or keys == 0 or len(event.query) == 0:
         return True
     whole = AttentionMap(
         event.query.detach(),
@@ -29,13 +30,14 @@ def reproduces(event: Event) -> bool:
         normalizer=event.normalizer or Softmax(None if event.sinks is None else event.sinks.detach()),
         mask=event.mask,
         bias=event.bias,
-        dtype=torch.promote_types(event.query.dtype, torch.float32),
-    )
-    w = whole[0, :, event.query.shape[-2] - 1]  # (H, K)
-    if not bool((w.sum(-1) > 0).all()):
-        return True  # nothing visible, or NaN: the model has its own convention there
-    values = v[0].detach().to(w.dtype).repeat_interleave(w.shape[0] // v.shape[1], dim=0)
-    mine = (w[:, None, :] @ values)[:, 0]
-    off = (mine - out[0, :, -1].detach().to(w.dtype)).abs().max()
-    size = values.abs().max()
-    return bool(off <= _TOLERANCE.get(out.dtype, 3e-2) * size) or not bool(torch.isfinite(off))
+    ).problem
+    heads, groups = event.query.shape[1], v_BGKV.shape[1]
+    at = slice(0, 1), slice(0, heads), slice(queries - 1, queries)
+    s = whole.scores(*at, slice(0, keys))
+    w_HK = whole.normalizer.weights(s, whole.statistic(*at, [s]))[0, :, 0]
+    v_GKV = v_BGKV[0].detach().to(w_HK.dtype)
+    mine = (w_HK.reshape(groups, heads // groups, keys) @ v_GKV).reshape(heads, -1)
+    off = (mine - out_BHQV[0, :, -1].detach().to(w_HK.dtype)).abs().amax()
+    if bool(off <= _TOLERANCE.get(out_BHQV.dtype, 3e-2) * mine.abs().amax()):
+        return True
+    return bool((w_HK.sum(-1) == 0).any()) or not bool(torch.isfinite(off))  # models differ on rows that see nothing

@@ -24,6 +24,7 @@ from .checks import reproduces
 from .events import Event
 from .frames import attach, detach, is_compiled
 from .inputs import Inputs
+from .memory import give_back
 
 __all__ = ["CaptureError", "CaptureWarning", "Session"]
 
@@ -172,6 +173,7 @@ class Session:
             call = MemoryCall(info, step, q, k, v, options)
             if self.writer is None:
                 self.recording._add(call)
+                give_back(call.nbytes)
             else:
                 self.recording._add(stored_call(self.writer.path, self.writer.append(call)))
 

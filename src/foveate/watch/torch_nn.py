@@ -205,6 +205,7 @@ def _project(
     biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
     projected = []
     for x, w, b in zip((query, key, value), weights, biases, strict=True):
+        assert w is not None
         x = x if batched else x[None]
         x = x.transpose(0, 1) if batched and not batch_first else x
         projected.append(F.linear(x, w, b))

@@ -1,0 +1,78 @@
+"""Peak memory of one forward pass of a GPT-2-small shape (random weights, fp32): unwatched, watched, output_attentions.
+
+    python benchmarks/watch_memory.py [--n 4096] [--skip-peer]
+
+Each run is a process of its own; the figure is its peak resident memory, libraries and weights included. Watched
+keeps queries and keys of all layers in the model's float32, and once more in fp16. The peer is transformers' own
+`output_attentions=True`, which needs the eager path and keeps all maps: about 12 GB at n = 4,096.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+
+TARGET_GB = 1.5
+RUNS = {
+    "unwatched, sdpa": "plain",
+    "watched, q and k kept in fp32": "watched",
+    "watched, q and k kept in fp16": "watched16",
+    "output_attentions=True, eager": "peer",
+}
+
+
+def one(kind: str, n: int) -> None:
+    """Run one forward pass and print its facts as JSON; called in a child process."""
+    import torch
+    from transformers import GPT2Config, GPT2Model
+
+    import foveate as fv
+
+    torch.manual_seed(0)
+    config = GPT2Config(n_positions=n, use_cache=False)
+    model = GPT2Model._from_config(config, attn_implementation="eager" if kind == "peer" else "sdpa").eval()
+    ids = torch.randint(0, config.vocab_size, (1, n))
+    kept = 0
+    with torch.no_grad():
+        if kind == "plain":
+            model(ids)
+        elif kind == "peer":
+            kept = sum(a.nbytes for a in model(ids, output_attentions=True).attentions)
+        else:
+            with fv.watch(model, dtype=torch.float16 if kind == "watched16" else None) as seen:
+                model(ids)
+            kept = seen.nbytes
+            assert len(seen) == config.n_layer
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"peak": peak, "kept": kept}))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--n", type=int, default=4096)
+    options.add_argument("--skip-peer", action="store_true", help="do not run output_attentions=True (12 GB at 4,096)")
+    options.add_argument("--child", help=argparse.SUPPRESS)
+    chosen = options.parse_args()
+    if chosen.child:
+        one(chosen.child, chosen.n)
+        return
+    print(f"GPT-2-small shape, n = {chosen.n}: peak memory of one forward pass")
+    for title, kind in RUNS.items():
+        if kind == "peer" and chosen.skip_peer:
+            continue
+        command = [sys.executable, __file__, "--child", kind, "--n", str(chosen.n)]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        if done.returncode:
+            print(f"  {title:34s} failed ({done.returncode}): {done.stderr.strip()[-200:]}")
+            continue
+        facts = json.loads(done.stdout.splitlines()[-1])
+        goal = f"   (goal: <= {TARGET_GB} GB)" if kind == "watched" else ""
+        print(f"  {title:34s} {facts['peak'] / 1e9:6.2f} GB, kept {facts['kept'] / 1e9:5.2f} GB{goal}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

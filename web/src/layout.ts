@@ -155,6 +155,7 @@ function rows(axes: Axes, special: boolean, width: number): Layout {
   return { kind: "rows", width: full, height: bottom + 68, font, query, key, captions };
 }
 
+const NEWLINE = "⏎";
 const CLOSING = /^[.,;:!?)\]}%…’”]+$/;
 
 /** True where a unit may not begin a line: it continues a word, or closes one. */
@@ -170,13 +171,14 @@ function flow(placed: Placed, font: number, width: number, top: number, pitch: n
   const size = (p: number) => Math.min(most, measure(label(axis, shown[p] as number), font) + 6);
   let [x, y] = [margin, top];
   for (let p = 0; p < shown.length; p++) {
-    const joins = p > 0 && tight(axis, shown[p] as number);
+    const fresh = p > 0 && label(axis, shown[p - 1] as number) === NEWLINE;
+    const joins = p > 0 && !fresh && tight(axis, shown[p] as number);
     const w = size(p);
     let whole = w;
     if (!joins) for (let next = p + 1; next < shown.length && tight(axis, shown[next] as number) && whole < most; next++) whole += size(next) - 5;
     if (joins) x -= 5;
     else if (p) x += font * 0.08;
-    if ((x + whole > width - margin && (!joins || whole > most)) || x + w > width - margin) {
+    if (fresh || (x + whole > width - margin && (!joins || whole > most)) || x + w > width - margin) {
       if (x > margin) y += pitch;
       x = margin;
     }

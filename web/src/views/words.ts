@@ -24,6 +24,7 @@ export class WordsView {
   private readonly rendered = new Map<string, HTMLElement>();
   private webFor = "";
   private laid = "";
+  private last = 0; // where the arrow keys were
   private readonly onResize = new ResizeObserver(framed(() => this.relayout()));
 
   constructor(private readonly session: Session) {
@@ -268,13 +269,15 @@ export class WordsView {
     const placed = state.direction === "reads" ? layout.query : layout.key;
     if (!placed.shown.length) return;
     const p = state.cursor === null ? -1 : (placed.place[state.cursor] as number);
+    const again = state.cursor === null && this.last < placed.shown.length ? this.last : 0;
     const last = placed.shown.length - 1;
     const back = key === "ArrowLeft" || key === "ArrowUp";
-    let next = p < 0 ? 0 : p + (back ? -1 : 1);
+    let next = p < 0 ? again : p + (back ? -1 : 1);
     if (key === "Home") next = 0;
     if (key === "End") next = last;
     if (p >= 0 && layout.kind === "text" && (key === "ArrowUp" || key === "ArrowDown")) next = lineAway(placed, p, back ? -1 : 1);
-    session.set({ cursor: placed.shown[Math.max(0, Math.min(last, next))] as number, other: null }, performance.now());
+    this.last = Math.max(0, Math.min(last, next));
+    session.set({ cursor: placed.shown[this.last] as number, other: null }, performance.now());
     this.reveal();
   }
 }

@@ -13,6 +13,7 @@ from torch import Tensor
 __all__ = ["Pick", "cover", "is_pointwise", "picks", "spread"]
 
 Pick = int | range | Tensor
+OUTER_LIMIT = 8  # how much larger than the result the outer product of index arrays may be
 
 
 def picks(index: Any, shape: tuple[int, ...]) -> list[Pick]:
@@ -102,7 +103,7 @@ def spread(chosen: list[Pick], numpy: bool) -> list[Pick] | None:
     shape = _broadcast([p for p in chosen if isinstance(p, Tensor)])
     ranges = [i for i, p in enumerate(chosen) if isinstance(p, range)]
     outer = math.prod(p.unique().numel() for p in chosen if isinstance(p, Tensor))
-    if outer <= 8 * math.prod(shape):
+    if outer <= OUTER_LIMIT * math.prod(shape):
         return None
     counted = [i for i, p in enumerate(chosen) if isinstance(p, Tensor) or (numpy and isinstance(p, int))]
     apart = any(counted[0] < i < counted[-1] for i in ranges)

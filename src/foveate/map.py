@@ -34,7 +34,8 @@ class AttentionMap:
     """A lazy, exact matrix of attention weights, (..., H, Q, K).
 
     Index it with ints, slices, an ellipsis and index arrays; the result is a tensor (an array, if arrays came in)
-    of just that part. Index arrays follow the rules of `torch` (of NumPy for arrays).
+    of just that part. Index arrays follow the rules of `torch` (of NumPy for arrays; but an ellipsis that stands for
+    no axis changes nothing).
 
     Args:
         query: (..., H, Q, D), (Q, D) or (D,).
@@ -163,11 +164,11 @@ class AttentionMap:
         p = self.problem
         bias = p.bias_BHQK
         if bias is not None:
-            hidden = (
-                bias <= torch.finfo(bias.dtype).min
-            )  # must stay so in a narrower dtype, and no number may become +inf
+            hidden = bias <= torch.finfo(bias.dtype).min  # to stay so in any dtype
             wide = bias.dtype if dtype is None else torch.promote_types(dtype, torch.float32)
-            bias = bias.clamp(max=torch.finfo(wide).max).to(wide).masked_fill(hidden, -torch.inf).to(device)
+            if wide.itemsize < bias.dtype.itemsize:
+                bias = bias.clamp(max=torch.finfo(wide).max)  # no number may become +inf
+            bias = bias.to(wide).masked_fill(hidden, -torch.inf).to(device)
         q, k = p.q_BHQD.to(device=device, dtype=dtype), p.k_BGKD.to(device=device, dtype=dtype)
         v = None if self._v_BGKV is None else self._v_BGKV.to(device=device, dtype=dtype)
         return self._of(replace(p, q_BHQD=q, k_BGKD=k, bias_BHQK=bias), self.layout, dtype or self.dtype, v)
@@ -183,6 +184,8 @@ class AttentionMap:
             return self._give(self._points(spread_out))
         spans, local = cover(chosen)
         part = self._give(self._part(spans))
+        if self.layout.numpy:
+            local = tuple(i.numpy() if isinstance(i, Tensor) else i for i in local)
         return part[local]
 
     def dense(self, limit: int = DENSE_LIMIT) -> Any:

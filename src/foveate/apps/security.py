@@ -137,7 +137,10 @@ class Guard:
         return self._in_address(scope) or any(self._is_token(value) for value in offered)
 
     def _in_address(self, scope: Scope) -> bool:
-        query = parse_qs(scope.get("query_string", b"").decode("latin-1"), max_num_fields=64)
+        try:
+            query = parse_qs(scope.get("query_string", b"").decode("latin-1"), max_num_fields=64)
+        except ValueError:
+            return False
         return any(self._is_token(value) for value in query.get("token", []))
 
     def _is_token(self, value: str) -> bool:

@@ -25,13 +25,13 @@ def heatmap(
     cell = max(_NARROWEST, min(_WIDEST, room // max(1, len(columns)), max(map(len, columns), default=1) + 1))
     shown = min(len(columns), room // cell)
     header = " " * (label + 1) + "".join(_fit(name, cell - 1).rjust(cell) for name in columns[:shown])
-    colour = _wants_colour(file)
+    console = _colours(file)
     shades = _SHADES if _can_write(file, _SHADES) else _PLAIN_SHADES
     print(header.rstrip(), file=file)
     for name, line in zip(rows, weights, strict=True):
         start = f"{_fit(name, label).rjust(label)} "
-        if colour:
-            _print_rich(start, line[:shown], cell, file)
+        if console is not None:
+            _print_rich(console, start, line[:shown], cell)
         else:
             print((start + "".join(_plain_cell(w, cell, shades) for w in line[:shown])).rstrip(), file=file)
     if shown < len(columns):
@@ -44,18 +44,17 @@ def _plain_cell(weight: float, cell: int, shades: str) -> str:
     return f"{shade}{percent}".rjust(cell)
 
 
-def _print_rich(start: str, line: Sequence[float], cell: int, file: TextIO) -> None:
-    from rich.console import Console
+def _print_rich(console: Any, start: str, line: Sequence[float], cell: int) -> None:
     from rich.text import Text
 
     text = Text(start)
     for weight in line:
-        share = min(max(weight, 0.0), 1.0) ** 0.5
+        share = min(max(weight, 0.0), 1.0) ** 0.5 if weight == weight else 0.0
         low, high = _FLOOR
         red, green, blue = (round(a + (b - a) * share) for a, b in zip(low, high, strict=True))
         ink = "white" if share > 0.55 else "black"
-        text.append(_percent(weight).rjust(cell - 1) + " ", style=f"{ink} on rgb({red},{green},{blue})")
-    Console(file=file, highlight=False, width=max(WIDTH, cell * len(line) + len(start))).print(text)
+        text.append(_percent(weight).rjust(cell), style=f"{ink} on rgb({red},{green},{blue})")
+    console.print(text)
 
 
 def _percent(weight: float) -> str:
@@ -69,14 +68,16 @@ def _fit(name: str, width: int) -> str:
     return name if len(name) <= width else name[: max(1, width)]
 
 
-def _wants_colour(file: TextIO) -> bool:
+def _colours(file: TextIO) -> Any:
+    """A rich console if this is a terminal of many colours that may be used, else None."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not file.isatty():
-        return False
+        return None
     try:
-        import rich  # noqa: F401
+        from rich.console import Console
     except ImportError:
-        return False
-    return True
+        return None
+    console = Console(file=file, highlight=False, width=2 * WIDTH)
+    return console if console.color_system in ("256", "truecolor") else None
 
 
 def _can_write(file: TextIO, text: str) -> bool:

@@ -5,7 +5,7 @@ import { quote, svg } from "./dom";
 import { FONT, within } from "./layout";
 import type { Layout, Placed } from "./layout";
 import type { Session } from "./session";
-import { figures, lines } from "./views/lines";
+import { boost, figures, lines, shade } from "./views/lines";
 import { headName } from "./views/sentences";
 import { strongest } from "./weights";
 
@@ -23,6 +23,7 @@ function words(session: Session, layout: Layout, placed: Placed, band: Band): SV
   const ink = INK[theme];
   const target = shown && (shown.direction === "reads" ? layout.key : layout.query);
   const source = active && (active.direction === "reads" ? layout.query : layout.key);
+  const lift = layout.kind === "text" ? boost(session) : 1;
   const result: SVGElement[] = [];
   const [first, last] = within(placed, band.top, band.bottom);
   for (let p = first; p < last; p++) {
@@ -30,9 +31,10 @@ function words(session: Session, layout: Layout, placed: Placed, band: Band): SV
     const [x, y, w] = [placed.x[p] as number, placed.y[p] as number, placed.w[p] as number];
     const chosen = placed === source && unit === active?.unit;
     const look = weights && placed === target ? strongest(weights, heads, unit) : null;
-    if (chosen || (look && look.weight >= 0.004)) {
+    const opacity = look ? shade(look.weight, lift) : 0;
+    if (chosen || opacity) {
       const color = state.all && look ? headColor(theme, look.head) : ink.accent;
-      const fill = look && look.weight >= 0.004 ? alpha(color, 0.05 + 0.4 * Math.sqrt(look.weight)) : "none";
+      const fill = opacity ? alpha(color, opacity) : "none";
       result.push(svg("rect", { x, y, width: w, height: placed.h, rx: 5, fill, stroke: chosen ? ink.accent : "none", "stroke-width": 1.5 }));
     }
     const muted = placed.axis.special[unit];

@@ -80,6 +80,18 @@ function arc(from: Placed, a: number, to: Placed, b: number, fan: number): strin
   return `M${f(m0.x + fan)} ${f(y0)}C${f(m0.x + fan)} ${f(y0 + bend)} ${f(m1.x + fan)} ${f(y1 - bend)} ${f(m1.x + fan)} ${f(y1)}`;
 }
 
+/** In a long text the largest weight may be small: lines and shades are drawn as if it were a good part of 1. */
+export function boost({ weights, heads }: Session): number {
+  const top = weights ? Math.max(0, ...heads.map((head) => weights.top(head, 1)[0]?.[1] ?? 0)) : 0;
+  return Math.min(12, Math.max(1, 0.5 / (top || 1)));
+}
+
+/** Opacity of the shade behind a word that is looked at; 0 where it would not be seen. */
+export function shade(weight: number, lift: number): number {
+  const seen = Math.min(1, weight * lift);
+  return seen < 0.006 ? 0 : 0.05 + 0.42 * Math.sqrt(seen) * (lift > 1 ? seen ** 0.25 : 1);
+}
+
 export function lines(session: Session, layout: Layout): Line[] {
   const { shown, weights, heads, theme, state } = session;
   if (!shown || !weights) return [];
@@ -91,16 +103,17 @@ export function lines(session: Session, layout: Layout): Line[] {
   const dense = layout.kind !== "text";
   const each = Math.max(2, Math.floor((dense ? LINES : TEXT_LINES * (state.all ? 2 : 1)) / Math.max(1, heads.length)));
   const step = state.all ? Math.min(2.4, (from.h * 0.62) / Math.max(1, heads.length)) : 0;
+  const lift = dense ? 1 : boost(session);
   const result: Line[] = [];
   heads.forEach((head, n) => {
     const fan = (n - (heads.length - 1) / 2) * step;
     const color = state.all ? headColor(theme, head) : INK[theme].accent;
     const top = weights.top(head, each, (unit) => (to.place[unit] ?? -1) >= 0);
     for (const [unit, weight] of top) {
-      if (weight < (dense ? LEAST : 0.002)) continue;
+      if (weight * lift < (dense ? LEAST : 0.008)) continue;
       const d = curve(layout, fromQuery, a, to.place[unit] as number, fan);
-      const width = lineWidth(weight, state.all ? WIDEST_OF_MANY : WIDEST);
-      result.push({ head, from: shown.unit, to: unit, weight, d, color, width, opacity: lineOpacity(weight) });
+      const width = lineWidth(weight * lift, state.all ? WIDEST_OF_MANY : WIDEST);
+      result.push({ head, from: shown.unit, to: unit, weight, d, color, width, opacity: lineOpacity(weight * lift) });
     }
   });
   return result.reverse();

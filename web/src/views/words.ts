@@ -6,7 +6,7 @@ import { arrange, suggested, within } from "../layout";
 import type { Layout, Placed } from "../layout";
 import type { Session } from "../session";
 import { strongest } from "../weights";
-import { activePlace, curve, drawFigures, drawLines, figures, lines } from "./lines";
+import { activePlace, boost, curve, drawFigures, drawLines, figures, lines, shade } from "./lines";
 
 type SideName = "query" | "key";
 
@@ -147,6 +147,7 @@ export class WordsView {
     const active = session.active;
     const other = session.hoveredOther ?? (state.locked ? state.other : null);
     const shared = layout.query === layout.key;
+    const lift = layout.kind === "text" ? boost(session) : 1;
     for (const [id, element] of this.rendered) {
       const list: SideName = id.startsWith("query") ? "query" : "key";
       const unit = Number(element.dataset.token);
@@ -155,7 +156,8 @@ export class WordsView {
       let color = "";
       if (lookedAt) {
         const { head, weight } = strongest(weights, heads, unit);
-        if (weight >= 0.004) color = alpha(state.all ? headColor(theme, head) : INK[theme].accent, 0.05 + 0.4 * Math.sqrt(weight));
+        const opacity = shade(weight, lift);
+        if (opacity) color = alpha(state.all ? headColor(theme, head) : INK[theme].accent, opacity);
       }
       if (element.style.backgroundColor !== color) element.style.backgroundColor = color;
       const chosen = active?.unit === unit && (shared || list === (active.direction === "reads" ? "query" : "key"));

@@ -135,6 +135,7 @@ export class App {
     session.on("weights", () => {
       words.update();
       heat.draw();
+      mechanism.fillBars();
       this.tell(session);
       this.ready();
     });

@@ -163,7 +163,10 @@ export class Session {
     this.clamp();
     const moved = before.level !== this.state.level || before.call !== this.state.call || before.sequence !== this.state.sequence;
     const turned = before.direction !== this.state.direction;
-    if (moved) this.axes = this.makeAxes();
+    if (moved) {
+      this.axes = this.makeAxes();
+      this.forget(); // the weights at hand belong to other words
+    }
     if (moved || turned) {
       const { from, to } = this.sides(this.state.direction);
       const carry = (unit: number | null, axis: Axis, target: Axis) => (unit === null ? null : follow(axis, unit, target));
@@ -198,10 +201,7 @@ export class Session {
   refresh(cause = 0): void {
     const active = this.active;
     if (!active) {
-      this.wanted = "";
-      this.present = "";
-      this.weights = null;
-      this.shown = null;
+      this.forget();
       this.emit("weights");
       this.askPair();
       return;
@@ -229,6 +229,13 @@ export class Session {
         this.fail(error);
       },
     );
+  }
+
+  private forget(): void {
+    this.wanted = "";
+    this.present = "";
+    this.weights = null;
+    this.shown = null;
   }
 
   private answer(active: Active, cause: number): void {

@@ -40,7 +40,7 @@ export class HeatmapView {
   private least = 1;
   private cell: { i: number; j: number } | null = null;
   private drag: { x: number; y: number; r: number; c: number; moved: boolean } | null = null;
-  private highest = 0;
+  private readonly peaks = new Map<string, { all: number; plain: number }>();
   readonly draw = framed(() => this.drawNow());
   private readonly onResize = new ResizeObserver(framed(() => { this.fitted = ""; this.drawNow(); }));
 
@@ -71,7 +71,6 @@ export class HeatmapView {
       this.canvas.dataset.of = name;
       this.abort.abort();
       this.abort = new AbortController();
-      this.highest = 0;
       this.problem = "";
       this.cell = null;
     }
@@ -128,7 +127,8 @@ export class HeatmapView {
     const { session } = this;
     const { call, sequence, head, level } = session.state;
     const { query, key } = session.axes;
-    const name = `${this.key()}/${block}/${tr}/${tc}`;
+    const of = this.key();
+    const name = `${of}/${block}/${tr}/${tc}`;
     const present = this.tiles.get(name);
     if (present) return present instanceof Promise ? null : present;
     if (this.pending >= AT_ONCE) return null; // asked for when another has come
@@ -141,7 +141,9 @@ export class HeatmapView {
       ({ pixels, peak }) => {
         this.pending--;
         this.tiles.set(name, { image: new OffscreenCanvas(width, height), pixels, height, width, peak, painted: "" });
-        this.highest = Math.max(this.highest, name.startsWith(`${this.key()}/`) ? peak : 0);
+        const plain = block > 1 ? peak : (peak * this.plainPeak(pixels, r0, c0, width)) / 255;
+        const before = this.peaks.get(of) ?? { all: 0, plain: 0 };
+        this.peaks.set(of, { all: Math.max(before.all, peak), plain: Math.max(before.plain, plain) });
         this.draw();
       },
       (error: unknown) => {
@@ -155,10 +157,23 @@ export class HeatmapView {
     return null;
   }
 
+  /** The largest pixel that is not in the row or column of a special token. */
+  private plainPeak(pixels: Uint8Array, r0: number, c0: number, width: number): number {
+    const { query, key } = this.session.axes;
+    let result = 0;
+    pixels.forEach((value, at) => {
+      if (value > result && !query.special[r0 + Math.floor(at / width)] && !key.special[c0 + (at % width)]) result = value;
+    });
+    return result;
+  }
+
+  /** Where the colours end: the largest weight of the head, as far as it is known and shown. */
   private get peak(): number {
     const { session } = this;
+    const seen = this.peaks.get(this.key());
+    if (!session.state.special) return seen?.plain || 1;
     const known = session.state.level === "token" ? session.peak(session.state.head) : null;
-    return Math.max(known ?? 0, this.highest) || 1;
+    return Math.max(known ?? 0, seen?.all ?? 0) || 1;
   }
 
   private drawNow(): void {

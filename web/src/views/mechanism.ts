@@ -143,7 +143,7 @@ export class MechanismView {
     this.noValues.hidden = pair.value !== null;
     say(this.sum, `${pair.products.length} products add up to ${number(pair.score, true)}`);
     this.fillSteps(pair);
-    this.fillBars(pair);
+    this.fillBars();
     this.draw();
   }
 
@@ -162,11 +162,11 @@ export class MechanismView {
   }
 
   /** The softmax of this row: the largest weights, this pair's own, and the rest. */
-  private fillBars(pair: Pair): void {
+  fillBars(): void {
     const { session } = this;
-    const { shown, weights, state } = session;
-    const reads = shown?.direction === "reads";
-    if (!shown || !weights) return;
+    const { pair, shown, weights, state } = session;
+    if (!pair || !shown || !weights) return;
+    const reads = shown.direction === "reads";
     const axis = session.sides(shown.direction).to;
     const top = weights.top(state.head, 6);
     const mine = session.other;

@@ -52,6 +52,10 @@ def restore(description: Any, tensors: dict[str, Tensor]) -> Any:
         ValueError: an unknown kind, unknown or missing fields, a field of the wrong type or with a value its class
             refuses, a missing tensor, or nesting beyond 32 levels.
     """
+    if not isinstance(description, dict):
+        raise ValueError(f"a description is a JSON object with a kind; got {type(description).__name__}")
+    if "kind" not in description:
+        raise ValueError(f"unknown kind None in a description; known: {', '.join(sorted(_KINDS))}")
     return _unpack(description, tensors, _DEPTH)
 
 

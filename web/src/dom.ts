@@ -53,13 +53,13 @@ export function sizeCanvas(canvas: HTMLCanvasElement, width: number, height: num
   return context;
 }
 
-/** A weight as people read it: two decimals, four where it is small or where they ask to be exact. */
+/** A weight as people read it: two decimals, three where it is small, four or more when asked to be exact. */
 export function number(value: number | null | undefined, exact = false): string {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
-  if (size === 0) return exact ? "0.0000" : "0.00";
-  if (size < 5e-5) return exact ? signed(value.toExponential(1)) : value > 0 ? "<0.0001" : "−0.0000";
-  return signed(value.toFixed(exact || size < 0.01 ? 4 : 2));
+  if (exact) return signed(size && size < 5e-5 ? value.toExponential(1) : value.toFixed(4));
+  if (value > 0 && size < 5e-4) return "<0.001";
+  return signed(value.toFixed(size && size < 0.01 ? 3 : 2));
 }
 
 /** A number of any size in little room. */

@@ -11,7 +11,8 @@ import { strongest } from "./weights";
 
 const HEAD = 54;
 const SCALE = 2;
-const TALLEST = 6000;
+/** Of a longer text the picture holds what is in sight. */
+const TALLEST = 1400;
 
 interface Band {
   top: number;
@@ -53,7 +54,7 @@ export function picture(session: Session, layout: Layout, scrollTop: number, pan
   const band = layout.height > TALLEST ? { top: scrollTop, bottom: scrollTop + paneHeight } : { top: 0, bottom: layout.height };
   const height = band.bottom - band.top;
   const root = svg("svg", { xmlns: "http://www.w3.org/2000/svg", width: layout.width, height: height + HEAD, viewBox: `0 0 ${layout.width} ${height + HEAD}`, "font-family": FONT });
-  const title = quote(doc.message || doc.title, Math.floor(layout.width / 8)).slice(1, -1);
+  const title = quote(doc.message.replaceAll("->", "→") || doc.title, Math.floor(layout.width / 8)).slice(1, -1);
   root.append(
     svg("title", {}, `${title} (${headName(session)})`),
     svg("rect", { width: layout.width, height: height + HEAD, fill: ink.panel }),

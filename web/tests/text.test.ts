@@ -21,7 +21,7 @@ test("no file writes markup, inline styles, code from strings, or asks another h
 });
 
 test("numbers as people read them", () => {
-  assert.deepEqual([number(0.8149), number(0.0034), number(1e-6), number(0), number(null), number(-1.5)], ["0.81", "0.0034", "<0.0001", "0.00", "–", "−1.50"]);
+  assert.deepEqual([number(0.8149), number(0.0034), number(1e-6), number(0), number(null), number(-1.5)], ["0.81", "0.003", "<0.001", "0.00", "–", "−1.50"]);
   assert.deepEqual([number(0.8149, true), number(1e-6, true)], ["0.8149", "1.0e−6"]);
   assert.deepEqual([brief(-0.28), brief(0.0004), brief(1234), brief(0)], ["−0.28", "4.0e−4", "1234", "0"]);
   assert.equal(quote("x".repeat(40)).length, 26);

@@ -8,7 +8,7 @@ const EVERY_MS = 200;
 
 export class RunBar {
   readonly element: HTMLElement;
-  private readonly text = el("textarea", { "aria-label": "Text", rows: 1, spellcheck: "false", placeholder: "Type or paste a text" });
+  private readonly text = el("textarea", { "aria-label": "Text", rows: 1, spellcheck: "false", placeholder: "Type or paste a text, then press Enter" });
   private readonly target = el("textarea", { "aria-label": "Target text", rows: 1, spellcheck: "false", placeholder: "Target text (empty: the model writes it)" });
   private readonly run = el("button", { type: "submit", class: "fv-run" }, "Run");
   private readonly examples = el("div", { class: "fv-examples", role: "group", "aria-label": "Examples" });

@@ -54,6 +54,7 @@ def measure(page: Page, tokens: int, hovers: int = 60) -> dict[str, float]:
         tab.wait_for_selector("#foveate[data-ready=true]")
         interactive = tab.evaluate("performance.getEntriesByName('foveate-interactive')[0].startTime")
         first = received["bytes"]
+        tab.set_default_timeout(120_000)
         tab.wait_for_function(
             "n => performance.getEntriesByType('resource').filter(r => r.name.includes('/thumbnails')).length >= n",
             arg=LAYERS,

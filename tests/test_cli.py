@@ -309,6 +309,7 @@ def test_demo_into_a_pipe_writes_the_page_and_ends(tmp_path: Path) -> None:
     document = data_of((tmp_path / "foveate-demo.html").read_text(encoding="utf-8"))["document"]
     assert document["message"].startswith("it -> cat")
     assert document["sequences"][0]["source"]["text"][document["focus"]["token"]] == "it"
+    assert all(call["values"] for call in document["calls"])
     assert re.search(r"wrote .*foveate-demo\.html", out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import socket
 import threading
 import time
@@ -67,6 +68,7 @@ class Page:
 
     def start(self) -> Page:
         """Serve in a daemon thread; returns when the page answers."""
+        atexit.register(self.close)
         self._thread = threading.Thread(target=self.run, name="foveate-page", daemon=True)
         self._thread.start()
         deadline = time.monotonic() + STARTUP_SECONDS
@@ -83,6 +85,8 @@ class Page:
 
     def close(self) -> None:
         """Stop serving; does nothing the second time."""
+        atexit.unregister(self.close)
+        self.workspace.close()
         self._server.should_exit = True
         if self._thread is not None:
             self._thread.join(timeout=10)

@@ -20,7 +20,7 @@ Report = Callable[[float, str], None]
 MAX_TEXT = 100_000  # characters
 MAX_DOCUMENTS = 16
 MAX_BYTES = 2 << 30  # of all documents
-MAX_WARM = 1 << 28  # weights under one thumbnail picture that is made before anyone asks
+MAX_WARM = 1 << 25  # weights under one thumbnail picture that is made before anyone asks
 MAX_RUNS = 64
 MAX_WAITING = 4
 
@@ -73,6 +73,8 @@ class Workspace:
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._lock = threading.Lock()
         self._turn = threading.Lock()
+        self._closed = threading.Event()
+        self._warming: list[threading.Thread] = []
 
     def add(self, source: Source) -> str:
         """Keep a source under a new id; the oldest go when there are too many or they are too large."""
@@ -149,7 +151,15 @@ class Workspace:
         with self._lock:
             newest = next(reversed(self._sources.values()), None)
         if newest is not None:
-            threading.Thread(target=_warm, args=(newest,), name="foveate-warm", daemon=True).start()
+            thread = threading.Thread(target=_warm, args=(newest, self._closed), name="foveate-warm", daemon=True)
+            self._warming.append(thread)
+            thread.start()
+
+    def close(self) -> None:
+        """Stop making thumbnails; a thread inside torch must not outlive the interpreter."""
+        self._closed.set()
+        for thread in self._warming:
+            thread.join(timeout=10)
 
     def _work(self, run: Run, work: Callable[[Report], Source]) -> None:
         try:
@@ -173,7 +183,9 @@ def in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _warm(source: Source) -> None:
+def _warm(source: Source, closed: threading.Event) -> None:
     for call in source.document().calls:
+        if closed.is_set():
+            return
         if call.heads * call.queries * call.keys <= MAX_WARM:
             source.thumbnails(call.index, 0)

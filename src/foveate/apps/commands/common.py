@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,10 @@ def open_page(workspace: Workspace, host: str, port: int | None) -> Page:
 
 
 def serve(page: Page, browser: bool) -> None:
-    """Print the address, show it if asked, and serve until Ctrl-C."""
+    """Print the address, show it if asked, and serve until Ctrl-C.
+
+    It ends the process itself: threads may still be inside a model, and an orderly exit would abort them loudly.
+    """
     print(page.url, flush=True)
     if browser:
         import threading
@@ -94,4 +98,8 @@ def serve(page: Page, browser: bool) -> None:
         threading.Thread(target=page.open, name="foveate-browser", daemon=True).start()
     if sys.stderr.isatty():
         print("Serving this page until Ctrl-C.", file=sys.stderr)
-    page.run()
+    try:
+        page.run()
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        os._exit(130)

@@ -160,7 +160,7 @@ export class App {
 
   /** The sentence above the lines, and the spoken one for a word that was chosen, not merely passed over. */
   private tell(session: Session): void {
-    const seen = describeActive(session, 5);
+    const seen = describeActive(session, session.state.all ? 4 : 5);
     const name = headName(session);
     if (!seen) this.seen.replaceChildren(el("span", { class: "fv-quiet" }, `Point at a word to see where it looks in ${name}`));
     else {

@@ -136,9 +136,10 @@ export class GridView {
       const y = TOP + layer * cell;
       const pictures = session.thumbnails.get(call.index);
       for (let head = 0; head < call.heads; head++) {
-        const [x, inner] = [LABEL + head * cell + 1.5, cell - 3];
-        context.fillStyle = styles.getPropertyValue("--faint");
-        context.fillRect(x, y + 1.5, inner, inner);
+        const gap = cell > 30 ? 3 : 2;
+        const [x, inner] = [LABEL + head * cell + gap, cell - 2 * gap];
+        context.fillStyle = styles.getPropertyValue("--line");
+        context.fillRect(x - 1, y + gap - 1, inner + 2, inner + 2);
         if (!pictures) continue;
         const { size, pixels } = pictures;
         const small = new OffscreenCanvas(size, size);
@@ -146,7 +147,7 @@ export class GridView {
         small.getContext("2d")?.putImageData(paint(pixels.subarray(head * size * size, (head + 1) * size * size), size, size, peak, peak, session.theme), 0, 0);
         context.imageSmoothingEnabled = size > inner;
         context.imageSmoothingQuality = "high";
-        context.drawImage(small, x, y + 1.5, inner, inner);
+        context.drawImage(small, x, y + gap, inner, inner);
       }
     });
   }

@@ -26,7 +26,7 @@ export interface Figure {
 }
 
 const WIDEST = 11;
-const WIDEST_OF_MANY = 6;
+const WIDEST_OF_MANY = 5;
 /** Few words get a line to each; a text gets its strongest only. */
 const LINES = 900;
 const TEXT_LINES = 24;
@@ -102,7 +102,7 @@ export function lines(session: Session, layout: Layout): Line[] {
   if (a < 0) return [];
   const dense = layout.kind !== "text";
   const each = Math.max(2, Math.floor((dense ? LINES : TEXT_LINES * (state.all ? 2 : 1)) / Math.max(1, heads.length)));
-  const step = state.all ? Math.min(2.4, (from.h * 0.62) / Math.max(1, heads.length)) : 0;
+  const step = state.all ? Math.min(4, (from.h * 0.8) / Math.max(1, heads.length)) : 0;
   const lift = dense ? 1 : boost(session);
   const result: Line[] = [];
   heads.forEach((head, n) => {

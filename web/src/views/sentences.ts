@@ -19,7 +19,7 @@ export function describeActive(session: Session, most = 5): { who: string; verb:
   return {
     who: quote(from.text[shown.unit] ?? ""),
     verb: shown.direction === "reads" ? "looks at" : "is looked at by",
-    list: ranked.filter(([, weight]) => weight >= 0.0005).map(([unit, weight]) => [to.text[unit] ?? "", weight]),
+    list: ranked.filter(([, weight], n) => weight >= 0.005 || n === 0 || weight >= ranked[0][1] / 4).map(([unit, weight]) => [to.text[unit] ?? "", weight]),
   };
 }
 

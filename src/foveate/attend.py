@@ -67,5 +67,5 @@ def attention(
     chosen = choose(problem, v_BGKV, backend)
     with full_precision(v_BGKV.device):
         out_BHQV = BACKENDS[chosen.backend](problem, v_BGKV, dropout)
-    tell(weights)
+    tell(weights, v_BGKV)
     return weights.layout.restore(out_BHQV), weights

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .. import masks
 from ..masks import Mask
+from . import dynamo
 from .events import Event, NotExpressibleError
 from .frames import recording_here, suspended
 from .masking import Masking, band, read_mask
@@ -35,31 +36,30 @@ def install(tell: Tell) -> None:
 
     Does nothing where transformers has not been imported: then no model of it exists.
     """
-    library = sys.modules.get("transformers.modeling_utils")
-    kind = getattr(library, "AttentionInterface", None)
-    if kind is None:
-        return
     with _lock:
-        if _installed["count"] == 0:
-            original = kind.get_interface
-
-            def get_interface(self: Any, attn_implementation: Any, *args: Any, **kwargs: Any) -> Any:
-                function = original(self, attn_implementation, *args, **kwargs)
-                return _watched(str(attn_implementation), function, tell) if recording_here() else function
-
-            _installed.update(kind=kind, original=original, patched=get_interface)
-            kind.get_interface = get_interface
         _installed["count"] += 1
+        kind = getattr(sys.modules.get("transformers.modeling_utils"), "AttentionInterface", None)
+        if kind is None or "kind" in _installed:
+            return
+        original = kind.get_interface
+
+        def get_interface(self: Any, attn_implementation: Any, *args: Any, **kwargs: Any) -> Any:
+            function = original(self, attn_implementation, *args, **kwargs)
+            return _watched(str(attn_implementation), function, tell) if recording_here() else function
+
+        _installed.update(kind=kind, original=original, patched=get_interface)
+        kind.get_interface = get_interface
 
 
 def uninstall() -> None:
-    """Undo one `install`."""
+    """Undo one `install`; the last one restores transformers and dynamo."""
     with _lock:
-        if _installed["count"] == 0:
-            return
         _installed["count"] -= 1
-        if _installed["count"] == 0:
-            kind = _installed["kind"]
+        if _installed["count"] > 0:
+            return
+        dynamo.release()
+        if "kind" in _installed:
+            kind = _installed.pop("kind")
             if kind.__dict__.get("get_interface") is _installed["patched"]:
                 kind.get_interface = _installed["original"]
 
@@ -87,14 +87,18 @@ def from_interface(implementation: str, given: dict[str, Any], result: Any = Non
         raise NotExpressibleError("continuous batching with a paged cache")
     if q.ndim != 4:
         raise NotExpressibleError(f"transformers attention on queries with {q.ndim} axes")
-    scaling, bias = given.get("scaling"), given.get("position_bias")
     read = _mask(implementation, given)
+    causal = read.causal or getattr(module, "is_causal", False) is True
+    if causal and read.extent is not None and q.shape[2] <= read.extent < k.shape[2]:
+        k, v = k[:, :, : read.extent], v[:, :, : read.extent]  # what follows is the unused rest of a static cache
+        given = {**given, "key": k}
+        read = _mask(implementation, given)
     shape = sizes(q, k)
+    scaling, bias = given.get("scaling"), given.get("position_bias")
     if bias is not None:
         bias = bias if bias.shape[-1] == shape[3] else bias[..., : shape[3]]
         added = read_mask(bias, shape)
         read = Masking(_and(read.mask, added.mask), _added(added.bias, read.bias), read.causal)
-    flag = getattr(module, "is_causal", False) or getattr(module, "is_decoder", False)
     return Event(
         q,
         k,
@@ -104,7 +108,7 @@ def from_interface(implementation: str, given: dict[str, Any], result: Any = Non
         mask=read.mask,
         bias=read.bias,
         sinks=given.get("s_aux"),
-        kind="decoder" if read.causal or flag is True else None,
+        kind="decoder" if causal or getattr(module, "is_decoder", False) is True else None,
         dropout=given.get("dropout") or 0.0,
         output=_output(result, q, v),
     )
@@ -136,7 +140,7 @@ def _mask(implementation: str, given: dict[str, Any]) -> Masking:
         return read_mask(table, shape)
     if family in ("eager", "flex_attention", "none") or not causal or shape[2] == 1:
         return Masking()
-    return Masking(mask=band(shape, "start"), causal=True)
+    return Masking(mask=band(shape, "start"), causal=True, extent=shape[2])
 
 
 def _around(left: int | None, shape: tuple[int, int, int, int]) -> Mask | None:

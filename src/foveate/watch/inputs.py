@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..masks import And, Mask, Padding
+from ..masks import And, Dense, Mask, Padding
 from ..recording import Recording
 
 __all__ = ["Inputs"]
@@ -73,6 +73,8 @@ class Inputs:
     def write(self, recording: Recording) -> None:
         """Set tokens, ids, lengths and starts of the recording, unless the caller has."""
         for side, prefix, names in ((self.source, "", "input_ids"), (self.target, "target_", "target_ids")):
+            if side.ids is not None and side.mask is None and not prefix:
+                side.mask = _real(recording)
             spans = side.spans()
             if spans is None or side.ids is None:
                 continue
@@ -84,26 +86,32 @@ class Inputs:
             for name, value in found.items():
                 if getattr(recording, name) is None:
                     setattr(recording, name, value)
-        if recording.lengths is None:
-            self._from_masks(recording)
-
-    def _from_masks(self, recording: Recording) -> None:
-        """Without ids, the padding of the first self-attention tells the lengths."""
-        for call in recording._order:
-            mask = None if call.stored or call.info.kind == "cross" else call.arguments().get("mask")
-            padding = _padding(mask)
-            if padding is not None:
-                lengths = padding.lengths.tolist()
-                keys = call.shape[-1]
-                recording.lengths = lengths
-                recording.starts = [keys - n if padding.side == "left" else 0 for n in lengths]
-                return
+        real = _real(recording) if recording.lengths is None else None
+        if real is not None:
+            recording.lengths = real.sum(-1).tolist()
+            recording.starts = real.byte().argmax(-1).tolist()
 
 
-def _padding(mask: Mask | None) -> Padding | None:
+def _real(recording: Recording) -> Tensor | None:
+    """Without an attention mask of the usual form, the padding in the first self-attention says which tokens are
+    real, (B, K)."""
+    for call in recording._order:
+        if call.info.kind != "cross":
+            return None if call.stored else _visible(call.arguments().get("mask"), call.shape[-1])
+    return None
+
+
+def _visible(mask: Mask | None, keys: int) -> Tensor | None:
+    if isinstance(mask, And):
+        left = _visible(mask.left, keys)
+        return left if left is not None else _visible(mask.right, keys)
     if isinstance(mask, Padding):
-        return mask
-    return (_padding(mask.left) or _padding(mask.right)) if isinstance(mask, And) else None
+        places = torch.arange(keys)
+        lengths = mask.lengths[:, None]
+        return places >= keys - lengths if mask.side == "left" else places < lengths
+    if isinstance(mask, Dense) and mask.table.ndim == 4 and mask.table.shape[1:3] == (1, 1):
+        return mask.table[:, 0, 0]
+    return None
 
 
 def _filled(cache: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..operator import observe
-from . import masking, torch_nn
+from . import dynamo, masking, torch_nn
 from .events import Event, NotExpressibleError
 from .frames import Frame, frames, is_compiled, recording_here, sessions_here, suspended
 from .mode import Handler, mode_off, mode_on, softmaxes
@@ -30,13 +29,14 @@ def around(frame: Frame, run: Callable[..., Any], args: tuple[Any, ...], kwargs:
     with ExitStack() as stack:
         if outermost:
             stack.callback(masking.forget)
-            stack.enter_context(observe(_own))
+            stack.enter_context(observe(_own, values=True))
+            dynamo.ensure(_flex)
         if is_compiled(frame.module):
             stack.enter_context(mode_off())
             stack.enter_context(suspended())
             return run(*args, **kwargs)
         if not torch_nn.is_stock(frame.module):
-            stack.enter_context(mode_on(_handlers()))
+            stack.enter_context(mode_on(_HANDLERS))
             return run(*args, **kwargs)
         stack.enter_context(mode_off())
         result = run(*args, **kwargs)
@@ -91,7 +91,7 @@ def _known(session: Any, module: nn.Module | None) -> nn.Module | None:
     return None
 
 
-def _own(weights: Any) -> None:
+def _own(weights: Any, v_BGKV: Tensor | None = None) -> None:
     """A call of `foveate.attention`."""
     p = weights.problem
 
@@ -99,7 +99,7 @@ def _own(weights: Any) -> None:
         return Event(
             p.q_BHQD,
             p.k_BGKD,
-            weights._v_BGKV,
+            v_BGKV,
             mask=p.mask,
             bias=p.bias_BHQK,
             kind="decoder" if "causal" in str(p.mask) else None,
@@ -124,16 +124,8 @@ def _softmax(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None
             session.softmaxes.setdefault(name, f"a softmax over scores of shape {tuple(result.shape)} ran in it")
 
 
-def _handlers() -> dict[Any, Handler]:
-    """What the mode looks for. FlexAttention is added once something has imported it."""
-    flex = getattr(sys.modules.get("torch._higher_order_ops.flex_attention"), "flex_attention", None)
-    if flex is not None and flex not in _HANDLERS:
-        _HANDLERS[flex] = _flex
-    return _HANDLERS
-
-
-def _flex(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-    tell(None, lambda: torch_nn.from_flex(args, kwargs))
+def _flex(given: dict[str, Any]) -> None:
+    tell(None, lambda: torch_nn.from_flex(given))
 
 
 def _sdpa(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:

@@ -26,11 +26,15 @@ _BLOCK = 1 << 22  # entries compared at a time
 
 @dataclass(frozen=True)
 class Masking:
-    """What a mask tensor means: who may attend, and numbers to add. Either may be None."""
+    """What a mask tensor means: who may attend, and numbers to add. Either may be None.
+
+    `extent` is how many keys there are up to the last one that any query sees, if that is known.
+    """
 
     mask: Mask | None = None
     bias: Tensor | None = None
     causal: bool = False
+    extent: int | None = None
 
 
 @dataclass
@@ -97,11 +101,13 @@ def _read(given: Tensor, shape: tuple[int, int, int, int]) -> Masking:
         t = ~hidden
     if bool(t.all()):
         return Masking()
+    columns = t.flatten(0, 2).any(0).nonzero()
+    extent = int(columns[-1]) + 1 if t.shape[3] == shape[3] and len(columns) else None
     found = _recognise(t, shape) if t.shape[1] == 1 else None
     if found is None:
-        return Masking(mask=masks.tensor(t.clone()))
+        return Masking(mask=masks.tensor(t.clone()), extent=extent)
     mask, causal = found
-    return Masking(mask=mask, causal=causal)
+    return Masking(mask=mask, causal=causal, extent=extent)
 
 
 def _recognise(t: Tensor, shape: tuple[int, int, int, int]) -> tuple[Mask | None, bool] | None:

@@ -1,8 +1,8 @@
-"""The function mode: sees scaled_dot_product_attention, flex_attention, multi_head_attention_forward and softmax,
-whoever calls them, while a watched module runs.
+"""The function mode: sees scaled_dot_product_attention, multi_head_attention_forward and softmax, whoever calls them,
+while a watched module runs.
 
-An active mode switches off the fused paths of `nn.MultiheadAttention` and `nn.TransformerEncoder`, and is traced into
-compiled code. So it is on the stack only inside ordinary modules, and taken off around those.
+An active mode switches off the fused paths of `nn.MultiheadAttention` and `nn.TransformerEncoder`, and would be traced
+into compiled code. So it is on the stack only inside ordinary modules, and taken off around those.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from .frames import recording_here, suspended
 
-__all__ = ["Handler", "Watching", "mode_off", "mode_on", "softmaxes"]
+__all__ = ["Handler", "Watching", "is_active", "mode_off", "mode_on", "pause", "resume", "softmaxes"]
 
 Handler = Callable[[tuple[Any, ...], dict[str, Any], Any], None]
 softmaxes: frozenset[Any] = frozenset(
@@ -56,58 +56,81 @@ def _is_ours(frame: Any) -> bool:
 class _State(threading.local):
     def __init__(self) -> None:
         self.mode: Watching | None = None
-        self.active = False
+        self.paused: tuple[Any, int] | None = None  # by whom, and how many other modes lay above it
 
 
 _here = _State()
 
 
+def is_active() -> bool:
+    """Whether the mode is on this thread's stack; torch itself takes it off inside `__torch_function__`."""
+    mode = _here.mode
+    return mode is not None and any(
+        torch._C._get_function_stack_at(i) is mode for i in range(torch._C._len_torch_function_stack())
+    )
+
+
+def pause(owner: Any) -> None:
+    """Take the mode off the stack until `resume(owner)`: compiled code begins."""
+    if is_active():
+        _here.paused = (owner, _take_out())
+
+
+def resume(owner: Any) -> None:
+    """Put a mode that `owner` paused back where it was."""
+    if _here.paused is not None and _here.paused[0] is owner:
+        _put_in(_here.paused[1])
+        _here.paused = None
+
+
 @contextmanager
 def mode_on(handlers: dict[Any, Handler]) -> Iterator[None]:
     """Inside, the mode is active in this thread."""
-    if _here.active:
+    if is_active():
         yield
         return
     if _here.mode is None:
         _here.mode = Watching(handlers)
     torch._C._push_on_torch_function_stack(_here.mode)
-    _here.active = True
     try:
         yield
     finally:
-        _push(_pop_down_to(_here.mode))
-        _here.active = False
+        _take_out()
 
 
 @contextmanager
 def mode_off() -> Iterator[None]:
     """Inside, the mode is not on the stack, as if nothing watched; other modes stay."""
-    if not _here.active or _here.mode is None:
+    if not is_active():
         yield
         return
-    above = _pop_down_to(_here.mode)
-    _push(above)
-    _here.active = False
+    above = _take_out()
     try:
         yield
     finally:
-        others = [torch._C._pop_torch_function_stack() for _ in above]
-        _push([_here.mode])
-        _push(others)
-        _here.active = True
+        _put_in(above)
 
 
-def _pop_down_to(mode: Watching) -> list[Any]:
-    """Take `mode` off the stack, and all above it; those are returned, topmost first."""
+def _take_out() -> int:
+    """Take the mode off the stack; returns how many other modes lie above its place."""
     above: list[Any] = []
     while torch._C._len_torch_function_stack():
         top = torch._C._pop_torch_function_stack()
-        if top is mode:
+        if top is _here.mode:
             break
         above.append(top)
-    return above
+    _push(above)
+    return len(above)
+
+
+def _put_in(above: int) -> None:
+    """Put the mode on the stack, below the topmost `above` modes."""
+    others = [torch._C._pop_torch_function_stack() for _ in range(above)]
+    _push([_here.mode])
+    _push(others)
 
 
 def _push(modes: list[Any]) -> None:
+    """Push modes that were popped, so that the last one popped goes first."""
     for mode in reversed(modes):
         torch._C._push_on_torch_function_stack(mode)

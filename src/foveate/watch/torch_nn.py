@@ -80,30 +80,29 @@ def _four_axes(q: Tensor, k: Tensor, v: Tensor, table: Tensor | None) -> tuple[T
     return flat[0], flat[1], flat[2], table
 
 
-def from_flex(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Event:
-    """flex_attention's higher-order operator: (q, k, v, score_mod, block_mask tuple, scale, ...).
-
-    A `score_mod` that adds a bias is taken in; any other is not expressible.
-    """
-    names = ("query", "key", "value", "score_mod", "block_mask", "scale")
-    given = named(names, args, kwargs)
-    q, k, v = given["query"], given["key"], given["value"]
-    mask_mod = given["block_mask"][-1]
+def from_flex(given: dict[str, Any]) -> Event:
+    """A call of `flex_attention`, by its arguments. A `score_mod` that adds a bias is taken in; no other is expressible."""
+    q, k, v, blocks = given["query"], given["key"], given["value"], given.get("block_mask")
     b, h, n, m = shape = sizes(q, k)
-    found = flex_mask(mask_mod, shape)
-    grids = [
-        torch.arange(s, device=q.device).view([-1 if i == j else 1 for j in range(4)]) for i, s in enumerate(shape)
-    ]
-    bias = None
-    if getattr(given["score_mod"], "__name__", "") != "_identity":
+    found = Masking() if blocks is None else flex_mask(blocks.mask_mod, shape)
+    bias, score_mod = None, given.get("score_mod")
+    if score_mod is not None and getattr(score_mod, "__name__", "") != "_identity":
         if b * h * n * m > 1 << 26:
             raise NotExpressibleError("a score_mod over more than 64 million scores")
+        grids = _grids(shape, q.device)
         zero = torch.zeros(shape, device=q.device)
-        bias = _mod(given["score_mod"], zero, grids)
-        if not torch.allclose(_mod(given["score_mod"], zero + 1.7, grids), bias + 1.7, atol=1e-4, rtol=1e-4):
+        bias = _mod(score_mod, zero, grids)
+        if not torch.allclose(_mod(score_mod, zero + 1.7, grids), bias + 1.7, atol=1e-4, rtol=1e-4):
             raise NotExpressibleError("a score_mod that does more than add a bias")
+    scale = given.get("scale")
     return Event(
-        q, k, v, scale=float(given["scale"]), mask=found.mask, bias=bias, kind="decoder" if found.causal else None
+        q,
+        k,
+        v,
+        scale=q.shape[-1] ** -0.5 if scale is None else float(scale),
+        mask=found.mask,
+        bias=bias,
+        kind="decoder" if found.causal else None,
     )
 
 
@@ -112,9 +111,13 @@ def flex_mask(mask_mod: Callable[..., Tensor], shape: tuple[int, int, int, int])
     b, h, n, m = shape
     if b * h * n * m > 1 << 28:
         return Masking(mask=masks.where(mask_mod))
-    grids = [torch.arange(s).view([-1 if i == j else 1 for j in range(4)]) for i, s in enumerate(shape)]
-    table = _mod(mask_mod, None, grids)
-    return read_mask(table, shape)
+    return read_mask(_mod(mask_mod, None, _grids(shape, torch.device("cpu"))), shape)
+
+
+def _grids(shape: tuple[int, int, int, int], device: torch.device) -> list[Tensor]:
+    """Index tensors of batch, head, query and key that broadcast to `shape`."""
+    at = enumerate(shape)
+    return [torch.arange(s, device=device).view([-1 if i == j else 1 for j in range(4)]) for i, s in at]
 
 
 def _mod(function: Callable[..., Tensor], score: Tensor | None, grids: list[Tensor]) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 if os.environ.get("FOVEATE_CHECK_SHAPES"):  # a session of its own: `make test` runs one
     from jaxtyping import install_import_hook
 
-    install_import_hook("foveate", "beartype.beartype")
+    names = "attend describe explain indexing map masks normalizers operator scores shapes stats nn"
+    install_import_hook([f"foveate.{name}" for name in names.split()], "beartype.beartype")
 
 
 @pytest.fixture(autouse=True)

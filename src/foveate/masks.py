@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from .describe import describable
@@ -58,7 +59,7 @@ class Mask:
         """A function of broadcastable index tensors (batch, head, query, key) -> bool tensor."""
         raise NotImplementedError
 
-    def block(self, g: Geometry, at: Block, device: torch.device) -> Tensor:
+    def block(self, g: Geometry, at: Block, device: torch.device) -> Bool[Tensor, "b h R C"]:
         """Who may attend in a block, bool (b, h, R, C); an axis along which nothing varies may have size 1."""
         places = [indices(p, device).reshape([-1 if i == j else 1 for j in range(4)]) for i, p in enumerate(at)]
         ok = self.predicate(g)(*places)
@@ -98,7 +99,7 @@ class And(Mask):
         a, b = self.left.predicate(g), self.right.predicate(g)
         return lambda *at: a(*at) & b(*at)
 
-    def block(self, g: Geometry, at: Block, device: torch.device) -> Tensor:
+    def block(self, g: Geometry, at: Block, device: torch.device) -> Bool[Tensor, "b h R C"]:
         return self.left.block(g, at, device) & self.right.block(g, at, device)
 
     def coverage(self, g: Geometry, rows: Span, columns: Span) -> Coverage:
@@ -125,7 +126,7 @@ class Or(Mask):
         a, b = self.left.predicate(g), self.right.predicate(g)
         return lambda *at: a(*at) | b(*at)
 
-    def block(self, g: Geometry, at: Block, device: torch.device) -> Tensor:
+    def block(self, g: Geometry, at: Block, device: torch.device) -> Bool[Tensor, "b h R C"]:
         return self.left.block(g, at, device) | self.right.block(g, at, device)
 
     def coverage(self, g: Geometry, rows: Span, columns: Span) -> Coverage:
@@ -151,7 +152,7 @@ class Not(Mask):
         a = self.inner.predicate(g)
         return lambda *at: ~a(*at)
 
-    def block(self, g: Geometry, at: Block, device: torch.device) -> Tensor:
+    def block(self, g: Geometry, at: Block, device: torch.device) -> Bool[Tensor, "b h R C"]:
         return ~self.inner.block(g, at, device)
 
     def coverage(self, g: Geometry, rows: Span, columns: Span) -> Coverage:
@@ -387,7 +388,7 @@ class Dense(Mask):
 
         return dense
 
-    def block(self, g: Geometry, at: Block, device: torch.device) -> Tensor:
+    def block(self, g: Geometry, at: Block, device: torch.device) -> Bool[Tensor, "b h R C"]:
         return cut(self.table, at).to(device)
 
     def settle(self, layout: Layout, g: Geometry) -> Mask:

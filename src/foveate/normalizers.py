@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from .describe import describable
@@ -38,7 +39,9 @@ class Softmax:
     def name(self) -> str:
         return "softmax" if self.sinks is None else "softmax with sinks"
 
-    def statistic(self, blocks: Iterable[Tensor], empty: Tensor, heads: Any = slice(None)) -> Tensor:
+    def statistic(
+        self, blocks: Iterable[Tensor], empty: Float[Tensor, "b h R"], heads: Any = slice(None)
+    ) -> Float[Tensor, "b h R"]:
         """Log-sum-exp of the rows, natural log, from blocks of scores (b, h, R, C_i) -> (b, h, R).
 
         `empty` (b, h, R) gives shape, dtype (that of sums, see `shapes.sum_dtype`) and device, for rows with no block
@@ -59,7 +62,7 @@ class Softmax:
         lse = safe(peak) + torch.log(torch.where(nothing, torch.ones_like(total), total))
         return torch.where(nothing, torch.full_like(lse, -torch.inf), lse)
 
-    def weights(self, s: Tensor, statistic: Tensor) -> Tensor:
+    def weights(self, s: Float[Tensor, "b h R C"], statistic: Float[Tensor, "b h R"]) -> Float[Tensor, "b h R C"]:
         """Scores (b, h, R, C) and the rows' statistic (b, h, R) -> weights (b, h, R, C).
 
         exp(s - c) exp(c - statistic), c the block's own row maximum: s - c rounds less than s - statistic would.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from .describe import describable
@@ -43,7 +44,7 @@ class Dot:
         """The plain products, before scale and cap: (..., R, D), (..., C, D) -> (..., R, C)."""
         return q @ k.mT
 
-    def __call__(self, q: Tensor, k: Tensor) -> Tensor:
+    def __call__(self, q: Float[Tensor, "*batch R D"], k: Float[Tensor, "*batch C D"]) -> Float[Tensor, "*batch R C"]:
         scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
         s = (q if scale == 1.0 else q * scale) @ k.mT
         return s if self.softcap is None else torch.tanh(s / self.softcap) * self.softcap

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 __all__ = [
@@ -176,7 +177,7 @@ def _broadcast_lead(*tensors: Tensor) -> tuple[int, ...]:
         raise ValueError(f"the leading axes of query, key and value must broadcast; got {shapes}") from None
 
 
-def expand_to(t: Tensor, layout: Layout, g: Geometry, name: str) -> Tensor:
+def expand_to(t: Tensor, layout: Layout, g: Geometry, name: str) -> Shaped[Tensor, "B H Q K"]:
     """A tensor that broadcasts to (*lead, H, Q, K) -> (B|1, H|1, Q|1, K|1), copying only where it must.
 
     Raises:

@@ -6,6 +6,7 @@ With gradients it keeps what autograd needs, so memory does grow then; the fused
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..shapes import full_precision
@@ -14,7 +15,7 @@ from .problem import Block, Problem, strips
 __all__ = ["output"]
 
 
-def output(problem: Problem, v_BGKV: Tensor, dropout: float = 0.0) -> Tensor:
+def output(problem: Problem, v_BGKV: Float[Tensor, "B G K V"], dropout: float = 0.0) -> Float[Tensor, "B H Q V"]:
     """(B, H, Q, V) in the value's dtype. A value whose weight is exactly 0 is not read."""
     g, d = problem.geometry, problem.compute_dtype
     v = v_BGKV.to(d)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..masks import Coverage, Mask
@@ -35,8 +35,8 @@ class Problem:
     Batches and heads are picked by slices; rows and columns by slices or index tensors (`Picked`).
     """
 
-    q_BHQD: Tensor
-    k_BGKD: Tensor
+    q_BHQD: Float[Tensor, "B H Q D"]
+    k_BGKD: Float[Tensor, "B G K D"]
     score: Score
     normalizer: Normalizer
     mask: Mask | None = None
@@ -116,7 +116,9 @@ class Problem:
         index = torch.arange(heads.start, heads.stop, device=self.k_BGKD.device) // m
         return self.k_BGKD[batch, index][:, :, columns]
 
-    def at(self, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Float[Tensor, points]:
+    def at(
+        self, b: Int[Tensor, " points"], h: Int[Tensor, " points"], q: Int[Tensor, " points"], k: Int[Tensor, " points"]
+    ) -> Float[Tensor, " points"]:
         """Scores of single entries, for index tensors (points,) on each axis; masked entries -inf."""
         d = self.compute_dtype
         queries = self.q_BHQD[b, h, q].to(d)[:, None, None]
@@ -202,8 +204,8 @@ class Block:
     heads: slice
     rows: slice
     columns: slice
-    scores: Tensor
-    statistic: Tensor
+    scores: Float[Tensor, "b h R C"]
+    statistic: Float[Tensor, "b h R"]
 
     @property
     def weights(self) -> Float[Tensor, "b h R C"]:

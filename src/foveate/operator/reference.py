@@ -6,6 +6,7 @@ No other backend imports this file; every test compares against it, in float64.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from .problem import Problem
@@ -13,7 +14,7 @@ from .problem import Problem
 __all__ = ["output", "weights"]
 
 
-def weights(problem: Problem) -> Tensor:
+def weights(problem: Problem) -> Float[Tensor, "B H Q K"]:
     """All weights (B, H, Q, K), in the compute dtype: softmax(score(q, k) + bias) over the keys that may be seen."""
     d = problem.compute_dtype
     g = problem.geometry
@@ -42,7 +43,7 @@ def weights(problem: Problem) -> Tensor:
     return w_BHQK.masked_fill(empty, 0.0)
 
 
-def output(problem: Problem, v_BGKV: Tensor, dropout: float = 0.0) -> Tensor:
+def output(problem: Problem, v_BGKV: Float[Tensor, "B G K V"], dropout: float = 0.0) -> Float[Tensor, "B H Q V"]:
     """(B, H, Q, V). A value whose weight is exactly 0 is not read, so what it holds does not matter."""
     w_BHQK = weights(problem)
     v_BHKV = v_BGKV.to(w_BHQK.dtype).repeat_interleave(problem.shared, dim=1)

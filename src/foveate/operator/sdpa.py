@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from ..masks import Band
@@ -39,7 +40,7 @@ def obstacle(problem: Problem, v_BGKV: Tensor) -> str | None:
     return None
 
 
-def output(problem: Problem, v_BGKV: Tensor, dropout: float = 0.0) -> Tensor:
+def output(problem: Problem, v_BGKV: Float[Tensor, "B G K V"], dropout: float = 0.0) -> Float[Tensor, "B H Q V"]:
     """(B, H, Q, V) in the value's dtype."""
     inputs = (problem.q_BHQD, problem.k_BGKD, v_BGKV, problem.bias_BHQK)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):

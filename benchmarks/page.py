@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 import foveate as fv
-from foveate.apps.serve import Page
+from foveate.apps.serve import Page, share_cores
 from foveate.apps.workspace import Workspace
 from foveate.views.source import Source
 from foveate.views.words import from_pieces
@@ -134,6 +134,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     arguments = parser.parse_args()
+    share_cores()
     workspace = Workspace()
     workspace.add(recording(arguments.tokens))
     workspace.warm()

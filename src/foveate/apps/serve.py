@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import socket
 import threading
 import time
@@ -16,6 +17,13 @@ from foveate.apps.workspace import Workspace
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8420
 STARTUP_SECONDS = 30.0
+
+
+def share_cores() -> None:
+    """Leave half of the cores to the browser: it draws while we compute, and on two cores both would wait."""
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // 2))
 
 
 class Page:
@@ -112,10 +120,19 @@ class Page:
 def _listen(host: str, port: int | None) -> socket.socket:
     if port is not None and not 0 <= port <= 65535:
         raise UserError(f"a port is a number from 0 to 65535; got {port}")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Said to be TCP, so that asyncio sends small answers at once: otherwise each waits 40 ms for a delayed
+    # acknowledgement.
+    listening = socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )
     try:
-        return socket.create_server((host, DEFAULT_PORT if port is None else port), family=family)
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, DEFAULT_PORT if port is None else port))
+        listening.listen()
+        return listening
     except OSError as error:
+        listening.close()
         if port is None:
             return _listen(host, 0)
         raise UserError(f"cannot listen on {host} port {port}: {error.strerror or error}; try --port 0") from None

@@ -189,3 +189,4 @@ def _warm(source: Source, closed: threading.Event) -> None:
             return
         if call.heads * call.queries * call.keys <= MAX_WARM:
             source.thumbnails(call.index, 0)
+            source.settle(call.index)

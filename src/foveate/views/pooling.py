@@ -5,10 +5,15 @@ Pixel p of `size` over n entries pools the entries from floor(p n / size) up to 
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from foveate.operator.problem import Block
+from foveate.shapes import Geometry
 
 How = Literal["max", "mean"]
 Floats = NDArray[np.float32]
@@ -16,7 +21,7 @@ Whole = NDArray[np.int64]
 
 
 class Pool:
-    """Pools rows, handed over a few at a time, into a picture (heads, height, width)."""
+    """Pools blocks of a matrix (heads, rows, columns), in any order, into a picture (heads, height, width)."""
 
     def __init__(self, heads: int, rows: int, columns: int, height: int, width: int, how: How) -> None:
         self.join: np.ufunc = np.maximum if how == "max" else np.add
@@ -24,22 +29,52 @@ class Pool:
         self.rows, self.columns = _bins(rows, height), _bins(columns, width)
         self.picture: Floats = np.zeros((heads, height, width), dtype=np.float32)
 
-    def update(self, first: int, block: Floats) -> None:
-        """`block` (heads, some rows, columns) starts at row `first`."""
-        last = first + block.shape[1]
-        starts, stops = self.rows
-        low = int(np.searchsorted(stops, first, side="right"))
-        high = int(np.searchsorted(starts, last, side="left"))
-        narrow = _join(self.join, block, *self.columns, axis=2)
-        inside = starts[low:high].clip(first, last) - first, stops[low:high].clip(first, last) - first
-        part = _join(self.join, narrow, *inside, axis=1)
-        self.picture[:, low:high] = self.join(self.picture[:, low:high], part)
+    def update(self, first: int, block: Floats, left: int = 0, heads: slice = slice(None)) -> None:
+        """`block` (some heads, some rows, some columns) starts at row `first` and column `left`."""
+        across, columns = _clipped(self.columns, left, block.shape[2])
+        down, rows = _clipped(self.rows, first, block.shape[1])
+        part = _join(self.join, _join(self.join, block, *columns, axis=2), *rows, axis=1)
+        self.picture[heads, down, across] = self.join(self.picture[heads, down, across], part)
 
     def result(self) -> Floats:
         if not self.mean:
             return self.picture
         heights, widths = (stops - starts for starts, stops in (self.rows, self.columns))
         return np.asarray(self.picture / (heights[:, None] * widths[None, :]), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A reducer: every head of a map as `size` x `size` pixels, (B, H, size, size), by this module's rule."""
+
+    size: int
+    per_query: ClassVar[bool] = False
+
+    def start(self, g: Geometry, dtype: torch.dtype, device: torch.device) -> list[Pool]:
+        return [Pool(g.heads, g.queries, g.keys, self.size, self.size, "max") for _ in range(g.batch)]
+
+    def update(self, state: list[Pool], block: Block) -> list[Pool]:
+        weights = block.weights.detach().float().cpu().numpy()
+        for pool, part in zip(state[block.batch], weights, strict=True):
+            if part.size:
+                pool.update(block.rows.start, part, block.columns.start, block.heads)
+        return state
+
+    def merge(self, a: list[Pool], b: list[Pool]) -> list[Pool]:
+        for one, other in zip(a, b, strict=True):
+            np.maximum(one.picture, other.picture, out=one.picture)
+        return a
+
+    def result(self, state: list[Pool]) -> torch.Tensor:
+        return torch.from_numpy(np.stack([pool.picture for pool in state]))
+
+
+def _clipped(bins: tuple[Whole, Whole], first: int, count: int) -> tuple[slice, tuple[Whole, Whole]]:
+    """Which pixels the entries first .. first + count - 1 fall into, and the part of each pixel's span among them."""
+    starts, stops = bins
+    low = int(np.searchsorted(stops, first, side="right"))
+    high = int(np.searchsorted(starts, first + count, side="left"))
+    return slice(low, high), ((starts[low:high] - first).clip(0, count), (stops[low:high] - first).clip(0, count))
 
 
 def _bins(entries: int, size: int) -> tuple[Whole, Whole]:

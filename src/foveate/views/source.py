@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveate.stats import Entropy
 from foveate.views.axes import Axis
 from foveate.views.catalog import Entry, Maps, calls_of, entries_of
 from foveate.views.document import DIRECTIONS, LEVELS, Call, Direction, Document, Focus, Level
-from foveate.views.pooling import How, Pool, to_bytes
+from foveate.views.pooling import Floats, How, Picture, Pool, to_bytes
 from foveate.views.texts import TokenLists, script_of
 
 BLOCK = 4_000_000  # weights computed at once
@@ -117,7 +118,7 @@ class Source:
             weights = self._weights(call, sequence, rows.at(start, stop), columns.at(0, columns.length)).mean(1)
             return columns.sum_words(weights) if level == "word" else weights
         start, stop = columns.span(index, index + 1, level)
-        self._settle(call)
+        self.settle(call)
         weights = self._weights(call, sequence, rows.at(0, rows.length), columns.at(start, stop)).sum(2)
         return rows.mean_words(weights) if level == "word" else weights
 
@@ -182,7 +183,7 @@ class Source:
         with torch.no_grad():
             return self.maps[call][sequence, heads, rows, columns].detach().float().cpu()
 
-    def _settle(self, call: int) -> None:
+    def settle(self, call: int) -> None:
         """Have the map keep the log-sum-exp of all its rows: one pass, after which any column or tile is cheap."""
         with torch.no_grad():
             self.maps[call].logsumexp()
@@ -193,15 +194,27 @@ class Source:
         size = max(1, min(MAX_THUMBNAIL, max(rows.length, columns.length)))
         if not rows.length or not columns.length:
             return Thumbnails(np.zeros((heads, size, size), np.uint8), [0.0] * heads, [0.0] * heads)
-        self._settle(call)
+        whole = self.maps[call].shape == (1, heads, rows.length, columns.length)
+        pooled = self._reduced(call, size) if whole else self._pooled(call, sequence, rows, columns, size)
+        pixels, peak = to_bytes(pooled[0])
+        return Thumbnails(pixels, peak.tolist(), (pooled[1] / rows.length).tolist())
+
+    def _reduced(self, call: int, size: int) -> tuple[Floats, Tensor]:
+        """Picture (H, size, size) and summed entropies (H,) of the only sequence, in one pass over what is live."""
+        with torch.no_grad():
+            picture, entropy = self.maps[call].reduce(Picture(size), Entropy())
+        return picture[0].numpy(), entropy[0].double().nansum(-1).cpu()
+
+    def _pooled(self, call: int, sequence: int, rows: Axis, columns: Axis, size: int) -> tuple[Floats, Tensor]:
+        """The same for one sequence of a padded batch."""
+        heads = self._call(call).heads
         pool = Pool(heads, rows.length, columns.length, size, size, "max")
         entropy = torch.zeros(heads, dtype=torch.float64)
         for first, a, b in _blocks(rows, 0, rows.length, "token", columns.length * heads):
             weights = self._weights(call, sequence, rows.at(a, b), columns.at(0, columns.length))
             pool.update(first, weights.numpy())
             entropy += torch.special.entr(weights).nansum((1, 2))
-        pixels, peak = to_bytes(pool.result())
-        return Thumbnails(pixels, peak.tolist(), (entropy / rows.length).tolist())
+        return pool.result(), entropy
 
     def _call(self, call: int) -> Call:
         count = len(self._document.calls)

@@ -11,7 +11,9 @@ from .events import Event
 
 __all__ = ["reproduces"]
 
-_TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-3}
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}  # of the row's largest entry
+_ELSEWHERE = 2e-3  # on devices that may multiply float32 in TF32
+_NARROW = 3e-2  # 16-bit dtypes
 
 
 def reproduces(event: Event) -> bool:
@@ -38,6 +40,9 @@ def reproduces(event: Event) -> bool:
     v_GKV = v_BGKV[0].detach().to(w_HK.dtype)
     mine = (w_HK.reshape(groups, heads // groups, keys) @ v_GKV).reshape(heads, -1)
     off = (mine - out_BHQV[0, :, -1].detach().to(w_HK.dtype)).abs().amax()
-    if bool(off <= _TOLERANCE.get(out_BHQV.dtype, 3e-2) * mine.abs().amax()):
+    allowed = _TOLERANCE.get(out_BHQV.dtype, _NARROW)
+    if out_BHQV.device.type != "cpu":
+        allowed = max(allowed, _ELSEWHERE)
+    if bool(off <= allowed * mine.abs().amax()):
         return True
     return bool((w_HK.sum(-1) == 0).any()) or not bool(torch.isfinite(off))  # models differ on rows that see nothing

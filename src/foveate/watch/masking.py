@@ -121,13 +121,15 @@ def _recognise(t: Tensor, shape: tuple[int, int, int, int]) -> tuple[Mask | None
     if table.shape[1] == 1:
         return None
     queries, keys = table.shape[1:]
-    for align in ("end",) if queries == keys else ("end", "start"):
-        if _is_band(table, seen, align, None, 0):
-            return _both(band(shape, align), padding), True
+    bands = [("end", None, 0)] if queries == keys else [("end", None, 0), ("start", None, 0)]
     left, right = _reach(table)
-    if left >= 0 and right >= 0 and _is_band(table, seen, "end", left, right):
-        strip = band(shape, "end", left) if right == 0 else masks.window(left, right)
-        return _both(strip, padding), right == 0
+    if left >= 0 and right >= 0:
+        bands.append(("end", left, right))
+    for align, before, after in bands:
+        for visible, cut in ((torch.ones_like(seen), None), (seen, padding)):
+            if _is_band(table, visible, align, before, after):
+                strip = band(shape, align, before) if after == 0 else masks.window(before, after)
+                return _both(strip, cut), after == 0
     return None
 
 

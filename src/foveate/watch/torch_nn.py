@@ -81,7 +81,7 @@ def _four_axes(q: Tensor, k: Tensor, v: Tensor, table: Tensor | None) -> tuple[T
 
 
 def from_flex(given: dict[str, Any]) -> Event:
-    """A call of `flex_attention`, by its arguments. A `score_mod` that adds a bias is taken in; no other is expressible."""
+    """A call of `flex_attention`, by its arguments. A `score_mod` that adds a bias is taken in, any other is not."""
     q, k, v, blocks = given["query"], given["key"], given["value"], given.get("block_mask")
     b, h, n, m = shape = sizes(q, k)
     found = Masking() if blocks is None else flex_mask(blocks.mask_mod, shape)

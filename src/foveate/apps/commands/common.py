@@ -91,6 +91,9 @@ def serve(page: Page, browser: bool) -> None:
 
     It ends the process itself: threads may still be inside a model, and an orderly exit would abort them loudly.
     """
+    from foveate.apps.serve import share_cores
+
+    share_cores()
     print(page.url, flush=True)
     if browser:
         import threading

@@ -22,7 +22,8 @@ from .vocabulary import Vocabulary
 __all__ = ["Batch", "batches", "read_english"]
 
 LONGEST = 28
-UNKNOWN = 0.03
+UNKNOWN_WORD = 0.015
+UNKNOWN_NOUN = 0.12
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,21 @@ def batches(
                 yield assemble(examples, sentences, vocabulary, rng)
 
 
+def numbers_of(example: Example, vocabulary: Vocabulary, rng: random.Random) -> list[int]:
+    """Numbers for the words; now and then a word, or one of the two nouns, is made unknown."""
+    row = vocabulary.numbers(example.words)
+    unknown = {i for i in range(len(row)) if i != example.pronoun and rng.random() < UNKNOWN_WORD}
+    if rng.random() < UNKNOWN_NOUN:
+        unknown.add(rng.choice((example.antecedent, example.distractor)))
+    for i in unknown:
+        ending = example.words[i][-3:] if rng.random() < 0.5 else ""
+        row[i] = vocabulary.bucket(f"{rng.random()}{ending}")
+    return row
+
+
 def assemble(examples: list[Example], sentences: list[list[int]], vocabulary: Vocabulary, rng: random.Random) -> Batch:
-    """Numbers for the words; some words become unknown, some of the real sentences' words are masked."""
-    rows = []
-    for example in examples:
-        row = vocabulary.numbers(example.words)
-        for i, word in enumerate(example.words):
-            if i != example.pronoun and rng.random() < UNKNOWN:
-                row[i] = vocabulary.bucket(word) if rng.random() < 0.5 else vocabulary.bucket(word + str(rng.random()))
-        rows.append(row)
+    """Numbers for the words; some words of the real sentences are masked."""
+    rows = [numbers_of(example, vocabulary, rng) for example in examples]
     places, words = [], []
     for sentence in sentences:
         row = list(sentence)

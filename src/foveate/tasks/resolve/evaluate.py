@@ -1,7 +1,11 @@
-"""How often the model is right: single sentences and flip pairs, by what training never saw; and where heads look."""
+"""How often the model is right, by what training never saw, and where its heads look.
+
+`python -m foveate.tasks.resolve.evaluate --handwritten tests/data/resolve_handwritten.tsv --part dev`
+"""
 
 from __future__ import annotations
 
+import argparse
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +15,7 @@ from pathlib import Path
 import torch
 
 from ...operator import observe
+from . import lexicon as lexicons
 from .grammar import Example, Split, pairs
 from .lexicon import Lexicon
 from .model import Resolver
@@ -99,3 +104,48 @@ def handwritten(path: Path, vocabulary: Vocabulary, part: str) -> list[tuple[Exa
         a, b, c = (words.index(word) for word in (pronoun, antecedent, distractor))
         rows.setdefault(pair, []).append(Example(tuple(words), a, b, c, frame=sentence))
     return [(a, b) for a, b in rows.values()]
+
+
+def mistakes(model: Resolver, found: Sequence[tuple[Example, Example]]) -> list[str]:
+    """One line for each sentence that comes out wrong."""
+    lines = []
+    with torch.no_grad():
+        for example in (example for pair in found for example in pair):
+            row = predict(model, [example])[0]
+            best = int(row.argmax())
+            if best != example.antecedent:
+                wanted = example.words[example.antecedent]
+                lines.append(f"{' '.join(example.words)} | {example.words[best]} instead of {wanted}")
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> None:
+    from .resolution import load, load_builtin
+    from .train import split_of
+
+    parser = argparse.ArgumentParser(prog="python -m foveate.tasks.resolve.evaluate", description=__doc__)
+    parser.add_argument("--model", type=Path, help="folder of a trained model (default: the one of the package)")
+    parser.add_argument("--handwritten", type=Path, help="tab-separated flip pairs to measure on as well")
+    parser.add_argument("--part", default="dev", help="which part of them (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=1000, help="flip pairs of each kind (default: %(default)s)")
+    parser.add_argument("--mistakes", action="store_true", help="list the hand-written sentences that come out wrong")
+    given = parser.parse_args(arguments)
+    model = load(given.model) if given.model else load_builtin()
+    lexicon = lexicons.load()
+    split = split_of(lexicon)
+    scores = held_out(model, lexicon, split, given.pairs)
+    sample = list(islice(pairs(lexicon, random.Random(1), split, held_out="frames", people=0), min(200, given.pairs)))
+    if given.handwritten:
+        written = handwritten(given.handwritten, model.vocabulary, given.part)
+        scores[f"hand-written, {given.part}"] = score(model, written)
+        if given.mistakes:
+            print("\n".join(mistakes(model, written)))
+    for kind, found in scores.items():
+        print(f"{kind or 'nothing'}: {found.single:.1%} of {found.count} sentences, {found.pair:.1%} of flip pairs")
+    best = sorted(looks(model, sample).items(), key=lambda item: item[1][1] - item[1][0])
+    for head, (antecedent, distractor) in best[:4]:
+        print(f"head {head}: {antecedent:.2f} on the antecedent, {distractor:.2f} on the other noun")
+
+
+if __name__ == "__main__":
+    main()

@@ -79,14 +79,14 @@ class Writer:
         self.held_out = held_out
         self.links, self.object_links = (text.replace("\n", "").split("|") for text in (LINKS, OBJECT_LINKS))
         in_frames = "frames" in held_out
-        in_nouns = "nouns" in held_out
         chosen = [f for f in lexicon.frames if split is None or (f.text in split.frames) == in_frames]
         self.frames = [f for f in chosen if not f.people]
         self.people_frames = [f for f in chosen if f.people]
         self.weights = [3.0 if "any" in f.text else 1.0 + 0.5 * bool(f.a_says) for f in self.frames]
         nouns = set(lexicon.features)
-        if split is not None:
-            nouns = set(split.nouns) if in_nouns else nouns - split.nouns
+        self.new = split.nouns if split is not None and "nouns" in held_out else frozenset()
+        if split is not None and not self.new:
+            nouns -= split.nouns
         single = nouns - lexicon.english.plural_only
         many = nouns - lexicon.english.mass
         self.slots = {
@@ -106,6 +106,8 @@ class Writer:
                 continue
             a, b = rng.choice(firsts), rng.choice(seconds)
             if a == b or a.split("_")[-1] == b.split("_")[-1]:
+                continue
+            if self.new and (a in self.new) == (b in self.new):
                 continue
             return Drawing(frame, a, b, plural, rng.random() < 0.2, self.link(frame))
 
@@ -195,6 +197,8 @@ class Writer:
         for part in parts:
             words += slots.get(part, [part.lower()])
             ends[part] = len(words) - 1
+            if part in ("A", "B") and self.rng.random() < 0.03:
+                words += self.rng.choice(self.lexicon.lists["attachment"]).split()
         return words, ends
 
     def verb(self, drawn: Drawing, subject: str, rest: list[str], slots: dict[str, list[str]]) -> list[str]:
@@ -365,7 +369,8 @@ def pairs(
     """Flip pairs without end.
 
     With a `split`, training sentences (`held_out=""`), or test sentences that differ from them in "frames", "nouns",
-    "combinations" or several of these ("frames nouns"). `people` is the share of pairs about he, she and they.
+    "combinations" or several of these ("frames nouns"); with "nouns", one of the two nouns is new. `people` is the
+    share of pairs about he, she and they.
     """
     from .people import people_pair
 

@@ -33,8 +33,8 @@ __all__ = ["Run", "train"]
 class Run:
     """One training run; `half` multiplies matrices in bfloat16, with the parameters in float32."""
 
-    steps: int = 4500
-    word_steps: int = 1500
+    steps: int = 5000
+    word_steps: int = 2500
     batch: int = 160
     pool: int = 8192
     peak: float = 1.5e-3

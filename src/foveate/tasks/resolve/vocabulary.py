@@ -20,11 +20,18 @@ from .lexicon import Lexicon, Saying
 __all__ = ["Vocabulary"]
 
 ENDINGS = ("ing", "ed", "ly", "ness", "er", "s", "")
+SPELLINGS = {
+    "mum": "mom", "grey": "gray", "tyre": "tire", "tyres": "tires", "pyjamas": "pajamas", "aeroplane": "airplane",
+    "telly": "television", "granny": "grandma", "doggy": "dog", "kitty": "kitten",
+    "automobile": "car", "plough": "plow",
+    "cosy": "cozy",
+}  # fmt: skip
 ENDINGS_OFF = {
     "ies": ("y",), "es": ("", "e"), "s": ("",), "ied": ("y",), "ed": ("", "e"), "ing": ("", "e", "ed"), "ier": ("y",),
     "er": ("", "e"), "iest": ("y",), "est": ("", "e"), "ily": ("y",), "ly": ("",), "y": ("",),
 }  # fmt: skip
 BUCKETS = 8
+RARE = 12
 MORE = """it its they their them he she him her his hers i we you n't 's . , ; ? ! is are was were am be been
 a an the some this that these those because since as so and but although until when after while though
 once soon if whenever still never always already suddenly finally tried decided began"""
@@ -77,6 +84,12 @@ class Vocabulary:
 
 def stems(word: str) -> Iterable[str]:
     """Words of which `word` may be an inflected form, likeliest first."""
+    if word in SPELLINGS:
+        yield SPELLINGS[word]
+    if "our" in word:
+        yield word.replace("our", "or")
+    if "mould" in word:
+        yield word.replace("mould", "mold")
     if "-" in word:
         yield word.replace("-", "")
         yield word.split("-")[-1]
@@ -92,11 +105,16 @@ def stems(word: str) -> Iterable[str]:
 
 
 def build(lexicon: Lexicon, sentences: Iterable[Sequence[str]], size: int) -> Vocabulary:
-    """Every word of the lexicon, then the most frequent words of `sentences`, up to `size` numbers."""
-    words = dict.fromkeys(lexicon_words(lexicon))
+    """Every word of the lexicon, then the most frequent words of `sentences`, up to `size` numbers.
+
+    A rare word gets no number: as one of the unknown it is understood by what the other words leave over, which
+    works better than an embedding that was hardly ever trained. The nouns held out from training are no exception.
+    """
+    hidden = {form for noun in lexicon.held_out[1] for form in (noun, lexicon.english.plural_of(noun))}
+    words = dict.fromkeys(word for word in lexicon_words(lexicon) if word not in hidden)
     counts = Counter(word for sentence in sentences for word in sentence)
     for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        if len(words) + Vocabulary.FIRST_WORD >= size or count < 2:
+        if len(words) + Vocabulary.FIRST_WORD >= size or count < RARE:
             break
         words[word] = None
     return Vocabulary(tuple(words))

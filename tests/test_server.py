@@ -261,7 +261,7 @@ def test_a_used_port_is_named_and_the_usual_one_is_replaced() -> None:
 
 
 def test_small_answers_are_sent_at_once(served: Any) -> None:
-    """asyncio switches Nagle's waiting off only for sockets that say they are TCP; otherwise every answer takes 40 ms."""
+    """asyncio switches Nagle's waiting off only for sockets that say they are TCP; else every answer takes 40 ms."""
     assert served[0]._socket.proto == socket.IPPROTO_TCP
 
 

@@ -224,7 +224,7 @@ def test_a_model_that_is_not_watched_passes_through_and_all_is_restored() -> Non
     before = interface.__dict__["get_interface"]
     inputs = make_inputs("text")
     mine, other = FAMILIES["bert"].build("sdpa"), FAMILIES["llama"].build("sdpa")
-    with pytest.raises(KeyError, match="mine"), torch.no_grad(), fv.watch(mine) as seen:
+    with pytest.raises(KeyError, match="mine"), torch.no_grad(), fv.watch(mine) as seen:  # noqa: PT012
         assert interface.__dict__["get_interface"] is not before
         mine(**inputs)
         other(**inputs)
@@ -237,16 +237,16 @@ def test_a_model_that_is_not_watched_passes_through_and_all_is_restored() -> Non
 def test_a_registered_attention_function_that_does_something_else_is_not_shown() -> None:
     from foveate.watch import CaptureError
 
-    def halved(module: Any, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
-        """Attends with half the scale that it is given."""
-        options["scaling"] = options["scaling"] / 2
+    def sharper(module: Any, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
+        """Attends with ten times the scale that it is given."""
+        options["scaling"] = options["scaling"] * 10
         return transformers.integrations.sdpa_attention.sdpa_attention_forward(
             module, query, key, value, mask, **options
         )
 
-    transformers.AttentionInterface.register("halved", halved)
+    transformers.AttentionInterface.register("sharper", sharper)
     family = FAMILIES["bert"]
     model = Family(family.model, family.config, family.options).build("sdpa")
-    model.config._attn_implementation = "halved"
+    model.config._attn_implementation = "sharper"
     with pytest.raises(CaptureError, match="do not reproduce the module's output"), fv.watch(model), torch.no_grad():
         model(input_ids=torch.randint(3, 97, (2, 11)))

@@ -226,13 +226,13 @@ def test_three_axes_are_a_batch_with_one_head_and_five_are_flattened() -> None:
 
 
 def test_functional_multi_head_attention() -> None:
-    inner = nn.MultiheadAttention(E, H)
+    inner, hidden = nn.MultiheadAttention(E, H), MASKS["bool"]["attn_mask"]
 
     class Functional(nn.Module):
         def forward(self, x: Tensor) -> Any:
             return F.multi_head_attention_forward(
                 x, x, x, E, H, inner.in_proj_weight, inner.in_proj_bias, None, None, False, 0.0,
-                inner.out_proj.weight, inner.out_proj.bias, attn_mask=MASKS["bool"]["attn_mask"], average_attn_weights=False,
+                inner.out_proj.weight, inner.out_proj.bias, attn_mask=hidden, average_attn_weights=False,
             )  # fmt: skip
 
     model = Functional()

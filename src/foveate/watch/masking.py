@@ -120,17 +120,23 @@ def _recognise(t: Tensor, shape: tuple[int, int, int, int]) -> tuple[Mask | None
         return padding, False
     if table.shape[1] == 1:
         return None
-    queries, keys = table.shape[1:]
-    bands = [("end", None, 0)] if queries == keys else [("end", None, 0), ("start", None, 0)]
+    everything = torch.ones_like(seen)
+    for align, left, right in _bands(table):
+        for visible, cut in ((everything, None), (seen, padding)):
+            if _is_band(table, visible, align, left, right):
+                strip = masks.window(left, right) if left is not None and right else band(shape, align, left)
+                return _both(strip, cut), right == 0
+    return None
+
+
+def _bands(table: Tensor) -> Iterator[tuple[str, int | None, int]]:
+    """(align, left, right) of the bands that a table may be, the cheapest to compare first."""
+    yield "end", None, 0
+    if table.shape[1] != table.shape[2]:
+        yield "start", None, 0
     left, right = _reach(table)
     if left >= 0 and right >= 0:
-        bands.append(("end", left, right))
-    for align, before, after in bands:
-        for visible, cut in ((torch.ones_like(seen), None), (seen, padding)):
-            if _is_band(table, visible, align, before, after):
-                strip = band(shape, align, before) if after == 0 else masks.window(before, after)
-                return _both(strip, cut), after == 0
-    return None
+        yield "end", left, right
 
 
 def _gaps(table: Tensor, align: str = "end") -> Iterator[tuple[slice, Tensor]]:

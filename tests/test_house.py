@@ -34,7 +34,17 @@ LAYERS = {
     "views": 8,
     "apps": 9,
 }
-OPTIONAL = {"transformers", "tokenizers", "starlette", "uvicorn", "matplotlib", "rich", "IPython", "sacrebleu", "anywidget"}
+OPTIONAL = {
+    "transformers",
+    "tokenizers",
+    "starlette",
+    "uvicorn",
+    "matplotlib",
+    "rich",
+    "IPython",
+    "sacrebleu",
+    "anywidget",
+}
 MAY_IMPORT_OPTIONAL = {"apps", "tasks"}
 
 
@@ -170,5 +180,5 @@ def test_blocking_really_blocks() -> None:
 
 
 def test_import_is_lean() -> None:
-    loaded = "import sys, foveate; print(sorted({m.split('.')[0] for m in sys.modules} & %r))" % OPTIONAL
+    loaded = f"import sys, foveate; print(sorted({{m.split('.')[0] for m in sys.modules}} & {OPTIONAL!r}))"
     assert in_a_fresh_process(loaded).stdout.strip() == "[]"

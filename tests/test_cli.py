@@ -23,6 +23,7 @@ import foveate as fv
 from foveate.apps import cli, terminal
 from foveate.apps.commands import common
 from foveate.apps.models import HubModel
+from foveate.apps.viewing import source_of
 from foveate.views.source import Source
 from test_export import data_of
 from tiny import save_bert, save_gpt2, save_t5
@@ -212,6 +213,29 @@ def test_record_then_view(capsys: pytest.CaptureFixture[str], models: dict[str, 
     seen = fv.load(recording)
     again = Source(seen, seen.tokens)
     torch.testing.assert_close(again.row(1, 0, 5, "reads", "token"), direct.row(1, 0, 5, "reads", "token"))
+
+
+def test_a_generation_of_a_padded_batch_is_shown_step_by_step(models: dict[str, Path]) -> None:
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(models["gpt2"], padding_side="left")
+    model = transformers.AutoModelForCausalLM.from_pretrained(models["gpt2"])
+    batch = tokenizer(["the cat sat on", "a dog"], return_tensors="pt", padding=True, return_token_type_ids=False)
+    with fv.watch(model, tokenizer=tokenizer) as seen:
+        model.generate(**batch, max_new_tokens=3, do_sample=False, pad_token_id=0)
+    source = source_of(seen)
+    calls = [call for call in source.document().calls if call.name.endswith("h.0.attn")]
+    assert [(call.step, call.kind, call.queries, call.keys, call.offset) for call in calls] == [
+        (0, "decoder", 4, 4, 0),
+        (1, "decoder", 1, 5, 4),
+        (2, "decoder", 1, 6, 5),
+    ]
+    first, second = (texts.source for texts in source.document().sequences)
+    assert first.text[:4] == ("the", "cat", "sat", "on")
+    assert (second.text[:4], second.special[:3]) == (("·", "·", "a", "dog"), (True, True, False))
+    row = source.row(calls[2].index, 1, 0, "reads", "token")
+    assert torch.equal(row[:, :2], torch.zeros(2, 2))  # nothing goes to the padding
+    torch.testing.assert_close(row.sum(-1), torch.ones(2))
 
 
 # terminal heatmap

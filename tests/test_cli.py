@@ -164,6 +164,10 @@ def test_a_model_in_a_folder_is_exported(
     assert [w for w in document["sequences"][0]["source"]["text"] if w[0] != "["] == SENTENCE.split()
 
 
+def test_a_folder_called_model_is_named_with_its_parent(tmp_path: Path) -> None:
+    assert HubModel(str(save_bert(tmp_path / "mine" / "model"))).name == "mine/model"
+
+
 def nothing(progress: float, message: str) -> None:
     pass
 

@@ -44,7 +44,7 @@ class HubModel:
 
     def __init__(self, where: str) -> None:
         self.where = where
-        self.name = Path(where).resolve().name if Path(where).is_dir() else where
+        self.name = _name(Path(where)) if Path(where).is_dir() else where
         self.examples = list(EXAMPLES)
         transformers = need("transformers", "hf")
         transformers.logging.set_verbosity_error()
@@ -151,6 +151,13 @@ def title_of(text: str) -> str:
     """The beginning of a text, for lists and tabs."""
     line = " ".join(text.split())
     return line if len(line) <= 60 else f"{line[:59]}…"
+
+
+def _name(folder: Path) -> str:
+    """A folder's name, with its parent's where it says nothing by itself."""
+    folder = folder.resolve()
+    plain = folder.name in ("model", "best", "final", "output", "weights") or folder.name.startswith("checkpoint")
+    return f"{folder.parent.name}/{folder.name}" if plain else folder.name
 
 
 def _kind(transformers: Any, config: Any) -> Kind:

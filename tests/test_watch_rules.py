@@ -310,7 +310,7 @@ def test_unknown_options_are_errors(options: dict[str, Any], text: str) -> None:
 
 
 def test_data_parallel_is_refused_with_a_remedy() -> None:
-    with pytest.raises(CaptureError, match="watch `model.module` instead"):
+    with pytest.raises(CaptureError, match=r"watch `model\.module` instead"):
         fv.watch(nn.DataParallel(Tower())).__enter__()
 
 

@@ -162,13 +162,17 @@ def test_loading_needs_no_pickle_and_no_mapping(tmp_path: Path) -> None:
 @st.composite
 def indexed(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[Any, ...]]:
     shape = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)))
-    picks: list[Any] = []
-    for size in shape[: draw(st.integers(0, len(shape)))]:
+    lead = draw(st.integers(0, len(shape)))
+    tail = draw(st.integers(0, len(shape) - lead))
+
+    def pick(size: int) -> Any:
         bound = st.one_of(st.none(), st.integers(-size - 1, size + 1))
         cut = st.builds(slice, bound, bound, st.one_of(st.none(), st.integers(1, 3)))
-        picks.append(draw(st.one_of(st.integers(-size, size - 1), cut)))
-    if draw(st.booleans()):
-        picks.insert(draw(st.integers(0, len(picks))) if len(picks) < len(shape) else len(picks), ...)
+        return draw(st.one_of(st.integers(-size, size - 1), cut))
+
+    picks = [pick(size) for size in shape[:lead]]
+    if tail or draw(st.booleans()):
+        picks += [..., *(pick(size) for size in shape[len(shape) - tail :])]
     return shape, tuple(picks)
 
 

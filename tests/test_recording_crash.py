@@ -98,7 +98,7 @@ def test_a_streamed_recording_gives_every_call_that_was_complete(streamed: list[
             same(fv.load(path), made)
             continue
         if not (path / "index.jsonl").exists():
-            with pytest.raises((FileNotFoundError, RecordingError), match="no recording there|the file is missing"):
+            with pytest.raises((FileNotFoundError, RecordingError), match=r"no recording there|the file is missing"):
                 fv.load(path)
             continue
         with pytest.warns(RecordingWarning, match="complete calls are there, what came after is lost"):

@@ -305,7 +305,7 @@ def test_a_recording_does_not_hold_the_model() -> None:
 def test_unknown_options_are_errors(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         fv.watch(Tower(), **options)
-    with pytest.raises(ValueError, match="watch takes an nn.Module; got str"):
+    with pytest.raises(ValueError, match=r"watch takes an nn\.Module; got str"):
         fv.watch("bert")  # type: ignore[arg-type]
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-__all__ = ["load_checkpoint", "load_model", "save_checkpoint", "save_model"]
+__all__ = ["describe_checkpoint", "load_checkpoint", "load_model", "save_checkpoint", "save_model"]
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
@@ -20,6 +21,7 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
+        temporary.chmod(0o644)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -58,16 +60,20 @@ def save_checkpoint(
     _replace(folder / "checkpoint.safetensors", lambda path: save_file(contiguous, path, metadata))
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Restore what `save_checkpoint` wrote and return its description."""
-    from safetensors import safe_open
-
+def describe_checkpoint(folder: Path) -> dict[str, Any]:
+    """The description that was saved with a checkpoint."""
     path = folder / "checkpoint.safetensors"
     if not path.is_file():
         raise ValueError(f"nothing to resume: no checkpoint.safetensors in {folder.name}")
-    tensors = load_file(path)
     with safe_open(path, framework="pt") as file:
         description: dict[str, Any] = json.loads(file.metadata()["description"])
+    return description
+
+
+def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Restore what `save_checkpoint` wrote and return its description."""
+    description = describe_checkpoint(folder)
+    tensors = load_file(folder / "checkpoint.safetensors")
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from ..checkpoint import load_checkpoint, save_checkpoint, save_model
+from ..checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint, save_model
 from ..training import Progress, learning_rate
 from . import lexicon as lexicons
 from .batches import Batch, batches, read_english
@@ -24,7 +24,7 @@ from .evaluate import held_out
 from .grammar import Example, Split, pairs
 from .lexicon import Lexicon
 from .model import Resolver, Size
-from .vocabulary import build
+from .vocabulary import Vocabulary, build
 
 __all__ = ["Run", "train"]
 
@@ -119,7 +119,10 @@ def train(
     torch.manual_seed(run.seed)
     lexicon = lexicons.load()
     split = split_of(lexicon)
-    vocabulary = build(lexicon, english, run.vocabulary)
+    if resume:
+        vocabulary = Vocabulary(tuple(describe_checkpoint(output)["words"].split(" ")))
+    else:
+        vocabulary = build(lexicon, english, run.vocabulary)
     model = Resolver(vocabulary, run.size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=run.peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     start, seconds = 0, 0.0
@@ -150,7 +153,8 @@ def train(
             progress.report(done, **means, accuracy=sums["right"] / max(1, sums["seen"]))
             sums.clear()
         if done % run.save_every == 0 or done == stop_after:
-            save_checkpoint(output, model, optimizer, {"step": done, "seconds": progress.seconds, "run": asdict(run)})
+            state = {"step": done, "seconds": progress.seconds, "words": " ".join(vocabulary.words), "run": asdict(run)}
+            save_checkpoint(output, model, optimizer, state)
     model.eval()
     export(model, run, output, {"seconds": round(progress.seconds), "threads": torch.get_num_threads()})
     return model

@@ -28,6 +28,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many strips and many blocks per strip, even for a few keys."""
     monkeypatch.setattr("foveate.operator.problem.BLOCK_NUMBERS", 4)
+    monkeypatch.setattr("foveate.operator.problem.GOOD_NUMBERS", 4)
     monkeypatch.setattr("foveate.operator.problem.MOST_ROWS", 4)
     monkeypatch.setattr("foveate.operator.problem.FEWEST_ROWS", 2)
     monkeypatch.setattr("foveate.operator.problem.MASK_STEP", 2)

@@ -31,6 +31,7 @@ def small(**sizes: int) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("foveate.operator.problem.BLOCK_NUMBERS", 4)
+    monkeypatch.setattr("foveate.operator.problem.GOOD_NUMBERS", 4)
     monkeypatch.setattr("foveate.operator.problem.MOST_ROWS", 2)
     monkeypatch.setattr("foveate.operator.problem.FEWEST_ROWS", 1)
     monkeypatch.setattr("foveate.operator.problem.MASK_STEP", 2)
@@ -54,6 +55,11 @@ def test_first_and_second_derivatives(backend: str, name: str) -> None:
         return fv.attention(q, k, v, bias=bias, mask=MASKS[name](), backend=backend)[0]
 
     assert gradcheck(output, (q, k, v, bias))
+    first, again = (
+        torch.autograd.grad(output(q, k, v, bias).sum(), (q, k, v, bias), create_graph=graph) for graph in (False, True)
+    )
+    for a, b in zip(first, again, strict=True):
+        oracle.close(b.detach(), a)
     assert gradgradcheck(output, (q, k, v, bias), fast_mode=True)
 
 

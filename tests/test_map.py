@@ -364,6 +364,19 @@ def test_the_kept_log_sum_exp_changes_nothing() -> None:
     assert weights.logsumexp() is not None and a_map(dtype=torch.float16).logsumexp().dtype == torch.float32
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_tile_of_long_even_rows_is_as_exact_as_plain_softmax(kept: bool) -> None:
+    """Their log-sum-exp is large, which costs digits if it is taken off the scores carelessly."""
+    q, k, _ = oracle.inputs((), heads=2, groups=2, queries=3, keys=200_003, dtype=torch.float32)
+    weights = AttentionMap(q * 0.1, k)
+    if kept:
+        weights.logsumexp()
+    exact, plain = oracle.weights(q * 0.1, k), torch.softmax(q * 0.1 * D**-0.5 @ k.mT, -1)
+    relative = exact[:, :, 1000:3000]
+    got = weights[:, :, 1000:3000]
+    oracle.as_good_as(got / relative.float(), plain[:, :, 1000:3000] / relative.float(), torch.ones_like(relative))
+
+
 def test_log_sum_exp_against_torch() -> None:
     q, k, _ = oracle.inputs()
     s = (q * D**-0.5 @ _heads(k).mT).masked_fill(~torch.ones(Q, K, dtype=torch.bool).tril(K - Q), -torch.inf)

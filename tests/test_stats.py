@@ -39,6 +39,7 @@ def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         monkeypatch.setattr("foveate.operator.problem.MASK_STEP", 2)
     if request.param == "many blocks":
         monkeypatch.setattr("foveate.operator.problem.BLOCK_NUMBERS", 4)
+        monkeypatch.setattr("foveate.operator.problem.GOOD_NUMBERS", 4)
     return request.param
 
 
@@ -128,6 +129,7 @@ def test_uneven_bins(queries: int, keys: int, rows: int, columns: int, how: Any,
     q, k, _ = oracle.inputs((), heads=2, groups=1, queries=queries, keys=keys)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("foveate.operator.problem.BLOCK_NUMBERS", block)
+        patch.setattr("foveate.operator.problem.GOOD_NUMBERS", block)
         patch.setattr("foveate.operator.problem.FEWEST_ROWS", 1)
         patch.setattr("foveate.operator.problem.MASK_STEP", 1)
         found = AttentionMap(q, k).reduce(Pooled(rows, columns, how))

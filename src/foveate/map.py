@@ -242,12 +242,11 @@ class AttentionMap:
         for r in _split(rows, max(1, TILE_NUMBERS // max(1, wide))):
             s = p.scores(*at, r, columns)
             if whole and s.numel():
-                known = p.statistic(*at, r, [s])
-            elif lse is None or s.requires_grad:
-                known = p.statistic(*at, r)
+                w = p.whole(*at, r, s)[1]
             else:
-                known = lse[b : b + 1, heads, r]
-            pieces.append(p.normalizer.weights(s, known)[0].to(self.dtype))
+                kept = None if lse is None or s.requires_grad else lse[b : b + 1, heads, r]
+                w = p.normalizer.weights(s, p.statistic(*at, r) if kept is None else kept)
+            pieces.append(w[0].to(self.dtype))
         return torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
 
     def _points(self, chosen: list[Pick]) -> Tensor:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .describe import describable
-from .shapes import is_tracked
+from .shapes import is_tracked, sum_dtype
 
 __all__ = ["Normalizer", "Softmax", "resolve", "safe", "softmax"]
 
@@ -62,6 +62,24 @@ class Softmax:
         lse = safe(peak) + torch.log(torch.where(nothing, torch.ones_like(total), total))
         return torch.where(nothing, torch.full_like(lse, -torch.inf), lse)
 
+    def rows(
+        self, s: Float[Tensor, "b h R C"], heads: Any = slice(None)
+    ) -> tuple[Float[Tensor, "b h R"], Float[Tensor, "b h R C"]]:
+        """Statistic and weights of whole rows at once, so that their exponentials are taken only once."""
+        d = sum_dtype(s.device)
+        c = safe(s.detach().amax(-1))
+        sinks = None if self.sinks is None else self.sinks.to(s.device, d)[heads].reshape(1, -1, 1)
+        if sinks is not None:
+            c = torch.maximum(c, safe(sinks.detach()).to(c.dtype))
+        e = _exp(s - c[..., None])
+        total = e.sum(-1).to(d)
+        if sinks is not None:
+            total = total + torch.exp(sinks - c.to(d))
+        nothing = total == 0
+        total = torch.where(nothing, torch.ones_like(total), total)
+        lse = torch.where(nothing, torch.full_like(total, -torch.inf), c.to(d) + torch.log(total))
+        return lse, _times(e, total.reciprocal().to(s.dtype)[..., None])
+
     def weights(self, s: Float[Tensor, "b h R C"], statistic: Float[Tensor, "b h R"]) -> Float[Tensor, "b h R C"]:
         """Scores (b, h, R, C) and the rows' statistic (b, h, R) -> weights (b, h, R, C).
 
@@ -74,13 +92,17 @@ class Softmax:
         log_share = c.to(lse.dtype) - lse
         log_share = log_share - log_share.detach().clamp(min=0)  # other blocks round otherwise; a weight is 1 at most
         share = torch.exp(log_share).to(s.dtype)[..., None]
-        e = _exp(s - c[..., None])
-        return e * share if e.requires_grad or share.requires_grad or is_tracked() else e.mul_(share)
+        return _times(_exp(s - c[..., None]), share)
 
 
 def _exp(fresh: Tensor) -> Tensor:
     """exp of a tensor nobody else holds."""
-    return torch.exp(fresh) if fresh.requires_grad or is_tracked() else fresh.exp_()
+    return torch.exp(fresh) if is_tracked(fresh) else fresh.exp_()
+
+
+def _times(fresh: Tensor, factor: Tensor) -> Tensor:
+    """A product with a tensor nobody else holds."""
+    return fresh * factor if is_tracked(fresh, factor) else fresh.mul_(factor)
 
 
 Normalizer = Softmax

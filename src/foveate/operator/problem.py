@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,7 +22,8 @@ from ..shapes import Geometry, Picked, cut, full_precision, is_tracked, sum_dtyp
 
 __all__ = ["Block", "Problem", "Strip", "columns_of", "strips"]
 
-BLOCK_NUMBERS = 1 << 19  # scores held at a time by the block loop, 2 MB in float32: they stay in cache
+BLOCK_NUMBERS = 1 << 20  # scores held at a time by the block loop, at most: 4 MB in float32
+GOOD_NUMBERS = 1 << 18  # as many as stay in the cache, and as the C library reuses without asking for pages again
 MOST_ROWS, FEWEST_ROWS = 1024, 16  # rows of a strip
 MASK_STEP = 256  # columns per question when looking for the live keys of a strip
 
@@ -161,22 +161,23 @@ class Problem:
                 return found
         return None
 
-    def statistic(
-        self, batch: slice, heads: slice, rows: Picked, scores: list[Tensor] | None = None
-    ) -> Float[Tensor, "b h R"]:
+    def statistic(self, batch: slice, heads: slice, rows: Picked) -> Float[Tensor, "b h R"]:
         """The normaliser's row statistic, in float64 where the device has it.
-
-        `scores`, if given, are the blocks that make up the whole rows.
 
         A row whose every score overflowed to -inf, though keys were allowed, is NaN and not empty.
         """
-        blocks: Any = scores
-        if blocks is None:
-            blocks = (self.scores(batch, heads, rows, c) for c in columns_of(self, heads, rows))
+        blocks = (self.scores(batch, heads, rows, c) for c in columns_of(self, heads, rows))
         n = (_n(batch), _n(heads), _n(rows))
         empty = torch.zeros(n, dtype=sum_dtype(self.q_BHQD.device), device=self.q_BHQD.device)
-        found = self.normalizer.statistic(blocks, empty, heads)
-        return self._mark_overflow(found, batch, heads, rows)
+        return self._mark_overflow(self.normalizer.statistic(blocks, empty, heads), batch, heads, rows)
+
+    def whole(
+        self, batch: slice, heads: slice, rows: Picked, scores: Float[Tensor, "b h R C"]
+    ) -> tuple[Float[Tensor, "b h R"], Float[Tensor, "b h R C"]]:
+        """Statistic and weights of rows whose scores, all of them or all live ones, are at hand."""
+        found, weights = self.normalizer.rows(scores, heads)
+        marked = self._mark_overflow(found, batch, heads, rows)
+        return marked, weights if marked is found else self.normalizer.weights(scores, marked)
 
     def _mark_overflow(self, found: Tensor, batch: slice, heads: slice, rows: Picked) -> Tensor:
         if torch._C._functorch.maybe_current_level() is not None:
@@ -232,13 +233,20 @@ class Strip:
         """The strip's blocks. Scores are computed once if one block holds them all, else twice and never kept."""
         p, at = self.problem, (self.batch, self.heads, self.rows)
         columns = columns_of(p, self.heads, self.rows)
-        s = p.scores(*at, columns[0]) if len(columns) == 1 else None
-        statistic = p.statistic(*at, None if s is None else [s])
+        if len(columns) == 1:
+            s = p.scores(*at, columns[0])
+            statistic, weights = p.whole(*at, s)
+            if not _holds_nan(statistic):
+                block = Block(p, *at, columns[0], s, statistic)
+                block.__dict__["weights"] = weights
+                yield block
+                return
+        else:
+            statistic = p.statistic(*at)
         if _holds_nan(statistic):  # such a row is NaN everywhere, also where it may not look
-            everywhere = slice(0, p.geometry.keys)
-            columns, s = columns_of(p, self.heads, self.rows, everywhere), None
+            columns = columns_of(p, self.heads, self.rows, slice(0, p.geometry.keys))
         for c in columns or [slice(0, 0)]:
-            yield Block(p, *at, c, p.scores(*at, c) if s is None else s, statistic)
+            yield Block(p, *at, c, p.scores(*at, c), statistic)
 
 
 def _holds_nan(t: Tensor) -> bool:
@@ -261,7 +269,7 @@ def strips(problem: Problem, rows: slice | None = None) -> Iterator[Strip]:
     r = span.start
     while r < span.stop:
         step = MOST_ROWS
-        while step > FEWEST_ROWS and m * step * _n(p.live(slice(r, min(r + step, span.stop)))) > BLOCK_NUMBERS:
+        while step > FEWEST_ROWS and m * step * _n(p.live(slice(r, min(r + step, span.stop)))) > GOOD_NUMBERS:
             step //= 2
         cuts.append(slice(r, min(r + step, span.stop)))
         r += step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import re
 import threading
 import weakref
 from pathlib import Path
@@ -320,6 +321,16 @@ def test_unknown_names_suggest_close_ones() -> None:
         seen["layers.1.atn"]
     with pytest.raises(KeyError, match="unknown role 'weights'; expected one of query, key, value"):
         seen.read("layers.1.attn", "weights")
+
+
+def test_the_page_about_watch_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parent.parent / "docs" / "watch.md").read_text()
+    scope: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "docs/watch.md", "exec"), scope)
+    assert scope["weights"].shape == (2, 4, 9, 9)
+    assert fv.load("run.fov").info("layers.1.self_attn") == scope["info"]
 
 
 def test_the_repr_says_what_there_is() -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .. import masks
 from ..describe import describe
-from ..operator import Problem
+from ..map import AttentionMap
 from .calls import ROLES, Call, build, dtype_name
 from .disk import append_line, flush_directory, write_whole
 from .strict import RecordingError, parse, seal
@@ -186,24 +186,17 @@ def clear(path: Path, overwrite: bool) -> None:
 
 
 def _bits_of(call: Call) -> Tensor:
-    """The boolean table of a mask that has no description."""
-    problem: Problem = build(call).problem
-    assert problem.mask is not None
-    g = problem.geometry
-    if g.batch * g.heads * g.queries * g.keys > _BITS_LIMIT:
+    """The boolean table of a mask that has no description: who gets a weight when all scores are equal."""
+    weights = build(call)
+    b, h, q, k = weights.problem.geometry.shape
+    if b * h * q * k > _BITS_LIMIT:
         raise RecordingError(
-            f"the mask of {call.info.name!r} is a Python function, so it is stored as bits: {g.shape} of them are "
+            f"the mask of {call.info.name!r} is a Python function, so it is stored as bits: {(b, h, q, k)} of them are "
             "more than 1 GB; describe it with fv.masks.causal, window, padding, documents or prefix instead"
         )
-    without_bias = Problem(problem.q_BHQD, problem.k_BGKD, problem.score, problem.normalizer, problem.mask)
-    whole = slice(0, g.batch), slice(0, g.heads)
-    step = max(1, (1 << 24) // max(1, g.batch * g.heads * g.keys))
-    rows = []
-    for r in range(0, g.queries, step):
-        span = slice(r, min(r + step, g.queries))
-        ok = without_bias.allowed(*whole, span, slice(0, g.keys))
-        ok = torch.ones(1, 1, 1, 1, dtype=torch.bool) if ok is None else ok
-        rows.append(ok.expand(g.batch, g.heads, span.stop - span.start, g.keys))
+    equal = AttentionMap(torch.zeros(b, h, q, 1), torch.zeros(b, h, k, 1), mask=weights.mask)
+    step = max(1, (1 << 24) // max(1, b * h * k))
+    rows = [equal[:, :, r : r + step] > 0 for r in range(0, q, step)]
     return torch.cat(rows, dim=2) if rows else torch.ones(1, 1, 1, 1, dtype=torch.bool)
 
 

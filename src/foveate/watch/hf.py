@@ -19,9 +19,9 @@ from ..masks import Mask
 from . import dynamo
 from .events import Event, NotExpressibleError
 from .frames import recording_here, suspended
+from .functions import both, flex_mask, named, sizes
 from .masking import Masking, band, read_mask
 from .mode import mode_off
-from .torch_nn import flex_mask, named, sizes
 
 __all__ = ["Tell", "from_interface", "install", "uninstall"]
 
@@ -98,7 +98,7 @@ def from_interface(implementation: str, given: dict[str, Any], result: Any = Non
     if bias is not None:
         bias = bias if bias.shape[-1] == shape[3] else bias[..., : shape[3]]
         added = read_mask(bias, shape)
-        read = Masking(_and(read.mask, added.mask), _added(added.bias, read.bias), read.causal)
+        read = Masking(both(read.mask, added.mask), _added(added.bias, read.bias), read.causal)
     return Event(
         q,
         k,
@@ -135,7 +135,7 @@ def _mask(implementation: str, given: dict[str, Any]) -> Masking:
         left = None if window is None else int(window) - 1
         mine = band(shape, "end", left) if causal else _around(left, shape)
         padding = read_mask(table, shape, _from_padding).mask if table is not None else None
-        return Masking(mask=_and(mine, padding), causal=causal)
+        return Masking(mask=both(mine, padding), causal=causal)
     if table is not None:
         return read_mask(table, shape)
     if family in ("eager", "flex_attention", "none") or not causal or shape[2] == 1:
@@ -154,7 +154,3 @@ def _from_padding(t: Tensor) -> Tensor:
 
 def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a + b
-
-
-def _and(a: Mask | None, b: Mask | None) -> Mask | None:
-    return b if a is None else a if b is None else a & b

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..operator import observe
-from . import dynamo, masking, torch_nn
+from . import dynamo, functions, masking, multihead
 from .events import Event, NotExpressibleError
 from .frames import Frame, frames, is_compiled, recording_here, sessions_here, suspended
 from .mode import Handler, mode_off, mode_on, softmaxes
@@ -35,7 +35,7 @@ def around(frame: Frame, run: Callable[..., Any], args: tuple[Any, ...], kwargs:
             stack.enter_context(mode_off())
             stack.enter_context(suspended())
             return run(*args, **kwargs)
-        if not torch_nn.is_stock(frame.module):
+        if not multihead.is_stock(frame.module):
             stack.enter_context(mode_on(_HANDLERS))
             return run(*args, **kwargs)
         stack.enter_context(mode_off())
@@ -48,10 +48,10 @@ def _stock(frame: Frame, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Tell of a call of PyTorch's own attention modules that has just been made."""
     module = frame.module
     if isinstance(module, nn.MultiheadAttention):
-        tell(module, lambda: torch_nn.from_module(module, args, kwargs))
+        tell(module, lambda: multihead.from_module(module, args, kwargs))
     elif isinstance(module, nn.TransformerEncoderLayer) and id(module.self_attn) not in frame.inner_calls:
         layer = module  # it took the fused path
-        tell(layer.self_attn, lambda: torch_nn.from_encoder_layer(layer, args, kwargs))
+        tell(layer.self_attn, lambda: multihead.from_encoder_layer(layer, args, kwargs))
 
 
 def tell(module: nn.Module | None, make: Callable[[], Event]) -> None:
@@ -125,15 +125,15 @@ def _softmax(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None
 
 
 def _flex(given: dict[str, Any]) -> None:
-    tell(None, lambda: torch_nn.from_flex(given))
+    tell(None, lambda: functions.from_flex(given))
 
 
 def _sdpa(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-    tell(None, lambda: torch_nn.from_sdpa(args, kwargs, result))
+    tell(None, lambda: functions.from_sdpa(args, kwargs, result))
 
 
 def _functional(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-    tell(None, lambda: torch_nn.from_functional(args, kwargs))
+    tell(None, lambda: multihead.from_functional(args, kwargs))
 
 
 _HANDLERS: dict[Any, Handler] = {F.scaled_dot_product_attention: _sdpa, F.multi_head_attention_forward: _functional}

@@ -13,6 +13,7 @@ the query's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
@@ -240,7 +241,7 @@ def run(
         for strip in strips(problem, rows):
             for block in strip.blocks():
                 states = [reducer.update(state, block) for reducer, state in zip(reducers, states, strict=True)]
-            done += (strip.rows.stop - strip.rows.start) * (strip.heads.stop - strip.heads.start)
+            done += math.prod(part.stop - part.start for part in (strip.batch, strip.heads, strip.rows))
             if progress is not None:
                 progress(done / total)
     return Partial(tuple(reducers), tuple(states), layout, dtype, g)

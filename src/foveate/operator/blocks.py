@@ -20,17 +20,16 @@ def output(problem: Problem, v_BGKV: Float[Tensor, "B G K V"], dropout: float = 
     g, d = problem.geometry, problem.compute_dtype
     v = v_BGKV.to(d)
     clean = _readable(v)
-    pieces: dict[tuple[int, int], list[Tensor]] = {}
+    pieces: dict[int, dict[int, list[Tensor]]] = {}  # first batch -> first head -> rows
     with full_precision(v.device):
         for strip in strips(problem):
             parts = [_read(block, v, clean, problem.shared, dropout) for block in strip.blocks()]
-            pieces.setdefault((strip.batch.start, strip.heads.start), []).append(sum(parts[1:], parts[0]))
+            heads = pieces.setdefault(strip.batch.start, {})
+            heads.setdefault(strip.heads.start, []).append(sum(parts[1:], parts[0]))
     if not pieces:  # nothing to compute, but a gradient may still ask its way through
         nothing = sum(t.flatten()[:0].sum() for t in (problem.q_BHQD, problem.k_BGKD, v_BGKV))
         return v_BGKV.new_zeros(g.batch, g.heads, g.queries, v.shape[-1]) + nothing
-    heads = [torch.cat(rows, dim=2) for rows in pieces.values()]
-    per_batch = g.heads // problem.shared
-    batches = [torch.cat(heads[i : i + per_batch], dim=1) for i in range(0, len(heads), per_batch)]
+    batches = [torch.cat([torch.cat(rows, dim=2) for rows in heads.values()], dim=1) for heads in pieces.values()]
     return torch.cat(batches, dim=0).to(v_BGKV.dtype)
 
 
@@ -44,8 +43,7 @@ def _read(block: Block, v: Tensor, clean: bool, shared: int, dropout: float) -> 
     w = block.weights
     if dropout:
         w = torch.nn.functional.dropout(w, dropout)
-    group = block.heads.start // shared
-    v_block = v[block.batch, group : group + 1, block.columns]
+    v_block = v[block.batch, block.heads.start // shared : block.heads.stop // shared, block.columns]
     if clean:
         return _matmul(w, v_block)
     finite = torch.isfinite(v_block)
@@ -61,5 +59,6 @@ def _oddities(v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _matmul(w: Tensor, v: Tensor) -> Tensor:
+    """(b, h, R, C), (b, g, C, V) -> (b, h, R, V), h a multiple of g."""
     b, h, r, c = w.shape
-    return (w.reshape(b, 1, h * r, c) @ v).reshape(b, h, r, v.shape[-1])
+    return (w.reshape(b, v.shape[1], h // v.shape[1] * r, c) @ v).reshape(b, h, r, v.shape[-1])

@@ -222,7 +222,7 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """Some rows of the query heads that share one key head, over all their live keys."""
+    """Some rows of some heads (whole groups that share their key heads), over all their live keys."""
 
     problem: Problem
     batch: slice
@@ -273,10 +273,16 @@ def strips(problem: Problem, rows: slice | None = None) -> Iterator[Strip]:
             step //= 2
         cuts.append(slice(r, min(r + step, span.stop)))
         r += step
-    for b in range(g.batch):
-        for first in range(0, g.heads, m):
-            for span in cuts:
-                yield Strip(p, slice(b, b + 1), slice(first, first + m), span)
+    groups, batches = 1, 1
+    if len(cuts) == 1:  # small: several heads at once, and then several batches
+        fit = max(1, GOOD_NUMBERS // max(1, m * g.queries * g.keys))
+        groups = min(p.k_BGKD.shape[1], fit)
+        batches = max(1, fit // groups) if groups == p.k_BGKD.shape[1] else 1
+    for b in range(0, g.batch, batches):
+        for h in range(0, g.heads, groups * m):
+            for cut_rows in cuts:
+                batch = slice(b, min(b + batches, g.batch))
+                yield Strip(p, batch, slice(h, min(h + groups * m, g.heads)), cut_rows)
 
 
 def _n(picked: Picked) -> int:

@@ -356,12 +356,11 @@ def test_the_kept_log_sum_exp_changes_nothing() -> None:
     fresh = weights[1, 2:5, :, 2:6]
     points = weights[[0, 1], [3, 4], [2, 1], [1, 2]]
     lse = weights.logsumexp()
-    exact = oracle.weights(*oracle.inputs()[:2])
-    assert lse.shape == (B, H, Q) and exact.shape == weights.shape
+    assert lse.shape == (B, H, Q)
     oracle.close(weights[1, 2:5, :, 2:6], fresh)
     oracle.close(weights[[0, 1], [3, 4], [2, 1], [1, 2]], points)
     oracle.close(lse, weights.reduce(fv.stats.LogSumExp()))
-    assert weights.logsumexp() is not None and a_map(dtype=torch.float16).logsumexp().dtype == torch.float32
+    assert a_map(dtype=torch.float16).logsumexp().dtype == torch.float32
 
 
 @pytest.mark.parametrize("kept", [False, True])

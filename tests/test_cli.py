@@ -62,7 +62,9 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str], command: str) -
     assert max(len(line) for line in out.splitlines()) <= 105
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["view", "--bad"], ["record", "x"], ["resolve"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["view", "--bad"], ["record", "x"], ["resolve"], ["resolve", "\udcff"]]
+)
 def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         cli.main(arguments)
@@ -73,7 +75,12 @@ def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str], arguments: list[st
     ("arguments", "code", "sentence"),
     [
         (["view", "run.fov", "--model", "x"], 2, "a recording is shown as it is; leave out --model"),
-        (["view", "no.fov"], 1, "no.fov"),
+        (["view", "no.fov"], 1, "foveate: no recording there: no.fov"),
+        (["view", "--text", ""], 1, "the text is empty"),
+        (["view", "--text", "x", "--export", ""], 1, "it is a folder; give the name of a file"),
+        (["view", "--text", "x", "--export", "{tmp}/no/x.html"], 1, "there is no folder {tmp}/no"),
+        (["view", "--port", "99999"], 2, "a port is a number from 0 to 65535; got 99999"),
+        (["view", "--model", "nobody/nothing"], 1, "no model of that name could be read"),
         (["view", "--model", "/no/model"], 1, "There is no folder /no/model."),
         (["view", "--file", "/no/file.txt"], 1, "cannot read /no/file.txt: No such file or directory"),
         (["view", "--file", "/"], 1, "cannot read /: Is a directory"),
@@ -100,7 +107,7 @@ def test_mistakes_are_one_sentence(
     found, out, err = run(capsys, *given)
     assert found == code
     assert out == ""
-    assert sentence in err
+    assert sentence.replace("{tmp}", str(tmp_path)) in err
     assert err.startswith("foveate: ")
     assert err.count("\n") == 1
     assert "Traceback" not in err
@@ -325,6 +332,30 @@ def test_resolve_answers_each_line_as_it_comes() -> None:
         _, err = process.communicate(timeout=30)
         assert process.returncode == 1
         assert "1 of the sentences could not be resolved" in err
+
+
+def test_resolve_keeps_empty_lines_and_reads_past_bytes_that_are_no_text() -> None:
+    with started("resolve", "-", stdin=subprocess.PIPE) as process:
+        sentence = "The cat sat on the mat because it was tired."
+        process.stdin.buffer.write(f"{sentence}\n  \n".encode() + b"\xff " + sentence.encode())
+        out, err = process.communicate(timeout=60)
+    first, blank, last = out.splitlines()
+    assert first.startswith("it -> cat")
+    assert blank == ""
+    assert last.startswith("it -> cat")
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_model_refuses_a_text_of_nothing(models: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match="The text is empty"):
+        HubModel(str(models["gpt2"])).run(" \n", None, nothing)
+
+
+def test_a_folder_asks_no_hub(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("socket.getaddrinfo", lambda *place, **_: asked.append(place))
+    HubModel(str(models["gpt2"])).run("the cat", None, nothing)
+    assert asked == []
 
 
 def test_demo_into_a_pipe_writes_the_page_and_ends(tmp_path: Path) -> None:

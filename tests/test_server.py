@@ -54,7 +54,7 @@ def test_the_document_has_the_fields_of_the_protocol(served: Any) -> None:
     assert document["sequences"] == [
         {"source": {"text": WORDS, "word": list(range(7)), "special": [False] * 7}, "target": None}
     ]
-    expected = "index name label step kind heads queries keys rows columns offset causal dim values score note"
+    expected = "index name label step kind heads queries keys rows columns offset causal dim values score"
     assert sorted(document["calls"][0]) == sorted(expected.split())
     assert document["focus"] is None
 
@@ -229,6 +229,17 @@ def test_progress_is_seen_while_a_run_lasts_and_too_many_are_refused() -> None:
     assert first.as_json()["state"] == "done"
 
 
+def test_half_a_character_is_refused_in_a_text_and_kept_in_a_token(served: Any) -> None:
+    status, body = post(served[0], {"text": "a \ud800"})
+    assert (status, body["error"]) == (400, "The text holds half of a character (a lone surrogate).")
+    workspace = Workspace()
+    identifier = workspace.add(random_source(["a", "\ud800"], title="\udfff"))
+    with Page(workspace, port=0) as page:
+        document = get(page, f"/api/documents/{identifier}")
+    assert document["sequences"][0]["source"]["text"] == ["a", "\ud800"]
+    assert document["title"] == "\udfff"
+
+
 def test_old_documents_make_room() -> None:
     workspace = Workspace()
     ids = [workspace.add(random_source(["a"])) for _ in range(MAX_DOCUMENTS + 1)]
@@ -256,7 +267,7 @@ def test_a_used_port_is_named_and_the_usual_one_is_replaced() -> None:
             Page(Workspace(), port=page.port)
         with pytest.raises(UserError, match="a port is a number from 0 to 65535; got 70000"):
             Page(Workspace(), port=70000)
-        with pytest.raises(UserError, match="cannot listen on nowhere"):
+        with pytest.raises(UserError, match=r"^cannot listen on nowhere.invalid: (?!.*--port)"):
             Page(Workspace(), host="nowhere.invalid", port=0)
 
 

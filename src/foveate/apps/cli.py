@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(error: Exception) -> int:
     if os.environ.get("FOVEATE_DEBUG"):
         raise error
-    if isinstance(error, UserError | FileExistsError | FileNotFoundError) or type(error).__name__ == "RecordingError":
+    if isinstance(error, FileExistsError | FileNotFoundError) and error.filename:
+        text = f"{error.strerror}: {error.filename}"
+    elif isinstance(error, UserError | OSError) or type(error).__name__ == "RecordingError":
         text = " ".join(str(error).split())
     else:
         text = f"{type(error).__name__}: {' '.join(str(error).split())}  (FOVEATE_DEBUG=1 shows where)"

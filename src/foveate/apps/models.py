@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
+import os
+import socket
 import threading
+import urllib.parse
+import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,14 +54,19 @@ class HubModel:
         transformers = need("transformers", "hf")
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+        self._local = Path(where).is_dir() or not _hub_has_an_address()
         with _explained(where, "model"):
-            self.config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False)
+            self.config = self._read(transformers.AutoConfig)
         with _explained(where, "tokenizer"):
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+            self.tokenizer = self._read(transformers.AutoTokenizer)
         self.kind: Kind = _kind(transformers, self.config)
         self.max_tokens = _limit(self.config, self.tokenizer)
         self._model: Any = None
         self._lock = threading.Lock()
+
+    def _read(self, kind: Any, **options: Any) -> Any:
+        return kind.from_pretrained(self.where, trust_remote_code=False, local_files_only=self._local, **options)
 
     def load(self, report: Report) -> Any:
         """The model in evaluation mode; read once."""
@@ -67,7 +77,7 @@ class HubModel:
                 two_sided = self.kind == "encoder-decoder"
                 loader = transformers.AutoModelForSeq2SeqLM if two_sided else transformers.AutoModel
                 with _explained(self.where, "weights"):
-                    self._model = loader.from_pretrained(self.where, use_safetensors=True, trust_remote_code=False)
+                    self._model = self._read(loader, use_safetensors=True)
                 self._model.eval()
             return self._model
 
@@ -84,8 +94,10 @@ class HubModel:
         """The recording, and the tokens of the text and of the target. `options` go to `watch`.
 
         Raises:
-            UserError: the text has more tokens than the model takes.
+            UserError: the text is empty, or has more tokens than the model takes.
         """
+        if not text.strip():
+            raise UserError("The text is empty.")
         inputs = self.tokenizer(text, return_tensors="pt")
         self._check_length("text", inputs["input_ids"].shape[1])
         tokens = self._tokens(text, inputs)
@@ -180,6 +192,18 @@ def _limit(config: Any, tokenizer: Any) -> int:
         limits = [n - 2 for n in limits]
     limits.append(int(min(tokenizer.model_max_length, MOST_TOKENS)))
     return max(1, min(limits))
+
+
+def _hub_has_an_address() -> bool:
+    """False where its name cannot be looked up: then only what is on this machine is read, and no retry waited for."""
+    endpoint = urllib.parse.urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    if urllib.request.getproxies():
+        return True
+    try:
+        socket.getaddrinfo(endpoint.hostname, endpoint.port or 443)
+    except (OSError, UnicodeError):
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import socket
 import threading
@@ -10,7 +11,7 @@ import time
 import webbrowser
 
 from foveate.apps import security
-from foveate.apps.errors import UserError
+from foveate.apps.errors import UsageError, UserError
 from foveate.apps.extras import need
 from foveate.apps.workspace import Workspace
 
@@ -119,7 +120,7 @@ class Page:
 
 def _listen(host: str, port: int | None) -> socket.socket:
     if port is not None and not 0 <= port <= 65535:
-        raise UserError(f"a port is a number from 0 to 65535; got {port}")
+        raise UsageError(f"a port is a number from 0 to 65535; got {port}")
     # Said to be TCP, so that asyncio sends small answers at once: otherwise each waits 40 ms for a delayed
     # acknowledgement.
     listening = socket.socket(
@@ -133,6 +134,8 @@ def _listen(host: str, port: int | None) -> socket.socket:
         return listening
     except OSError as error:
         listening.close()
-        if port is None:
+        taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        if port is None and taken:
             return _listen(host, 0)
-        raise UserError(f"cannot listen on {host} port {port}: {error.strerror or error}; try --port 0") from None
+        place, remedy = (f"{host} port {port}", "; try --port 0") if taken else (host, "")
+        raise UserError(f"cannot listen on {place}: {error.strerror or error}{remedy}") from None

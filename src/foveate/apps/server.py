@@ -229,6 +229,10 @@ def _texts(body: Any) -> tuple[str, str | None]:
     target = body.get("target")
     if target is not None and not isinstance(target, str):
         raise HTTPException(400, rule)
+    try:
+        (body["text"] + (target or "")).encode()
+    except UnicodeEncodeError:
+        raise HTTPException(400, "The text holds half of a character (a lone surrogate).") from None
     return body["text"], target or None
 
 

@@ -29,6 +29,11 @@ def subcommand(commands: Any, name: str, summary: str, examples: str) -> argpars
     return made
 
 
+def add_target(parser: argparse.ArgumentParser) -> None:
+    about = "for an encoder-decoder: its target text, instead of one it writes itself"
+    parser.add_argument("--target", type=readable, help=about)
+
+
 def add_serving(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the page")
     group.add_argument(
@@ -37,6 +42,33 @@ def add_serving(parser: argparse.ArgumentParser) -> None:
         help="address to serve on; anything but loopback lets others with the address and its token in (127.0.0.1)",
     )
     group.add_argument("--port", type=int, help="port to serve on; 0 takes any (8420, or any if that is in use)")
+
+
+def readable(text: str) -> str:
+    """A text of the command line, as the type of an argument.
+
+    Raises:
+        ValueError: some bytes of it are no characters.
+    """
+    text.encode()
+    return text
+
+
+readable.__name__ = "text (UTF-8)"  # as argparse names it in "invalid ... value"
+
+
+def text_of(arguments: argparse.Namespace) -> str:
+    """The text that --text or --file gives; nothing without either.
+
+    Raises:
+        UserError: it is empty, or the file cannot be read.
+    """
+    if arguments.text is None and arguments.file is None:
+        return ""
+    text: str = arguments.text if arguments.file is None else read_text(arguments.file)
+    if not text.strip():
+        raise UserError("the text is empty" if arguments.file is None else f"{arguments.file} is empty")
+    return text
 
 
 def read_text(path: str) -> str:

@@ -20,9 +20,9 @@ def add(commands: Any) -> None:
     parser = common.subcommand(commands, "record", "run a model on a text and save what it attended to", _EXAMPLES)
     parser.add_argument("model", metavar="MODEL", help="a Hugging Face model: a folder or a hub name")
     texts = parser.add_mutually_exclusive_group(required=True)
-    texts.add_argument("--text", help="the text")
+    texts.add_argument("--text", type=common.readable, help="the text")
     texts.add_argument("--file", metavar="DOC.txt", help="a text file; - reads standard input")
-    parser.add_argument("--target", help="for an encoder-decoder: its target text, instead of one it writes itself")
+    common.add_target(parser)
     parser.add_argument("-o", "--output", metavar="RUN.fov", required=True, help="the recording to write, a new folder")
     parser.set_defaults(run=run)
 
@@ -31,9 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     if output.exists():
         raise UserError(f"{output} exists already; choose another name or remove it")
-    text = common.read_text(arguments.file) if arguments.file else arguments.text
-    if not text.strip():
-        raise UserError("the text is empty")
+    text = common.text_of(arguments)
     from foveate.apps.models import HubModel
 
     model = HubModel(arguments.model)

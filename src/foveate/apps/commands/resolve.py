@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,8 @@ _EXAMPLES = """  foveate resolve "The cat sat on the mat because it was tired."
 
 def add(commands: Any) -> None:
     parser = common.subcommand(commands, "resolve", "say what a pronoun stands for", _EXAMPLES)
-    parser.add_argument("sentence", nargs="+", help="a sentence with one pronoun; - reads one a line")
+    about = "a sentence with one pronoun; - reads one a line"
+    parser.add_argument("sentence", nargs="+", type=common.readable, help=about)
     parser.set_defaults(run=run)
 
 
@@ -26,6 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     failures = 0
     for sentence in _sentences(arguments.sentence):
+        if not sentence and arguments.sentence == ["-"]:
+            print(flush=True)
+            continue
         try:
             print(resolve(sentence).line(), flush=True)
         except ValueError as error:
@@ -41,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _sentences(given: list[str]) -> Iterator[str]:
     """The sentences; an empty line of standard input stays an empty line of output, so that lines correspond."""
     if given == ["-"]:
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8", errors="replace")
         yield from (line.strip() for line in sys.stdin)
     else:
         yield " ".join(given)

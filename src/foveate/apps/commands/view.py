@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from foveate.apps.commands import common
-from foveate.apps.errors import UsageError
+from foveate.apps.errors import UsageError, UserError
 
 _EXAMPLES = """  foveate view                                      the built-in model, no network needed
   foveate view --no-open                            print the address and serve, open no browser
@@ -25,9 +26,9 @@ def add(commands: Any) -> None:
     parser.add_argument("recording", nargs="?", metavar="RUN.fov", help="a saved recording")
     parser.add_argument("--model", metavar="PATH_OR_NAME", help="a Hugging Face model; default: the built-in one")
     texts = parser.add_mutually_exclusive_group()
-    texts.add_argument("--text", help="the text to look at")
+    texts.add_argument("--text", type=common.readable, help="the text to look at")
     texts.add_argument("--file", metavar="DOC.txt", help="a text file to look at; - reads standard input")
-    parser.add_argument("--target", help="for an encoder-decoder: its target text, instead of one it writes itself")
+    common.add_target(parser)
     parser.add_argument("--export", metavar="PAGE.html", help="write one self-contained page and end")
     parser.add_argument("--no-open", action="store_true", help="print the address, open no browser")
     common.add_serving(parser)
@@ -35,9 +36,11 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.export is not None:
+        _check_target(Path(arguments.export))
     if arguments.recording is not None:
         return _show_recording(arguments)
-    text = common.read_text(arguments.file) if arguments.file else arguments.text
+    text = common.text_of(arguments)
     model: Any
     if arguments.model is None:
         from foveate.apps.builtin import BuiltinModel
@@ -46,15 +49,25 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         from foveate.apps.models import HubModel
 
-        common.report(0.0, f"Looking for {arguments.model}")
-        model = HubModel(arguments.model)
-        common.report_end()
+        try:
+            common.report(0.0, f"Looking for {arguments.model}")
+            model = HubModel(arguments.model)
+        finally:
+            common.report_end()
     if arguments.target is not None and model.kind != "encoder-decoder":
         raise UsageError(f"--target is for encoder-decoder models; {model.name} has no decoder of its own")
-    text = model.examples[0] if text is None else text
-    if arguments.export:
+    text = text or model.examples[0]
+    if arguments.export is not None:
         return _export(model, text, arguments)
     return _serve_model(model, text, arguments)
+
+
+def _check_target(path: Path) -> None:
+    """Before a model runs, rather than after."""
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
 
 
 def _show_recording(arguments: argparse.Namespace) -> int:
@@ -67,7 +80,7 @@ def _show_recording(arguments: argparse.Namespace) -> int:
     from foveate.recording import load
 
     source = source_of(load(arguments.recording))
-    if arguments.export:
+    if arguments.export is not None:
         print(export.write(source, arguments.export))
         return 0
     workspace = Workspace()

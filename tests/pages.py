@@ -1,8 +1,11 @@
-"""What the tests of the local page share: a small model that needs no weights, and raw requests."""
+"""What the tests of the local page share: a small model that needs no weights, raw requests, and a reader's moves."""
 
 from __future__ import annotations
 
 import http.client
+import os
+import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +17,9 @@ from foveate.apps.errors import UserError
 from foveate.apps.serve import Page
 from foveate.views.source import Source
 from foveate.views.words import from_words
+
+CHROMIUM = os.environ.get("FOVEATE_CHROMIUM") or shutil.which("chromium")
+READY = "#foveate[data-ready=true]"
 
 
 def random_source(words: list[str], layers: int = 2, heads: int = 3, dim: int = 4, title: str = "A text") -> Source:
@@ -64,3 +70,34 @@ def ask(
         return response.status, received, response.read()
     finally:
         connection.close()
+
+
+def open_page(tab: Any, url: str) -> Any:
+    tab.goto(url)
+    tab.wait_for_selector(READY)
+    return tab
+
+
+def word(tab: Any, text: str, side: str = "query") -> Any:
+    return tab.locator(f'[data-token][data-side="{side}"]').filter(has_text=re.compile(f"^{re.escape(text)}$")).first
+
+
+def lines(tab: Any) -> list[dict[str, Any]]:
+    """Every line: its head, weight, width, colour, and the words at its ends."""
+    found = tab.locator("path.fv-line").evaluate_all(
+        """paths => paths.map(path => ({
+            head: +path.dataset.head, to: +path.dataset.to, from: +path.dataset.from, weight: +path.dataset.weight,
+            width: +path.getAttribute('stroke-width'), color: path.getAttribute('stroke'),
+            opacity: +path.getAttribute('stroke-opacity') }))"""
+    )
+    return list(found)
+
+
+def settled(tab: Any) -> None:
+    """Wait until the lines belong to the word that is chosen now."""
+    tab.wait_for_load_state("networkidle")
+    tab.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+
+
+def alerted(tab: Any, sentence: str) -> None:
+    tab.get_by_role("alert").filter(has_text=sentence).wait_for()

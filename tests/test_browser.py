@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -21,9 +21,8 @@ from foveate.apps.serve import Page
 from foveate.apps.workspace import Workspace
 from foveate.views.source import Source
 from foveate.views.words import Tokens, from_words
-from pages import WordModel, random_source
+from pages import CHROMIUM, READY, WordModel, alerted, lines, open_page, random_source, settled, word
 
-CHROMIUM = os.environ.get("FOVEATE_CHROMIUM") or shutil.which("chromium")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium: install one, or set FOVEATE_CHROMIUM"),
@@ -31,56 +30,6 @@ pytestmark = [
 
 SENTENCE = "The cat sat on the mat because it was tired."
 HOSTILE = "</script><img src=x onerror=window.hacked=1>"
-READY = "#foveate[data-ready=true]"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Page]]:
-    """Serves a document, with a model that splits at white space."""
-    pages: list[Page] = []
-
-    def start(*sources: Source, model: Any = None) -> Page:
-        workspace = Workspace(model)
-        for source in sources:
-            workspace.add(source)
-        pages.append(Page(workspace, port=0).start())
-        return pages[-1]
-
-    yield start
-    for page in pages:
-        page.close()
-
-
-@pytest.fixture
-def tab(browser: Any, serve: Any) -> Iterator[Any]:
-    """A tab in which every request must stay on this machine and no script or policy may complain.
-
-    It needs `serve` only so that it closes before the pages that it looks at.
-    """
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, reduced_motion="reduce")
-    requests: list[str] = []
-    complaints: list[str] = []
-    context.on("request", lambda request: requests.append(request.url))
-    page = context.new_page()
-    page.set_default_timeout(20_000)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
-    page.complaints = complaints
-    yield page
-    context.close()
-    outside = [url for url in requests if not re.match(r"http://127\.0\.0\.1:\d+/|file:///|data:|blob:", url)]
-    assert outside == []
-    assert complaints == []
 
 
 @pytest.fixture(scope="module")
@@ -90,37 +39,6 @@ def cat() -> Iterator[Page]:
     workspace.add(model.run(SENTENCE, None, lambda progress, message: None))
     with Page(workspace, port=0) as page:
         yield page
-
-
-def open_page(tab: Any, url: str) -> Any:
-    tab.goto(url)
-    tab.wait_for_selector(READY)
-    return tab
-
-
-def word(tab: Any, text: str, side: str = "query") -> Any:
-    return tab.locator(f'[data-token][data-side="{side}"]').filter(has_text=re.compile(f"^{re.escape(text)}$")).first
-
-
-def lines(tab: Any) -> list[dict[str, Any]]:
-    """Every line: its head, weight, width, colour, and the words at its ends."""
-    found = tab.locator("path.fv-line").evaluate_all(
-        """paths => paths.map(path => ({
-            head: +path.dataset.head, to: +path.dataset.to, from: +path.dataset.from, weight: +path.dataset.weight,
-            width: +path.getAttribute('stroke-width'), color: path.getAttribute('stroke'),
-            opacity: +path.getAttribute('stroke-opacity') }))"""
-    )
-    return list(found)
-
-
-def settled(tab: Any) -> None:
-    """Wait until the lines belong to the word that is chosen now."""
-    tab.wait_for_load_state("networkidle")
-    tab.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
-
-
-def alerted(tab: Any, sentence: str) -> None:
-    tab.get_by_role("alert").filter(has_text=sentence).wait_for()
 
 
 def keep_picture(tab: Any, name: str) -> None:
@@ -230,6 +148,51 @@ def test_hovering_shows_numbers_and_a_click_keeps_them(tab: Any, serve: Any) -> 
     word(tab, "five").hover()
     tab.wait_for_selector("path.fv-line[data-from='4']", state="attached")
     assert {line["from"] for line in lines(tab)} == {4}
+
+
+def test_a_page_without_a_focus_opens_at_a_word(tab: Any, serve: Any) -> None:
+    source = random_source(WORDS, title="random")
+    open_page(tab, serve(source).url)
+    settled(tab)
+    assert {line["from"] for line in lines(tab)} == {len(WORDS) // 2}
+    assert tab.get_by_text("random", exact=True).locator("visible=true").count() == 1  # title and model are one
+    word(tab, "one").hover()
+    tab.wait_for_selector("path.fv-line[data-from='0']", state="attached")
+    tall = tab.get_by_label("Mechanism", exact=True).bounding_box()["height"]
+    tab.reload()
+    tab.wait_for_selector(READY)
+    tab.keyboard.press("Escape")
+    settled(tab)
+    assert lines(tab) == []
+    assert tab.locator("path.fv-web").count() > 0
+    assert tab.get_by_label("Mechanism", exact=True).bounding_box()["height"] <= tall
+
+
+def test_many_words_in_columns_ask_for_no_picture_of_all_lines(tab: Any, serve: Any) -> None:
+    open_page(tab, serve(random_source([f"w{i}" for i in range(2500)], layers=1, heads=1)).url)
+    tab.get_by_role("radio", name="Columns").click()
+    tab.keyboard.press("Escape")
+    settled(tab)
+    assert tab.get_by_role("alert").locator("visible=true").count() == 0
+    assert tab.locator("path.fv-web").count() == 0
+
+
+def test_the_map_tells_the_weight_of_the_head_that_is_shown(tab: Any, serve: Any) -> None:
+    """Also in a row that was asked for while another head was shown."""
+    source = random_source(WORDS)
+    open_page(tab, serve(source).url)
+    word(tab, "two").click()
+    for head in (0, 1):
+        tab.locator(f'[role=gridcell][data-layer="0"][data-head="{head}"]').click()
+        settled(tab)
+        box = tab.locator("canvas.fv-map").bounding_box()
+        tab.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.75 * box["height"])
+        tab.wait_for_function(r"/0\.\d{4}$/.test(document.querySelector('.fv-readout').textContent)")
+        row, column, weight = re.findall(r"“(\w+)” → “(\w+)”  (\d\.\d+)", tab.locator(".fv-readout").inner_text())[0]
+        assert row != "two"
+        exact = source.row(0, 0, WORDS.index(row), "reads", "token")[head, WORDS.index(column)]
+        assert float(weight) == pytest.approx(float(exact), abs=1e-4)
+        tab.mouse.move(1, 1)
 
 
 def test_the_mechanism_shows_how_the_weight_came_about(tab: Any, serve: Any) -> None:
@@ -456,6 +419,15 @@ def test_pictures_can_be_saved(tab: Any, serve: Any, tmp_path: Path, button: str
         assert data.count(b"<path") >= len(WORDS)
         assert b"three" in data
         assert b"<script" not in data
+
+
+def test_a_picture_of_control_characters_is_still_xml(tab: Any, serve: Any, tmp_path: Path) -> None:
+    open_page(tab, serve(random_source(["a\x00b", "\x1b[31m", "\ud800", "\uffff", "\u202e"])).url)
+    with tab.expect_download() as waiting:
+        tab.get_by_role("button", name="Save SVG").click()
+    waiting.value.save_as(tmp_path / "a.svg")
+    texts = ElementTree.parse(tmp_path / "a.svg").iter("{http://www.w3.org/2000/svg}text")
+    assert {"a\ufffdb", "\ufffd[31m", "\u202e"} <= {text.text for text in texts}
 
 
 # size

@@ -169,12 +169,13 @@ class Elements(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-HOSTILE = ["</script><img src=x onerror=alert(1)>", "<!--", "<script>", "\u2028", "&lt;", "'\"`${1}"]
+HOSTILE = ["</script><img src=x onerror=alert(1)>", "<!--", "<script>", "\u2028", "&lt;", "'\"`${1}", "\0", "\ud83d"]
 
 
 def test_hostile_tokens_and_titles_stay_text(tmp_path: Path) -> None:
     path = fv.export_html(random_source(HOSTILE).maps[0], tmp_path / "page.html", tokens=HOSTILE, title=HOSTILE[0])
     html = path.read_text(encoding="utf-8")
+    assert "<title>&lt;/script&gt;" in html
     assert data_of(html)["document"]["sequences"][0]["source"]["text"] == HOSTILE
     tags = [tag for tag, _ in Elements(html).found]
     assert "img" not in tags
@@ -218,6 +219,13 @@ def test_writing_replaces_the_file_at_once(tmp_path: Path, monkeypatch: pytest.M
     assert export.write(random_source(["a"]), target) == target
     assert "old" not in target.read_text()[:10]
     assert os.listdir(tmp_path) == ["page.html"]
+
+
+def test_nothing_is_left_of_a_page_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "page_of", lambda *_: "\ud800")
+    with pytest.raises(UnicodeEncodeError, match="surrogates"):
+        export.write(random_source(["a"]), tmp_path / "page.html")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -137,14 +137,14 @@ export function sample(name: string, shape: Shape): { doc: Doc; calls: EmbeddedC
     for (let layer = 0; layer < shape.layers; layer++) {
       listed.push({
         index: calls.length, name: `${kind}.layer.${layer}`, label: `layer ${layer}`, step: 0, kind, heads: shape.heads, queries, keys, rows, columns,
-        offset: 0, causal, dim: shape.dim, values: true, score: "scaled_dot", note: "",
+        offset: 0, causal, dim: shape.dim, values: true, score: "scaled_dot",
       });
       calls.push(embeddedCall(blob, shape, queries, keys, layer, causal, mask));
     }
   }
   const focus = name === "cat" ? { sequence: 0, call: 1, head: 0, token: 7, direction: "reads" as const, level: "token" as const } : null;
   const message = name === "cat" ? "it -> cat (97 %)" : cross ? "A translation and its alignment" : "";
-  const doc: Doc = { id: name, title: name === "cat" ? "The cat sat on the mat because it was tired" : `Sample ${name}`, model: `invented ${shape.layers} × ${shape.heads}`, message, sequences: [sequence], calls: listed, focus };
+  const doc: Doc = { id: name, title: name === "cat" ? "The cat sat on the mat because it was tired" : `Sample ${name}`, model: `invented ${shape.layers} × ${shape.heads}`, message, sequences: [sequence], calls: listed, focus, notes: [] };
   if (cross) doc.focus = { sequence: 0, call: 2 * shape.layers, head: 0, token: 5, direction: "reads", level: "token" };
   return { doc, calls, blob: blob.bytes() };
 }

@@ -86,7 +86,7 @@ export class App {
     const session = new Session(source, doc, readHash(location.hash, doc, initialState(doc, this.views?.session)));
     session.theme = this.theme;
     this.closeViews();
-    say(this.title, doc.title === doc.message ? "" : doc.title);
+    say(this.title, doc.title === doc.message || doc.title === doc.model ? "" : doc.title);
     say(this.model, doc.model);
     say(this.message, doc.message.replaceAll("->", "→"));
     this.message.hidden = !doc.message;
@@ -105,7 +105,7 @@ export class App {
     };
     this.views = views;
     words.element.prepend(this.seen);
-    const notes = (doc.notes ?? []).map((note) => el("p", { class: "fv-note" }, note));
+    const notes = doc.notes.map((note) => el("p", { class: "fv-note" }, note));
     const main = el("main", { class: "fv-main" }, views.grid.element, words.element, views.heat.element, views.mechanism.element);
     this.content.replaceChildren(views.toolbar.element, main, ...notes);
     this.connect(views, main);
@@ -263,7 +263,7 @@ function wordKey(key: string, session: Session, words: WordsView): (() => void) 
   return null;
 }
 
-/** The text of a document as it may have been typed. */
+/** The text of a document as it was typed, where its title is all of it, or as it may have been. */
 function plainText(doc: Doc, session: Session): string {
   const tokens = doc.sequences[session.state.sequence]?.source;
   if (!tokens) return "";
@@ -273,7 +273,8 @@ function plainText(doc: Doc, session: Session): string {
     const tight = !text || tokens.word[i] === tokens.word[i - 1] || /^[.,;:!?)\]}%…’”]/.test(token);
     text += (tight ? "" : " ") + token;
   });
-  return text;
+  const bare = (one: string) => one.replace(/\s/g, "");
+  return bare(text) === bare(doc.title) ? doc.title : text;
 }
 
 const THEME_KEY = "foveate-theme";

@@ -75,8 +75,11 @@ export function picture(session: Session, layout: Layout, scrollTop: number, pan
   return root;
 }
 
+/** Characters that a token may hold and XML may not. */
+const NOT_XML = /[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|\p{Cs}/gu;
+
 export function svgText(root: SVGSVGElement): string {
-  return `<?xml version="1.0" encoding="UTF-8"?>\n${new XMLSerializer().serializeToString(root)}\n`;
+  return `<?xml version="1.0" encoding="UTF-8"?>\n${new XMLSerializer().serializeToString(root).replace(NOT_XML, "\ufffd")}\n`;
 }
 
 export function download(blob: Blob, name: string): void {

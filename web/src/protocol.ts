@@ -27,7 +27,6 @@ export interface Call {
   dim: number;
   values: boolean;
   score: string;
-  note: string;
 }
 
 export interface Sequence {
@@ -52,7 +51,7 @@ export interface Doc {
   sequences: Sequence[];
   calls: Call[];
   focus: Focus | null;
-  notes?: string[];
+  notes: string[];
 }
 
 export interface Thumbnails {

@@ -2,6 +2,7 @@
 
 import type { Direction, Doc, Level } from "./protocol";
 import type { LayoutKind } from "./layout";
+import { axes } from "./units";
 
 export interface State {
   sequence: number;
@@ -18,7 +19,19 @@ export interface State {
   locked: boolean;
 }
 
-/** Where a document says to look first; else the head that was looked at before, if this is the same model. */
+const IN_SIGHT = 48;
+
+/** The word that is shown before anyone chooses one: in the middle of what is in sight, or the last of it where each sees what came before. */
+function firstWord(doc: Doc, { call, sequence, level, direction }: State): number | null {
+  const facts = doc.calls[call];
+  if (!facts) return null;
+  const { query, key } = axes(doc, facts, sequence, level);
+  const axis = direction === "reads" ? query : key;
+  const words = axis.text.slice(0, IN_SIGHT).flatMap((text, unit) => (!axis.special[unit] && /[\p{L}\p{N}]/u.test(text) ? [unit] : []));
+  return (facts.causal ? words.at(-1) : words[words.length >> 1]) ?? null;
+}
+
+/** Where a document says to look first; else the head that was looked at before, if this is the same model, or how two texts are aligned. */
 export function initialState(doc: Doc, before?: { doc: Doc; state: State }): State {
   const focus = doc.focus;
   const state: State = {
@@ -27,7 +40,9 @@ export function initialState(doc: Doc, before?: { doc: Doc; state: State }): Sta
   };
   if (!focus) {
     const same = before && before.doc.model === doc.model && before.doc.calls.length === doc.calls.length;
-    return same ? { ...before.state, sequence: 0, cursor: null, other: null, locked: false } : state;
+    const cross = Math.max(0, doc.calls.findIndex(({ kind }) => kind === "cross"));
+    const start: State = same ? { ...before.state, sequence: 0, other: null, locked: false } : { ...state, call: cross };
+    return { ...start, cursor: firstWord(doc, start) };
   }
   return {
     ...state, sequence: focus.sequence, call: focus.call, head: focus.head ?? 0, all: focus.head === null,
@@ -65,7 +80,7 @@ export function readHash(hash: string, doc: Doc, from: State): State {
   const head = (parts.get("head") ?? "").replace(/^all\./, "");
   const layout = parts.get("layout");
   const cursor = whole(parts.get("word"), 1e9);
-  return {
+  const state: State = {
     ...from,
     sequence: whole(parts.get("sequence"), doc.sequences.length) ?? from.sequence,
     call,
@@ -79,4 +94,5 @@ export function readHash(hash: string, doc: Doc, from: State): State {
     other: cursor === null ? null : whole(parts.get("other"), 1e9),
     locked: cursor !== null,
   };
+  return cursor === null ? { ...state, cursor: firstWord(doc, state) } : state;
 }

@@ -54,11 +54,11 @@ export function makeCase({ causal = false, bias = false, sink = false, softcap, 
   };
   const described: Call = {
     index: 0, name: "layer.0", label: "layer 0", step: 0, kind: offset ? "decoder" : "cross", heads: H, queries: Q, keys: K, rows: offset ? "source" : "target", columns: "source",
-    offset, causal, dim: D, values: true, score: "scaled_dot", note: "",
+    offset, causal, dim: D, values: true, score: "scaled_dot",
   };
   const cut = (tokens: Tokens, length: number): Tokens => ({ text: tokens.text.slice(0, length), word: tokens.word.slice(0, length), special: tokens.special.slice(0, length) });
   const sequences = LENGTHS.map(([queries, keys]) => ({ source: cut(words(30), offset ? offset + queries : keys), target: offset ? null : cut(words(30), queries) }));
-  const doc: Doc = { id: "case", title: "case", model: "none", message: "", sequences, calls: [described], focus: null };
+  const doc: Doc = { id: "case", title: "case", model: "none", message: "", sequences, calls: [described], focus: null, notes: [] };
   const weights = (s: number) => {
     const [queries, keys] = LENGTHS[s] as [number, number];
     return Array.from({ length: H }, (_, h) => Array.from({ length: queries }, (_, i) => {

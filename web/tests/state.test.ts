@@ -22,3 +22,20 @@ test("the focus of a document is where the page starts, locked", () => {
   const state = initialState({ ...doc, focus });
   assert.deepEqual([state.cursor, state.locked, state.all, state.level], [4, true, true, "word"]);
 });
+
+test("without a focus a word in sight is chosen, not locked: the last where each sees what came before, else the middle", () => {
+  const ordinary = doc.sequences[0]!.target!.special.flatMap((special, i) => (special ? [] : [i]));
+  const start = initialState(doc);
+  assert.deepEqual([start.cursor, start.locked], [ordinary[ordinary.length >> 1], false]);
+  const causal = { ...doc, calls: [{ ...doc.calls[0]!, causal: true }] };
+  assert.equal(initialState(causal).cursor, ordinary.at(-1));
+  const silent = { text: doc.sequences[0]!.target!.text.map(() => "—") };
+  const sequences = [{ ...doc.sequences[0]!, target: { ...doc.sequences[0]!.target!, ...silent } }];
+  assert.equal(initialState({ ...doc, sequences }).cursor, null);
+});
+
+test("two texts are first seen aligned", () => {
+  const [cross] = doc.calls;
+  const calls = [{ ...cross!, kind: "encoder" as const, rows: "source" as const }, { ...cross!, index: 1 }];
+  assert.equal(initialState({ ...doc, calls }).call, 1);
+});

@@ -25,4 +25,5 @@ test("numbers as people read them", () => {
   assert.deepEqual([number(0.8149, true), number(1e-6, true)], ["0.8149", "1.0e−6"]);
   assert.deepEqual([brief(-0.28), brief(0.0004), brief(1234), brief(0)], ["−0.28", "4.0e−4", "1234", "0"]);
   assert.equal(quote("x".repeat(40)).length, 26);
+  assert.deepEqual([quote("a"), quote("\u202ea")], ["“a”", "“\u2068\u202ea\u2069”"]); // cannot turn the sentence around
 });

@@ -96,9 +96,11 @@ def write(source: Source, path: str | os.PathLike[str], title: str = "", limit: 
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, target)
-    except OSError as error:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        raise UserError(f"cannot write {target}: {error.strerror}") from None
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {target}: {error.strerror}") from None
+        raise
     return target
 
 

@@ -58,6 +58,7 @@ def live() -> str:
 def static(data: str, title: str) -> str:
     """A page in one file. `data` is the JSON of docs/DESIGN.md's static page, not yet escaped."""
     script, style = assets()
+    title = title.encode("utf-8", "replace").decode()
     policy = content_policy(scripts=script_hash(script), styles=script_hash(style), connect="'none'")
     return (
         f'{_HEAD}<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">\n'

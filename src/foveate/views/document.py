@@ -55,7 +55,6 @@ class Call:
     dim: int
     values: bool
     score: str
-    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 def dumps(value: Any) -> str:
-    """Compact JSON; a number that JSON cannot hold is an error rather than an invalid document."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """Compact JSON that UTF-8 can carry; a number that JSON cannot hold is an error rather than an invalid document."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def pack(header: dict[str, Any], array: NDArray[Any]) -> bytes:

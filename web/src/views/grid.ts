@@ -119,7 +119,6 @@ export class GridView {
     say(this.progress, here < this.layers.length && !this.message ? `drawing ${here + 1} of ${this.layers.length}` : "");
     const parts = [`${call.label || call.name}, head ${state.head}`];
     if (known) parts.push(`entropy ${number(known.entropy[state.head])} nats`, `largest weight ${number(known.peak[state.head])}`);
-    if (call.note) parts.push(call.note);
     if (this.message && !known) parts.push(this.message);
     say(this.facts, parts.join(" · "));
   }

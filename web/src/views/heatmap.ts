@@ -66,13 +66,14 @@ export class HeatmapView {
   }
 
   update(): void {
-    const name = `${this.key()}`;
+    const name = this.key();
     if (this.canvas.dataset.of !== name) {
       this.canvas.dataset.of = name;
       this.abort.abort();
       this.abort = new AbortController();
       this.problem = "";
       this.cell = null;
+      this.fetched = null;
     }
     const { query, key } = this.session.axes;
     const size = [query.length, key.length, this.session.state.special].join();
@@ -289,7 +290,7 @@ export class HeatmapView {
     if (this.fetched?.i === i || session.axes.key.length > 8192) return;
     const name = this.key();
     session.source.row({ call, sequence, index: i, direction: "reads", level }).then(({ weights, length }) => {
-      if (this.key() !== name) return;
+      if (this.key() !== name || this.cell?.i !== i) return;
       this.fetched = { i, row: weights.subarray(head * length, (head + 1) * length) };
       this.describe();
     }, (error: unknown) => session.fail(error));

@@ -94,7 +94,7 @@ export class MechanismView {
       card("2", "Weigh: scale and softmax", "The scores of all keys become weights that add up to 1.", this.steps, this.bars),
       card("3", "Blend: weight × value", "Each word hands over its value, in proportion to its weight.", value.element, contribution.element, output.element, this.noValues),
     );
-    this.element = el("section", { class: "fv-card fv-mech", "aria-label": "Mechanism" }, el("div", { class: "fv-head" }, el("h2", {}, "Mechanism"), this.title), this.cards);
+    this.element = el("section", { class: "fv-card fv-mech fv-unused", "aria-label": "Mechanism" }, el("div", { class: "fv-head" }, el("h2", {}, "Mechanism"), this.title), this.cards);
     this.onResize.observe(this.element);
   }
 
@@ -131,6 +131,7 @@ export class MechanismView {
       say(this.title, "Choose a word to see how its weight comes about.");
       return;
     }
+    this.element.classList.remove("fv-unused"); // from now on it keeps its height, so that nothing jumps
     const { query, key, note } = this.names();
     say(this.title, `How much ${quote(query)} looks at ${quote(key)} in ${this.session.call.label || this.session.call.name}, head ${this.session.state.head}${note}`);
     const { strips } = this;

@@ -34,7 +34,6 @@ export class RunBar {
   async show(model: ModelInfo, follow: boolean): Promise<void> {
     this.element.hidden = model.kind === "none";
     this.target.hidden = model.kind !== "encoder-decoder";
-    if (model.limits?.text) this.text.maxLength = model.limits.text;
     this.examples.hidden = !model.examples.length;
     this.examples.replaceChildren(...(model.examples.length ? [el("span", {}, "Try")] : []), ...model.examples.map((example) =>
       el("button", { type: "button", class: "fv-example", click: () => { this.fill(example); void this.start(); } }, example)));

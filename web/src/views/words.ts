@@ -2,11 +2,14 @@
 
 import { alpha, headColor, INK } from "../color";
 import { el, framed, put, svg } from "../dom";
-import { arrange, suggested, within } from "../layout";
+import { arrange, COLUMN_LIMIT, suggested, within } from "../layout";
 import type { Layout, Placed } from "../layout";
 import type { Session } from "../session";
 import { strongest } from "../weights";
 import { activePlace, boost, curve, drawFigures, drawLines, figures, lines, shade } from "./lines";
+
+/** Beyond this many words the lines of all of them at once would be a grey patch. */
+const WEB_LIMIT = 2 * COLUMN_LIMIT;
 
 type SideName = "query" | "key";
 
@@ -177,7 +180,8 @@ export class WordsView {
   private drawWeb(): void {
     const { session, layout } = this;
     const { state, axes } = session;
-    const wanted = session.active === null && layout.kind !== "text";
+    const few = Math.max(axes.query.length, axes.key.length) <= WEB_LIMIT;
+    const wanted = session.active === null && layout.kind !== "text" && few;
     const { call, sequence, head, level, special } = state;
     const name = wanted ? [call, sequence, head, level, special, session.theme, layout.width, layout.kind].join() : "";
     if (name === this.webFor) return;
@@ -190,10 +194,11 @@ export class WordsView {
       if (this.webFor !== name) return;
       const paths: SVGPathElement[] = [];
       const stroke = INK[session.theme].accent;
+      const strength = Math.min(1, 3 * peak); // a head that looks at everything alike stays faint
       layout.query.shown.forEach((i, a) => layout.key.shown.forEach((j, b) => {
         const part = (pixels[i * width + j] as number) / 255;
         if (part < 0.08 || part * peak < 0.03) return;
-        const look = { "stroke-width": Math.max(0.6, part * 5), "stroke-opacity": 0.06 + 0.5 * part };
+        const look = { "stroke-width": Math.max(0.6, strength * part * 5), "stroke-opacity": 0.06 + 0.5 * strength * part };
         paths.push(svg("path", { class: "fv-web", fill: "none", d: curve(layout, true, a, b, 0), stroke, ...look }));
       }));
       this.web.replaceChildren(...paths);

@@ -16,7 +16,6 @@ demo: $(VENV)/.installed   ## what the built-in model sees in "The cat sat on th
 test: $(VENV)/.dev         ## all tests, the browser's included
 	@sh scripts/chromium.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile
-	FOVEATE_CHECK_SHAPES=1 $(BIN)/python -m pytest -q tests/test_attention.py -k "not shapes_checked"
 
 check: $(VENV)/.dev        ## formatting, lint, types, and that the built page is that of its source; writes nothing
 	$(BIN)/ruff format --check

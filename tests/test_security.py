@@ -373,6 +373,37 @@ def test_questions_have_caps(page: Page, query: str, sentence: str) -> None:
     assert sentence in error_of(body)
 
 
+@pytest.mark.parametrize("query", ["call=0&index=0&index=1", "call=0&call=0&index=0"])
+def test_a_parameter_given_twice_is_refused(page: Page, query: str) -> None:
+    (document,) = json.loads(ask(page, "/api/documents")[2])[:1]
+    status, _, body = ask(page, f"/api/documents/{document['id']}/row?{query}")
+    assert status == 400
+    assert "each at most once" in error_of(body)
+
+
+def begun(page: Page) -> socket.socket:
+    """A connection that has sent a part of a body."""
+    connection = socket.create_connection(("127.0.0.1", page.port), timeout=10)
+    head = "POST /api/runs HTTP/1.1", "Host: 127.0.0.1", f"Cookie: foveate_{page.port}={page.token}"
+    rest = "Content-Type: application/json", "Content-Length: 100", "", "{"
+    connection.sendall("\r\n".join(head + rest).encode())
+    return connection
+
+
+def test_a_body_that_never_comes_is_not_waited_for(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foveate.apps.server.BODY_SECONDS", 0.05)
+    with begun(page) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_visitor_who_leaves_in_the_middle_is_no_error(page: Page, capfd: pytest.CaptureFixture[str]) -> None:
+    begun(page).close()
+    for _ in range(20):
+        assert ask(page, "/api/model")[0] == 200
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
 def test_a_deeply_nested_body_is_not_valid(page: Page) -> None:
     status, _, body = ask(page, "/api/runs", "POST", {"Content-Type": "application/json"}, b"[" * 100_000)
     assert status == 400

@@ -47,7 +47,7 @@ class Page:
         application = server.build(workspace, token=self.token, host=host, port=self.port)
         config = uvicorn.Config(
             application,
-            log_level="warning",
+            log_level="warning" if os.environ.get("FOVEATE_DEBUG") else "critical",  # errors are said in the page
             access_log=False,
             ws="none",
             lifespan="off",

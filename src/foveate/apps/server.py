@@ -5,11 +5,9 @@ Nothing here takes a path from a request: static files come from a fixed table, 
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
-import os
-import sys
-import traceback
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib import resources
@@ -30,11 +28,12 @@ need("starlette", "view")
 from starlette.applications import Starlette  # noqa: E402
 from starlette.concurrency import run_in_threadpool  # noqa: E402
 from starlette.exceptions import HTTPException  # noqa: E402
-from starlette.requests import Request  # noqa: E402
+from starlette.requests import ClientDisconnect, Request  # noqa: E402
 from starlette.responses import Response  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 
 MAX_BODY = 1_000_000  # bytes
+BODY_SECONDS = 20
 MIN_GZIP = 1024  # bytes
 _REQUIRED = object()
 _PLACE: dict[str, Any] = {"call": _REQUIRED, "sequence": 0}
@@ -179,10 +178,9 @@ _QUESTIONS: dict[str, tuple[dict[str, Any], _Ask]] = {
 
 def _parameters(request: Request, expected: dict[str, Any]) -> dict[str, Any]:
     """The query string as `expected` names it: whole numbers, except for the few that are words."""
-    given = dict(request.query_params.multi_items())
-    given.pop("token", None)
-    unknown = sorted(set(given) - set(expected))
-    if unknown or len(request.query_params.multi_items()) > len(expected) + 1:
+    items = [item for item in request.query_params.multi_items() if item[0] != "token"]
+    given = dict(items)
+    if set(given) - set(expected) or len(items) > len(given):
         raise ValueError(f"the parameters are {', '.join(expected)}, each at most once")
     missing = [name for name, default in expected.items() if default is _REQUIRED and name not in given]
     if missing:
@@ -212,10 +210,16 @@ async def _json_body(request: Request) -> Any:
     if not declared.isdigit() or int(declared) > MAX_BODY:
         raise too_long
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise too_long
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise too_long
+    except TimeoutError:
+        raise HTTPException(408, f"A request must arrive within {BODY_SECONDS} seconds.") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "The request was broken off.") from None
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -266,8 +270,6 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    if os.environ.get("FOVEATE_DEBUG"):
-        traceback.print_exception(error, file=sys.stderr)
     return Response(
         dumps({"error": f"Something went wrong here: {in_words(error)}"}), 500, media_type="application/json"
     )

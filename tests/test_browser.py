@@ -260,6 +260,13 @@ def test_a_hostile_token_stays_text(tab: Any, serve: Any) -> None:
     assert tab.locator("img, #foveate :text-is('dog')").count() == 0
 
 
+def test_an_endless_token_does_not_hold_the_page_up(tab: Any, serve: Any) -> None:
+    open_page(tab, serve(random_source(["cat", "a" * 100_000])).url)
+    word(tab, "cat").click()
+    settled(tab)
+    assert tab.locator(".fv-readout").inner_text().startswith("“cat” → ")
+
+
 def test_a_hostile_token_stays_text_in_a_file(tab: Any, tmp_path: Path) -> None:
     words = [HOSTILE, "<!--", "cat"]
     path = fv.export_html(random_source(words).maps[0], tmp_path / "page.html", tokens=words, title=HOSTILE)

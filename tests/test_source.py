@@ -218,6 +218,12 @@ def test_padding_is_no_part_of_a_sequence(starts: list[int]) -> None:
         source.row(0, 0, 4, "reads", "token")
 
 
+@pytest.mark.parametrize(("start", "length"), [(0, -3), (9, 5), (-1, 5), (0, K + 1)])
+def test_texts_lie_inside_the_maps(start: int, length: int) -> None:
+    with pytest.raises(ValueError, match=f"lies outside its {K} positions: {length} from {start}"):
+        Source(Batch({"attn": random_map(1, K, K)}, lengths=[length], starts=[start]), [f"t{i}" for i in range(K)])
+
+
 def test_steps_of_a_generation_count_their_tokens_from_the_offset() -> None:
     prompt = random_map(1, Q, Q, mask=fv.masks.causal())
     step = random_map(1, 1, Q + 1, seed=1)

@@ -16,6 +16,9 @@ export interface Axis {
   offset: number;
 }
 
+/** Letters of a unit that are ever shown; measuring and fitting more would hold the page up. */
+const LONGEST = 120;
+
 /** Spans of equal word number, as starts with one past the end. */
 export function wordStarts(word: readonly number[], offset: number, length: number): Int32Array {
   const starts: number[] = [];
@@ -37,7 +40,8 @@ function makeAxis(tokens: Tokens, side: "source" | "target", offset: number, len
   for (let u = 0; u < units; u++) {
     const from = offset + (starts[u] as number);
     const to = offset + (starts[u + 1] as number);
-    text[u] = tokens.text.slice(from, to).join("");
+    const whole = tokens.text.slice(from, to).join("");
+    text[u] = whole.length > LONGEST ? `${whole.slice(0, LONGEST - 1)}…` : whole;
     special[u] = Boolean(tokens.special[from]);
     joined[u] = level === "token" && u > 0 && tokens.word[from] === tokens.word[from - 1];
   }

@@ -49,6 +49,9 @@ def _side(
     starts = getattr(maps, f"{prefix}starts", None) or [0] * batch
     lists = [numbered(longest)] * batch if given is None else _lists(name, given, batch)
     stepped = any(call.offset for call in calls if call.rows == side)
+    for start, length in zip(starts, lengths or [0] * batch, strict=True):
+        if not 0 <= start <= start + length or (start + length > longest and not stepped):
+            raise ValueError(f"a text of the recording lies outside its {longest} positions: {length} from {start}")
     if lengths is not None:
         lists = [_cut(one, start, n) for one, start, n in zip(lists, starts, lengths, strict=True)]
     if stepped:  # steps of a generation: every sequence of the batch must count positions alike

@@ -79,7 +79,10 @@ def _show_recording(arguments: argparse.Namespace) -> int:
     from foveate.apps.workspace import Workspace
     from foveate.recording import load
 
-    source = source_of(load(arguments.recording))
+    try:
+        source = source_of(load(arguments.recording))
+    except ValueError as error:  # the file is whole, and says what cannot be
+        raise UserError(f"{arguments.recording}: {error}") from None
     if arguments.export is not None:
         print(export.write(source, arguments.export))
         return 0

@@ -75,9 +75,14 @@ function signed(text: string): string {
 
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc]/;
 
-/** A word in quotes, cut where it would overflow a sentence. */
+/** A word, cut where it would overflow a sentence. */
+export function clip(text: string, most = 24): string {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+/** A word in quotes, cut like that. */
 export function quote(text: string, most = 24): string {
-  const cut = text.length > most ? `${text.slice(0, most - 1)}…` : text;
+  const cut = clip(text, most);
   return `“${RIGHT_TO_LEFT.test(cut) ? `\u2068${cut}\u2069` : cut}”`; // isolated, so that it cannot turn the sentence around
 }
 

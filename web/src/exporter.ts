@@ -1,7 +1,7 @@
 // The picture on the screen as a file: SVG with every colour written in, PNG with the map beside it.
 
 import { alpha, headColor, INK } from "./color";
-import { quote, svg } from "./dom";
+import { clip, svg } from "./dom";
 import { FONT, within } from "./layout";
 import type { Layout, Placed } from "./layout";
 import type { Session } from "./session";
@@ -54,7 +54,7 @@ export function picture(session: Session, layout: Layout, scrollTop: number, pan
   const band = layout.height > TALLEST ? { top: scrollTop, bottom: scrollTop + paneHeight } : { top: 0, bottom: layout.height };
   const height = band.bottom - band.top;
   const root = svg("svg", { xmlns: "http://www.w3.org/2000/svg", width: layout.width, height: height + HEAD, viewBox: `0 0 ${layout.width} ${height + HEAD}`, "font-family": FONT });
-  const title = quote(doc.message.replaceAll("->", "→") || doc.title, Math.floor(layout.width / 8)).slice(1, -1);
+  const title = clip(doc.message.replaceAll("->", "→") || doc.title, Math.floor(layout.width / 8));
   root.append(
     svg("title", {}, `${title} (${headName(session)})`),
     svg("rect", { width: layout.width, height: height + HEAD, fill: ink.panel }),

@@ -213,6 +213,7 @@ export class Session {
       return;
     }
     this.wanted = name;
+    clearTimeout(this.aheadTimer);
     this.rowAbort.abort();
     this.rowAbort = new AbortController();
     const asked = performance.now();

@@ -1,5 +1,6 @@
 // The units an axis counts: its tokens, or the words they make up.
 
+import { clip } from "./dom";
 import type { Call, Doc, Level, Sequence, Tokens } from "./protocol";
 
 export interface Axis {
@@ -40,8 +41,7 @@ function makeAxis(tokens: Tokens, side: "source" | "target", offset: number, len
   for (let u = 0; u < units; u++) {
     const from = offset + (starts[u] as number);
     const to = offset + (starts[u + 1] as number);
-    const whole = tokens.text.slice(from, to).join("");
-    text[u] = whole.length > LONGEST ? `${whole.slice(0, LONGEST - 1)}…` : whole;
+    text[u] = clip(tokens.text.slice(from, to).join(""), LONGEST);
     special[u] = Boolean(tokens.special[from]);
     joined[u] = level === "token" && u > 0 && tokens.word[from] === tokens.word[from - 1];
   }

@@ -18,6 +18,7 @@ from foveate.apps.workspace import Workspace
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8420
 STARTUP_SECONDS = 30.0
+KEEP_ALIVE_SECONDS = 300  # a reader who stops to think should not wait for a new connection
 
 
 def share_cores() -> None:
@@ -54,6 +55,7 @@ class Page:
             http="h11",
             server_header=False,
             limit_concurrency=200,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)

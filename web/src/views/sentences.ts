@@ -1,6 +1,6 @@
 // What is seen, in words: for the line above the picture, and for people who listen to the page.
 
-import { number, quote } from "../dom";
+import { clip, number, quote } from "../dom";
 import type { Session } from "../session";
 import { meanWeight } from "../weights";
 
@@ -19,7 +19,7 @@ export function describeActive(session: Session, most = 5): { who: string; verb:
   return {
     who: quote(from.text[shown.unit] ?? ""),
     verb: shown.direction === "reads" ? "looks at" : "is looked at by",
-    list: ranked.filter(([, weight], n) => weight >= 0.005 || n === 0 || weight >= ranked[0][1] / 4).map(([unit, weight]) => [to.text[unit] ?? "", weight]),
+    list: ranked.filter(([, weight], n) => weight >= 0.005 || n === 0 || weight >= ranked[0][1] / 4).map(([unit, weight]) => [clip(to.text[unit] ?? ""), weight]),
   };
 }
 

@@ -82,7 +82,7 @@ class Writer:
         chosen = [f for f in lexicon.frames if split is None or (f.text in split.frames) == in_frames]
         self.frames = [f for f in chosen if not f.people]
         self.people_frames = [f for f in chosen if f.people]
-        self.weights = [3.0 if "any" in f.text else 1.0 + 0.5 * bool(f.a_says) for f in self.frames]
+        self.weights = [1.2 if f.a_says or f.b_says else 2.0 for f in self.frames]
         nouns = set(lexicon.features)
         self.new = split.nouns if split is not None and "nouns" in held_out else frozenset()
         if split is not None and not self.new:
@@ -100,7 +100,7 @@ class Writer:
         rng = self.rng
         while True:
             frame = rng.choices(self.frames, self.weights)[0]
-            plural = rng.random() < 0.08
+            plural = rng.random() < 0.1
             firsts, seconds = self.slots[id(frame), plural]
             if not firsts or not seconds:
                 continue
@@ -119,26 +119,29 @@ class Writer:
     def sayings(self, drawn: Drawing) -> tuple[Saying, Saying, str] | None:
         """One saying true of a alone, one true of b alone, of the same kind if possible; and the link."""
         frame, rng = drawn.frame, self.rng
-        relational = bool(frame.a_says or frame.b_says) and (bool(frame.connective) or rng.random() < 0.7)
+        relational = bool(frame.a_says or frame.b_says) and (bool(frame.connective) or rng.random() < 0.55)
         if relational:
             firsts = self.allowed(drawn.a, frame.a_says)
             seconds = self.allowed(drawn.b, frame.b_says)
             link = frame.connective or rng.choice(CAUSAL)
         else:
             firsts, seconds, link = [], [], drawn.link
-        firsts = firsts or self.generic(drawn.a, drawn.b)
-        seconds = seconds or self.generic(drawn.b, drawn.a)
+        kind = "obj" if not relational and rng.random() < 0.2 else ""
+        firsts = firsts or self.generic(drawn.a, drawn.b, kind)
+        seconds = seconds or self.generic(drawn.b, drawn.a, kind)
         if not firsts or not seconds:
             return None
         first = rng.choice(firsts)
         second = rng.choice([s for s in seconds if s.kind == first.kind] or seconds)
         return first, second, link
 
-    def generic(self, noun: str, other: str) -> list[Saying]:
-        """Sayings of one predicate (or a few) that hold of `noun` and not of `other`."""
+    def generic(self, noun: str, other: str, kind: str) -> list[Saying]:
+        """Sayings of a few predicates that hold of `noun` and not of `other`, of a kind where that is wanted."""
         found = self.lexicon.between(noun, other)
         if not found:
             return []
+        if kind == "obj":
+            found = [i for i in found if self.lexicon.predicates[i].sayings[0].kind == kind] or found
         weights = [len(self.lexicon.predicates[i].sayings) ** 0.6 for i in found]
         chosen = self.rng.choices(found, weights, k=3)
         return self.allowed(noun, [s for i in chosen for s in self.lexicon.predicates[i].sayings])

@@ -8,6 +8,8 @@ import type { Session } from "../session";
 
 const STRIP_HEIGHT = 38;
 const PRINT_LIMIT = 8;
+/** Without a pair the panel keeps its height this long, so that the page does not jump between two words. */
+const CLOSE_MS = 1500;
 
 /** One vector as small bars around a zero line. */
 class Strip {
@@ -78,6 +80,7 @@ export class MechanismView {
   private readonly noValues = el("p", { class: "fv-quiet" }, "The values were not recorded.");
   private readonly strips: Record<"query" | "key" | "products" | "value" | "contribution" | "output", Strip>;
   private pointed: number | null = null;
+  private closing: ReturnType<typeof setTimeout> | undefined;
   readonly draw = framed(() => this.drawNow());
   private readonly onResize = new ResizeObserver(framed(() => this.drawNow()));
 
@@ -99,6 +102,7 @@ export class MechanismView {
   }
 
   close(): void {
+    clearTimeout(this.closing);
     this.onResize.disconnect();
   }
 
@@ -127,11 +131,13 @@ export class MechanismView {
   update(): void {
     const { pair } = this.session;
     this.element.classList.toggle("fv-empty", !pair);
+    clearTimeout(this.closing);
+    if (pair) this.element.classList.remove("fv-unused");
+    else this.closing = setTimeout(() => this.element.classList.add("fv-unused"), CLOSE_MS);
     if (!pair) {
       say(this.title, "Choose a word to see how its weight comes about.");
       return;
     }
-    this.element.classList.remove("fv-unused"); // from now on it keeps its height, so that nothing jumps
     const { query, key, note } = this.names();
     say(this.title, `How much ${quote(query)} looks at ${quote(key)} in ${this.session.call.label || this.session.call.name}, head ${this.session.state.head}${note}`);
     const { strips } = this;

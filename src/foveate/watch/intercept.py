@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..operator import observe
-from . import dynamo, functions, masking, multihead
+from . import dynamo, functions, masking, memory, multihead
 from .events import Event, NotExpressibleError
 from .frames import Frame, frames, is_compiled, recording_here, sessions_here, suspended
 from .mode import Handler, mode_off, mode_on, softmaxes
@@ -35,6 +35,7 @@ def around(frame: Frame, run: Callable[..., Any], args: tuple[Any, ...], kwargs:
             stack.enter_context(mode_off())
             stack.enter_context(suspended())
             return run(*args, **kwargs)
+        stack.callback(memory.module_ended)
         if not multihead.is_stock(frame.module):
             stack.enter_context(mode_on(_HANDLERS))
             return run(*args, **kwargs)

@@ -19,12 +19,11 @@ from ..recording import CallInfo, MemoryCall, Recording, RecordingWriter
 from ..recording.calls import layer_of
 from ..recording.reader import stored_call
 from ..scores import Dot
-from . import hf, intercept
+from . import hf, intercept, memory
 from .checks import reproduces
 from .events import Event
 from .frames import attach, detach, is_compiled
 from .inputs import Inputs
-from .memory import give_back
 
 __all__ = ["CaptureError", "CaptureWarning", "Session"]
 
@@ -173,7 +172,7 @@ class Session:
             call = MemoryCall(info, step, q, k, v, options)
             if self.writer is None:
                 self.recording._add(call)
-                give_back(call.nbytes)
+                memory.kept(call.nbytes)
             else:
                 self.recording._add(stored_call(self.writer.path, self.writer.append(call)))
 

@@ -59,9 +59,14 @@ class Family:
     implementations: tuple[str, ...] = ("eager", "sdpa")
 
     def build(self, implementation: str, seed: int = 1) -> torch.nn.Module:
+        """The model, its projections scaled up: as initialised, attention is so flat that nearly any mistake passes."""
         torch.manual_seed(seed)
         config = getattr(transformers, self.config)(**self.options)
-        return getattr(transformers, self.model)._from_config(config, attn_implementation=implementation).eval()
+        model = getattr(transformers, self.model)._from_config(config, attn_implementation=implementation).eval()
+        for name, p in model.named_parameters():
+            if p.ndim == 2 and not any(part in name for part in ("embed", "wte", "wpe", "shared", "lm_head")):
+                p.data.mul_(0.25 / max(float(p.data.std()), 1e-3))
+        return model
 
 
 FAMILIES = {

@@ -44,7 +44,10 @@ def test_weights_are_the_models_own(name: str, implementation: str) -> None:
         with fv.watch(model) as seen:
             watched = model(**inputs)
     assert [torch.equal(a, b) for a, b in zip(tensors(plain), tensors(watched), strict=True)].count(False) == 0
-    assert worst(seen, eager_weights(family, inputs), inputs) < 2e-6
+    wanted = eager_weights(family, inputs)
+    assert worst(seen, wanted, inputs) < 5e-6
+    for weights in (w for layers in wanted.values() for w in layers):
+        assert float(weights.std(-1).max()) > 0.03  # far from flat, or the comparison would say nothing
     assert seen.not_captured == ()
     assert set(seen.heads) == {6}
     assert seen.model == type(model).__name__
@@ -107,7 +110,7 @@ def test_generation_with_a_left_padded_batch(name: str, implementation: str, cac
             want = step[layer][..., : call.shape[-1]]  # a static cache has keys that nobody sees yet
             assert float(step[layer][0, :, :, call.shape[-1] :].abs().sum()) == 0
             for b, first in enumerate([0, 4] if call.shape[-2] > 1 else [0, 0]):
-                torch.testing.assert_close(call[b, :, first:], want[b, :, first:], atol=2e-6, rtol=0)
+                torch.testing.assert_close(call[b, :, first:], want[b, :, first:], atol=5e-6, rtol=0)
     assert seen.lengths == [13, 9]
     assert seen.starts == [0, 4]
     assert [len(row) for row in seen.input_ids] == [13, 13]

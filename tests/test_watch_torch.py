@@ -127,10 +127,23 @@ def test_the_fused_path_of_the_encoder_is_taken_while_watched(monkeypatch: pytes
     fused = torch._transformer_encoder_layer_fwd
     monkeypatch.setattr(torch, "_transformer_encoder_layer_fwd", lambda *a: taken.append(1) or fused(*a))
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(E, H, 32, batch_first=True), 2).eval()
-    with torch.no_grad(), fv.watch(encoder) as seen:
-        encoder(torch.randn(B, Q, E), src_key_padding_mask=PADDING)
+
+    class Model(nn.Module):
+        """An ordinary module around it, in which the function mode is on."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert torch._C._len_torch_function_stack() == 1
+            return self.encoder(x.softmax(-1), src_key_padding_mask=PADDING)
+
+    model = Model()
+    with torch.no_grad(), fv.watch(model) as seen:
+        model(torch.randn(B, Q, E))
     assert len(taken) == 2  # a function mode or a hook on a sub-module would make this 0
-    assert len(seen) == 2
+    assert seen.layers == ("encoder.layers.0.self_attn", "encoder.layers.1.self_attn")
 
 
 def test_transformer_has_three_kinds() -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool
@@ -89,58 +89,55 @@ def _combine(kind: type, a: Mask, b: Any) -> Mask:
     return kind(a, b)
 
 
-@describable
 @dataclass(frozen=True, eq=False)
-class And(Mask):
+class _Pair(Mask):
+    """Two masks and how they are joined. One that covers as `_decides` settles a block, whatever the other says."""
+
     left: Mask
     right: Mask
+    _decides: ClassVar[Coverage]
+    _sign: ClassVar[str]
+
+    def _join(self, a: Tensor, b: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def predicate(self, g: Geometry) -> MaskMod:
         a, b = self.left.predicate(g), self.right.predicate(g)
-        return lambda *at: a(*at) & b(*at)
+        return lambda *at: self._join(a(*at), b(*at))
 
     def block(self, g: Geometry, at: Block, device: torch.device) -> Bool[Tensor, "b h R C"]:
-        return self.left.block(g, at, device) & self.right.block(g, at, device)
+        return self._join(self.left.block(g, at, device), self.right.block(g, at, device))
 
     def coverage(self, g: Geometry, rows: Span, columns: Span) -> Coverage:
         a = self.left.coverage(g, rows, columns)
-        if a is Coverage.NONE:
+        if a is self._decides:
             return a
         b = self.right.coverage(g, rows, columns)
-        return b if a is Coverage.ALL or b is Coverage.NONE else Coverage.SOME
+        return b if b is self._decides or a is not Coverage.SOME else Coverage.SOME
 
     def settle(self, layout: Layout, g: Geometry) -> Mask:
         return type(self)(self.left.settle(layout, g), self.right.settle(layout, g))
 
     def __str__(self) -> str:
-        return f"{_nested(self.left)} & {_nested(self.right)}"
+        return f"{_nested(self.left)} {self._sign} {_nested(self.right)}"
 
 
 @describable
 @dataclass(frozen=True, eq=False)
-class Or(Mask):
-    left: Mask
-    right: Mask
+class And(_Pair):
+    _decides, _sign = Coverage.NONE, "&"
 
-    def predicate(self, g: Geometry) -> MaskMod:
-        a, b = self.left.predicate(g), self.right.predicate(g)
-        return lambda *at: a(*at) | b(*at)
+    def _join(self, a: Tensor, b: Tensor) -> Tensor:
+        return a & b
 
-    def block(self, g: Geometry, at: Block, device: torch.device) -> Bool[Tensor, "b h R C"]:
-        return self.left.block(g, at, device) | self.right.block(g, at, device)
 
-    def coverage(self, g: Geometry, rows: Span, columns: Span) -> Coverage:
-        a = self.left.coverage(g, rows, columns)
-        if a is Coverage.ALL:
-            return a
-        b = self.right.coverage(g, rows, columns)
-        return b if a is Coverage.NONE or b is Coverage.ALL else Coverage.SOME
+@describable
+@dataclass(frozen=True, eq=False)
+class Or(_Pair):
+    _decides, _sign = Coverage.ALL, "|"
 
-    def settle(self, layout: Layout, g: Geometry) -> Mask:
-        return type(self)(self.left.settle(layout, g), self.right.settle(layout, g))
-
-    def __str__(self) -> str:
-        return f"{_nested(self.left)} | {_nested(self.right)}"
+    def _join(self, a: Tensor, b: Tensor) -> Tensor:
+        return a | b
 
 
 @describable

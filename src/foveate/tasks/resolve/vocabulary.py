@@ -145,6 +145,9 @@ def lexicon_words(lexicon: Lexicon) -> Iterable[str]:
     for predicate in lexicon.predicates:
         for saying in predicate.sayings:
             yield from phrase(saying)
+    for item in lexicon.lists["copula"]:
+        base = english.base_of(item.split()[0])
+        yield from (base, english.third_person(base))
     for items in lexicon.lists.values():
         for item in items:
             yield from words_of(item)

@@ -1,4 +1,4 @@
-"""Does what we understood of a call give what the model computed? One row of one call per module says."""
+"""Does what we understood of a call give what the model computed? One row of two heads of a first call says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _NARROW = 3e-2  # 16-bit dtypes
 
 
 def reproduces(event: Event) -> bool:
-    """Whether the last query's weights, read from the values, give the last row of the output.
+    """Whether the last query's weights of two heads, read from the values, give the last row of the output.
+
+    All heads at once would allocate copies of the keys and values, and the page faults of that cost a model of 1,024
+    tokens a tenth of its time.
 
     True where there is nothing to compare: no output at hand, dropout, an empty call, a row that sees nothing.
     """
@@ -34,14 +37,16 @@ def reproduces(event: Event) -> bool:
         bias=event.bias,
         dtype=torch.promote_types(event.query.dtype, torch.float32),
     )
-    heads, groups = event.query.shape[1], v_BGKV.shape[1]
-    w_HK = whole[0, :, queries - 1]
-    v_GKV = v_BGKV[0].detach().to(w_HK.dtype)
-    mine = (w_HK.reshape(groups, heads // groups, keys) @ v_GKV).reshape(heads, -1)
-    off = (mine - out_BHQV[0, :, -1].detach().to(w_HK.dtype)).abs().amax()
+    heads, shared = event.query.shape[1], event.query.shape[1] // v_BGKV.shape[1]
+    some = sorted({min(1, heads - 1), heads - 1})  # enough to tell how heads are grouped, and cheap
+    rows = [whole[0, h, queries - 1] for h in some]
+    mine = torch.stack([w_K @ v_BGKV[0, h // shared].detach().to(w_K.dtype) for h, w_K in zip(some, rows, strict=True)])
+    off = (mine - out_BHQV[0, some, -1].detach().to(mine.dtype)).abs().amax()
     allowed = _TOLERANCE.get(out_BHQV.dtype, _NARROW)
     if out_BHQV.device.type != "cpu":
         allowed = max(allowed, _ELSEWHERE)
     if bool(off <= allowed * mine.abs().amax()):
         return True
-    return bool((w_HK.sum(-1) == 0).any()) or not bool(torch.isfinite(off))  # models differ on rows that see nothing
+    return any(not bool(w_K.any()) for w_K in rows) or not bool(
+        torch.isfinite(off)
+    )  # models differ on rows that see nothing

@@ -181,8 +181,7 @@ class Session:
         if t is None:
             return None
         with torch.inference_mode(False), torch.no_grad():
-            made = torch.empty(t.shape, dtype=dtype or t.dtype, device=self.device or t.device)
-            return made.copy_(t.detach())
+            return memory.room(t.shape, dtype or t.dtype, self.device or t.device).copy_(t.detach())
 
     def _describe(self, name: str, module: nn.Module, event: Event) -> CallInfo:
         tail = ".".join(name.split(".")[-2:])

@@ -266,6 +266,26 @@ def test_a_forward_that_someone_else_has_replaced_comes_back() -> None:
     assert vars(model)["forward"] is mine
 
 
+@pytest.mark.parametrize("dtype", [None, torch.float16, torch.bfloat16])
+def test_large_copies_are_the_models_numbers_and_nobody_elses(dtype: torch.dtype | None) -> None:
+    """Large copies lie in maps of their own: neither of two watches reaches the other or the model."""
+
+    class Plain(nn.Module):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(q, k, v)
+
+    model, x = Plain(), torch.randn(3, 1, 8, 1024, 64)
+    wanted = x.to(dtype or x.dtype, copy=True)
+    with torch.no_grad(), fv.watch(model, dtype=dtype) as first, fv.watch(model, dtype=dtype) as second:
+        model(*x)
+    x.zero_()
+    first["Plain"].query.fill_(7)
+    gc.collect()
+    assert torch.equal(second["Plain"].query, wanted[0])
+    assert torch.equal(second["Plain"].key, wanted[1])
+    assert torch.equal(first["Plain"].key, wanted[1])
+
+
 def test_copies_of_a_watched_model_are_not_watched() -> None:
     model, x = Tower(1), torch.randn(B, Q, H * D)
     with fv.watch(model) as seen:

@@ -53,6 +53,8 @@ def choose(problem: Problem, v_BGKV: Tensor, backend: str = "auto") -> Choice:
         if v_BGKV.shape[-1] != problem.q_BHQD.shape[-1] and g.queries * g.keys > DENSE_MASK_LIMIT:
             return Choice("blocks", "values of another width than keys would form all weights")
         return Choice("sdpa", "the fused kernel needs no mask here")
-    if g.queries * g.keys <= DENSE_MASK_LIMIT or problem.tracked:
+    if g.queries * g.keys <= DENSE_MASK_LIMIT:
         return Choice("sdpa", "its mask and bias are small enough to be formed")
+    if problem.tracked:
+        return Choice("sdpa", "with gradients, blocks would keep more than the mask and bias that it forms")
     return Choice("blocks", "a dense mask or bias would be large, and blocks can skip what it hides")

@@ -2,7 +2,7 @@
 
 Hooks would do for names, but hooks on any sub-module switch off the fused path of `nn.TransformerEncoderLayer`, and
 so would change output bits. A wrapped `forward` does not: the wrapper sits in the instance, calls the original
-with the untouched arguments, and is taken out in `Session.close`.
+with the untouched arguments, and is taken out when the session ends.
 """
 
 from __future__ import annotations

@@ -64,10 +64,6 @@ class Lexicon:
     true_of: dict[str, frozenset[int]] = field(repr=False)
     false_of: dict[str, frozenset[int]] = field(repr=False)
 
-    def having(self, feature: str) -> list[str]:
-        """All nouns with a feature, in the order of the file."""
-        return [noun for noun, features in self.features.items() if feature in features]
-
     def between(self, a: str, b: str) -> list[int]:
         """Indices of the predicates that can be said of noun `a` and cannot be said of noun `b`."""
         return sorted(self.true_of[a] & self.false_of[b])

@@ -93,8 +93,8 @@ def test_two_classes_cannot_share_a_name() -> None:
     with pytest.raises(TypeError, match="describable takes a dataclass; got Plain"):
         describable(type("Plain", (), {}))
     with pytest.raises(TypeError, match="two describable classes are named Band"):
-        describable(masks.Band)
-    subclass = type("Sub", (masks.Prefix,), {})(3)
+        describable(masks.positional.Band)
+    subclass = type("Sub", (masks.positional.Prefix,), {})(3)
     with pytest.raises(TypeError, match="Sub has no description"):
         describe(subclass)
 

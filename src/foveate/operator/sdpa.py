@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..masks import Band
+from ..masks.positional import Band
 from ..scores import Dot
 from . import blocks
 from .problem import Problem

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..masks import And, Dense, Mask, Padding
+from ..masks import Mask
+from ..masks.base import And
+from ..masks.given import Dense
+from ..masks.sequences import Padding
 from ..recording import Recording
 
 __all__ = ["Inputs"]

@@ -20,6 +20,7 @@ LAYERS = {
     "shapes": 0,
     "masks": 1,
     "scores": 1,
+    "biases": 1,
     "normalizers": 1,
     "operator": 2,
     "indexing": 2,

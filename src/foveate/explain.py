@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .scores import Dot
 from .shapes import full_precision
@@ -28,7 +27,8 @@ def _explain(weights: Any, b: int, h: int, i: int, j: int) -> dict[str, Any]:
     raw = (
         p.score.raw(q[None], k[None]) if isinstance(p.score, Dot) else p.score(q[None, None, None], k[None, None, None])
     )
-    bias = None if p.bias_BHQK is None else _one(p.bias_BHQK, b, h, i, j)
+    place = (slice(b, b + 1), slice(h, h + 1), row, column)
+    bias = None if p.bias is None else float(p.bias.block(p.geometry, place, q[None, None, None]))
     ok = p.allowed(*at, row, column)
     sinks = p.normalizer.sinks
     lse = p.statistic(*at, row)
@@ -58,7 +58,3 @@ def _explain(weights: Any, b: int, h: int, i: int, j: int) -> dict[str, Any]:
         found["contribution"] = read[j].tolist()
         found["output"] = read.sum(0).tolist()
     return found
-
-
-def _one(t: Tensor, *place: int) -> float:
-    return float(t[tuple(i if n > 1 else 0 for n, i in zip(t.shape, place, strict=True))])

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import masks, normalizers, scores
+from . import biases, masks, normalizers, scores
+from .biases import Bias, Given
 from .explain import explain
 from .indexing import Pick, cover, is_pointwise, picks, spread
 from .masks import Mask
 from .normalizers import Normalizer
 from .operator import Problem
 from .scores import Dot, Score
-from .shapes import Geometry, Layout, Picked, as_tensor, canonical, expand_to, sum_dtype, to_numpy, to_tensors
+from .shapes import Geometry, Layout, Picked, canonical, sum_dtype, to_numpy, to_tensors
 from .stats import LogSumExp, Partial, Reducer, run
 
 __all__ = ["AttentionMap", "pose"]
@@ -111,9 +112,10 @@ class AttentionMap:
         return self.problem.mask
 
     @property
-    def bias(self) -> Tensor | None:
-        """The bias in canonical shape (B|1, H|1, Q|1, K|1), or None."""
-        return self.problem.bias_BHQK
+    def bias(self) -> Tensor | Bias | None:
+        """The bias: a tensor in canonical shape (B|1, H|1, Q|1, K|1), or one that follows from a rule, or None."""
+        bias = self.problem.bias
+        return bias.table if isinstance(bias, Given) else bias
 
     @property
     def score(self) -> Score:
@@ -134,7 +136,8 @@ class AttentionMap:
     def nbytes(self) -> int:
         """Bytes kept alive: the memory behind queries, keys, values, bias and mask. The weights are not held."""
         p = self.problem
-        held = [p.q_BHQD, p.k_BGKD, self._v_BGKV, p.bias_BHQK, *_tensors_in(p.mask), *_tensors_in(p.normalizer)]
+        held = [p.q_BHQD, p.k_BGKD, self._v_BGKV, *_tensors_in(p.bias), *_tensors_in(p.mask)]
+        held += _tensors_in(p.normalizer)
         if self._kept is not None:
             held.append(self._kept[1])
         return _bytes_behind([t for t in held if t is not None])
@@ -144,8 +147,8 @@ class AttentionMap:
         parts.append(f"score={getattr(self.score, 'name', getattr(self.score, '__name__', 'function'))}")
         if self.mask is not None:
             parts.append(f"mask={self.mask}")
-        if self.bias is not None:
-            parts.append(f"bias={tuple(self.bias.shape)}")
+        if self.problem.bias is not None:
+            parts.append(f"bias={self.problem.bias}")
         if self.normalizer.name != "softmax":
             parts.append(f"normalizer={self.normalizer.name}")
         parts.append(f"holds {_size(self.nbytes)} (dense: {_size(self.shape.numel() * self.dtype.itemsize)})")
@@ -162,16 +165,10 @@ class AttentionMap:
         if dtype is not None and not dtype.is_floating_point:
             raise TypeError(f"weights are real numbers; got {dtype}")
         p = self.problem
-        bias = p.bias_BHQK
-        if bias is not None:
-            hidden = bias <= torch.finfo(bias.dtype).min  # to stay so in any dtype
-            wide = bias.dtype if dtype is None else torch.promote_types(dtype, torch.float32)
-            if wide.itemsize < bias.dtype.itemsize:
-                bias = bias.clamp(max=torch.finfo(wide).max)  # no number may become +inf
-            bias = bias.to(wide).masked_fill(hidden, -torch.inf).to(device)
+        bias = None if p.bias is None else p.bias.to(device, dtype)
         q, k = p.q_BHQD.to(device=device, dtype=dtype), p.k_BGKD.to(device=device, dtype=dtype)
         v = None if self._v_BGKV is None else self._v_BGKV.to(device=device, dtype=dtype)
-        return self._of(replace(p, q_BHQD=q, k_BGKD=k, bias_BHQK=bias), self.layout, dtype or self.dtype, v)
+        return self._of(replace(p, q_BHQD=q, k_BGKD=k, bias=bias), self.layout, dtype or self.dtype, v)
 
     # looking
 
@@ -288,7 +285,7 @@ class AttentionMap:
     def _stamp(self) -> tuple[Any, ...]:
         """Changes when somebody writes into the tensors this map looks at."""
         p = self.problem
-        held = (p.q_BHQD, p.k_BGKD, p.bias_BHQK, p.normalizer.sinks)
+        held = (p.q_BHQD, p.k_BGKD, p.normalizer.sinks, *_tensors_in(p.bias))
         return tuple(None if t is None or t.is_inference() else t._version for t in held)
 
     def _known(self) -> Tensor | None:
@@ -366,7 +363,7 @@ def pose(query: Any, key: Any, value: Any | None, **parts: Any) -> tuple[Attenti
         scores.resolve(parts["score"], parts["scale"], q.shape[-1]),
         normalizers.resolve(parts["normalizer"], g.heads),
         _settle_mask(parts["mask"], layout, g),
-        _settle_bias(parts["bias"], layout, g, q),
+        biases.resolve(parts["bias"], layout, g, q),
     )
     return AttentionMap._of(problem, layout, q.dtype, None), v
 
@@ -375,24 +372,6 @@ def _settle_mask(mask: Any, layout: Layout, g: Geometry) -> Mask | None:
     if mask is None:
         return None
     return (mask if isinstance(mask, Mask) else masks.tensor(mask)).settle(layout, g)
-
-
-def _settle_bias(bias: Any, layout: Layout, g: Geometry, q: Tensor) -> Tensor | None:
-    if bias is None:
-        return None
-    if isinstance(bias, Tensor):
-        t = bias
-    else:
-        t = as_tensor(np.asarray(bias), device=q.device)
-        t = t if isinstance(bias, np.ndarray) or t.dtype == torch.bool else t.to(q.dtype)
-    if t.device != q.device:
-        raise ValueError(f"the bias must be on the device of the query, {q.device}; got {t.device}")
-    if t.dtype == torch.bool:
-        raise TypeError("a bias holds numbers to add to the scores; booleans are a mask=")
-    t = t if t.dtype.is_floating_point else t.to(q.dtype)
-    if torch._C._functorch.maybe_current_level() is None and bool((t == torch.inf).any()):
-        raise ValueError("a bias may not hold +inf; -inf hides a key")
-    return expand_to(t, layout, g, "bias")
 
 
 def _picked(span: range | Tensor) -> Picked:

@@ -161,8 +161,10 @@ def _mask_and_bias(one: AttentionMap) -> tuple[Tensor | None, Tensor | None]:
     allowed = problem.allowed(slice(0, batch), slice(0, heads), slice(0, queries), slice(0, keys))
     if allowed is not None:
         allowed = None if allowed.all() else allowed.expand(*allowed.shape[:2], queries, keys)
-    bias = problem.bias_BHQK
-    if bias is not None:
+    bias: Tensor | None = None
+    if problem.bias is not None:
+        everywhere = (slice(0, batch), slice(0, heads), slice(0, queries), slice(0, keys))
+        bias = problem.bias.block(problem.geometry, everywhere, problem.q_BHQD)
         bias = torch.where(bias <= torch.finfo(bias.dtype).min, torch.zeros_like(bias), bias)
         bias = bias.expand(*bias.shape[:3], keys) if bool(bias.any()) else None
     return allowed, bias

@@ -48,7 +48,7 @@ def choose(problem: Problem, v_BGKV: Tensor, backend: str = "auto") -> Choice:
     if obstacle is not None:
         return Choice("blocks", f"the fused kernel cannot: {obstacle}")
     g = problem.geometry
-    plain = problem.mask is None and problem.bias_BHQK is None
+    plain = problem.mask is None and problem.bias is None
     if plain or sdpa.is_plain_causal(problem):
         if v_BGKV.shape[-1] != problem.q_BHQD.shape[-1] and g.queries * g.keys > DENSE_MASK_LIMIT:
             return Choice("blocks", "values of another width than keys would form all weights")

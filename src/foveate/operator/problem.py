@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..biases import Bias
 from ..masks import Coverage, Mask
 from ..normalizers import Normalizer, safe
 from ..scores import Dot, Score
-from ..shapes import Geometry, Picked, cut, full_precision, is_tracked, sum_dtype
+from ..shapes import Geometry, Picked, full_precision, is_tracked, sum_dtype
 
 __all__ = ["Block", "Problem", "Strip", "columns_of", "strips"]
 
@@ -40,7 +41,7 @@ class Problem:
     score: Score
     normalizer: Normalizer
     mask: Mask | None = None
-    bias_BHQK: Tensor | None = None
+    bias: Bias | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -58,8 +59,8 @@ class Problem:
 
     @property
     def tracked(self) -> bool:
-        sinks = self.normalizer.sinks
-        return is_tracked(self.q_BHQD, self.k_BGKD, self.bias_BHQK, sinks)
+        biases = () if self.bias is None else self.bias.tensors
+        return is_tracked(self.q_BHQD, self.k_BGKD, *biases, self.normalizer.sinks)
 
     def prepared(self) -> Problem:
         """The same problem with queries and keys already in the compute dtype, so that blocks need no casts."""
@@ -75,10 +76,9 @@ class Problem:
             known = self.mask.coverage(g, _hull(rows), _hull(columns)) if some else Coverage.SOME
             if known is not Coverage.ALL:
                 ok = self.mask.block(g, (batch, heads, rows, columns), self.q_BHQD.device)
-        if self.bias_BHQK is not None:
-            bias = cut(self.bias_BHQK, (batch, heads, rows, columns))
-            seen = ~(bias <= torch.finfo(bias.dtype).min)
-            ok = seen if ok is None else ok & seen
+        hidden = None if self.bias is None else self.bias.hidden(g, (batch, heads, rows, columns))
+        if hidden is not None:
+            ok = ~hidden if ok is None else ok & ~hidden
         return ok
 
     def scores(self, batch: slice, heads: slice, rows: Picked, columns: Picked) -> Float[Tensor, "b h R C"]:
@@ -86,8 +86,9 @@ class Problem:
         with full_precision(self.q_BHQD.device):
             s = self._raw(batch, heads, rows, columns)
             in_place = isinstance(self.score, Dot) and not self.tracked
-            if self.bias_BHQK is not None:
-                bias = cut(self.bias_BHQK, (batch, heads, rows, columns)).to(s.dtype)
+            if self.bias is not None:
+                q = self.q_BHQD[batch, heads, rows].to(s.dtype)
+                bias = self.bias.block(self.geometry, (batch, heads, rows, columns), q).to(s.dtype)
                 s = s.add_(bias) if in_place else s + bias
             ok = self.allowed(batch, heads, rows, columns)
             if ok is None:
@@ -128,10 +129,10 @@ class Problem:
         ok = torch.ones_like(s, dtype=torch.bool)
         if self.mask is not None:
             ok = self.mask.predicate(self.geometry)(b, h, q, k).expand_as(ok)
-        if self.bias_BHQK is not None:
-            axes = zip(self.bias_BHQK.shape, (b, h, q, k), strict=True)
-            bias = self.bias_BHQK[tuple(i if n > 1 else torch.zeros_like(i) for n, i in axes)]
-            s, ok = s + bias.to(d), ok & ~(bias <= torch.finfo(bias.dtype).min)
+        if self.bias is not None:
+            s = s + self.bias.points(self.geometry, (b, h, q, k), queries[:, 0, 0]).to(d)
+            hidden = self.bias.hidden_points(self.geometry, (b, h, q, k))
+            ok = ok if hidden is None else ok & ~hidden
         return s.masked_fill(~ok, -torch.inf)
 
     def live(self, rows: Picked) -> slice:

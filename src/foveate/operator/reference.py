@@ -25,10 +25,11 @@ def weights(problem: Problem) -> Float[Tensor, "B H Q K"]:
         axes = (torch.arange(n, device=s_BHQK.device) for n in g.shape)
         grid = torch.meshgrid(*axes, indexing="ij")
         allowed = problem.mask.predicate(g)(*grid).expand(g.shape)
-    if problem.bias_BHQK is not None:
-        bias = problem.bias_BHQK
-        s_BHQK = s_BHQK + bias.to(d)
-        allowed = allowed & ~(bias <= torch.finfo(bias.dtype).min)
+    if problem.bias is not None:
+        everywhere = (slice(0, g.batch), slice(0, g.heads), slice(0, g.queries), slice(0, g.keys))
+        s_BHQK = s_BHQK + problem.bias.block(g, everywhere, q_BHQD).to(d)
+        hidden = problem.bias.hidden(g, everywhere)
+        allowed = allowed if hidden is None else allowed & ~hidden
     sinks = problem.normalizer.sinks
     overflow = (s_BHQK == -torch.inf) & allowed & (sinks is None)
     lost = (overflow | ~allowed).all(-1, keepdim=True) & allowed.any(-1, keepdim=True)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ..biases import Given
 from ..masks.positional import Band
 from ..scores import Dot
 from . import blocks
@@ -28,7 +29,7 @@ def obstacle(problem: Problem, v_BGKV: Tensor) -> str | None:
         return "its score has a softcap"
     if problem.normalizer.sinks is not None:
         return "its normalizer has sinks"
-    bias = problem.bias_BHQK
+    bias = problem.bias
     if bias is not None and bias.dtype != problem.q_BHQD.dtype:
         return "its bias has another dtype than its queries"
     if 0 in (*problem.q_BHQD.shape, *problem.k_BGKD.shape, *v_BGKV.shape):
@@ -42,10 +43,13 @@ def obstacle(problem: Problem, v_BGKV: Tensor) -> str | None:
 
 def output(problem: Problem, v_BGKV: Float[Tensor, "B G K V"], dropout: float = 0.0) -> Float[Tensor, "B H Q V"]:
     """(B, H, Q, V) in the value's dtype."""
-    inputs = (problem.q_BHQD, problem.k_BGKD, v_BGKV, problem.bias_BHQK)
+    g = problem.geometry
+    everywhere = (slice(0, g.batch), slice(0, g.heads), slice(0, g.queries), slice(0, g.keys))
+    bias = None if problem.bias is None else problem.bias.block(g, everywhere, problem.q_BHQD)
+    inputs = (problem.q_BHQD, problem.k_BGKD, v_BGKV, bias)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
         return _Fused.apply(problem, dropout, *inputs)
-    return _call(problem, problem.q_BHQD, problem.k_BGKD, v_BGKV, problem.bias_BHQK, dropout)
+    return _call(problem, problem.q_BHQD, problem.k_BGKD, v_BGKV, bias, dropout)
 
 
 def is_plain_causal(problem: Problem) -> bool:
@@ -53,19 +57,19 @@ def is_plain_causal(problem: Problem) -> bool:
     mask, g = problem.mask, problem.geometry
     if not isinstance(mask, Band) or (mask.left, mask.right) != (None, 0):
         return False
-    return problem.bias_BHQK is None and (g.offset == 0 or mask.align == "start")
+    return problem.bias is None and (g.offset == 0 or mask.align == "start")
 
 
 def _finite(problem: Problem, v: Tensor) -> bool:
     """One pass over the inputs: nothing is NaN or Inf, and no score can leave float32's range."""
-    score, bias = problem.score, problem.bias_BHQK
+    score = problem.score
     assert isinstance(score, Dot)
     with torch.no_grad():
         q_peak, k_peak = problem.q_BHQD.abs().amax().double(), problem.k_BGKD.abs().amax().double()
         bound = q_peak * k_peak * problem.q_BHQD.shape[-1] * max(1.0, abs(score.scale or 0.0))
         limit = torch.finfo(problem.compute_dtype).max / 4
         fine = (bound < limit) & torch.isfinite(v.abs().amax()) & (score.scale == score.scale)
-        if bias is not None:
+        for bias in () if problem.bias is None else problem.bias.tensors:
             fine = fine & ~torch.isnan(bias).any() & (bias <= limit).all()
         return bool(fine)
 
@@ -111,7 +115,9 @@ class _Fused(torch.autograd.Function):
             if ctx.dropout:
                 raise NotImplementedError("double backward through dropout needs backend='blocks'")
             q, k, v, bias = inputs
-            again = Problem(q, k, ctx.problem.score, ctx.problem.normalizer, ctx.problem.mask, bias)
+            again = Problem(
+                q, k, ctx.problem.score, ctx.problem.normalizer, ctx.problem.mask, None if bias is None else Given(bias)
+            )
             result, sources, options = blocks.output(again, v), inputs, {"create_graph": True}
         else:
             result, sources, options = ctx.result, ctx.leaves, {"retain_graph": True}

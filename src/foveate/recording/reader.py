@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..biases import Bias
 from ..describe import restore
 from ..masks import Mask
 from ..normalizers import Softmax
@@ -177,8 +178,11 @@ class StoredCall:
         for role in ROLES:
             stored = self.read(role)
             found[role] = None if stored is None else stored.load()
-        for part, kind in (("score", Dot), ("normalizer", Softmax), ("mask", Mask)):
-            description = self._entry.take(part, dict, none=part == "mask")
+        found["bias"] = tensors.get("bias") if self._entry.take("bias", bool, dict) is True else None
+        for part, kind in (("score", Dot), ("normalizer", Softmax), ("mask", Mask), ("bias", Bias)):
+            description = self._entry.take(part, *((bool, dict) if part == "bias" else (dict,)), none=part == "mask")
+            if isinstance(description, bool):
+                continue
             mine = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
             try:
                 found[part] = None if description is None else restore(description, mine)
@@ -186,7 +190,6 @@ class StoredCall:
                 raise RecordingError(f"{where}: the {part} cannot be restored: {str(error)[:200]}") from None
             if description is not None and not isinstance(found[part], kind):
                 raise RecordingError(f"{where}: the field {part!r} does not describe a {part}")
-        found["bias"] = tensors.get("bias") if self._entry.take("bias", bool) else None
         return {**found, "dtype": self.dtype}
 
     def _tensors(self) -> dict[str, Tensor]:

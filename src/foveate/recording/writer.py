@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import masks
+from ..biases import Bias
 from ..describe import describe
 from ..map import AttentionMap
 from .calls import ROLES, Call, build, dtype_name
@@ -93,10 +94,14 @@ class RecordingWriter:
 
     def _describe(self, call: Call, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Score, normaliser, mask and bias as JSON, and where each tensor in them is stored."""
-        described: dict[str, Any] = {"bias": given.get("bias") is not None}
+        described: dict[str, Any] = {}
         references: dict[str, Any] = {}
-        for part in ("score", "normalizer", "mask"):
+        for part in ("bias", "score", "normalizer", "mask"):
             thing = given.get(part)
+            if part == "bias" and not isinstance(thing, Bias):
+                described[part] = thing is not None
+                references |= {} if thing is None else {part: self._share(thing)}
+                continue
             if thing is None:
                 described[part] = None
                 continue
@@ -107,8 +112,6 @@ class RecordingWriter:
                     raise RecordingError(f"the {part} of {call.info.name!r} cannot be stored: {error}") from None
                 described[part], tensors = describe(masks.tensor(_bits_of(call)))
             references.update({f"{part}.{name}": self._share(t) for name, t in tensors.items()})
-        if given.get("bias") is not None:
-            references["bias"] = self._share(given["bias"])
         return described, references
 
     def _share(self, tensor: Tensor) -> dict[str, Any]:

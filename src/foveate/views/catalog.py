@@ -151,7 +151,7 @@ def _canonical(one: AttentionMap) -> AttentionMap:
         value=four,
         score=p.score,
         mask=p.mask,
-        bias=p.bias_BHQK,
+        bias=p.bias,
         normalizer=p.normalizer,
         dtype=torch.float32,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..biases import Bias
 from ..masks import Mask
 
 __all__ = ["Event", "NotExpressibleError"]
@@ -31,7 +32,7 @@ class Event:
     scale: float = 1.0
     softcap: float | None = None
     mask: Mask | None = None
-    bias: Tensor | None = None
+    bias: Tensor | Bias | None = None
     sinks: Tensor | None = None
     kind: str | None = None
     output: Tensor | None = None

@@ -102,7 +102,7 @@ def _own(weights: Any, v_BGKV: Tensor | None = None) -> None:
             p.k_BGKD,
             v_BGKV,
             mask=p.mask,
-            bias=p.bias_BHQK,
+            bias=weights.bias,
             kind="decoder" if "causal" in str(p.mask) else None,
             score=p.score,
             normalizer=p.normalizer,

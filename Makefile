@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help demo test check fix web bench clean
+.PHONY: help demo test conformance check fix web bench clean
 
 help:            ## list these targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -16,6 +16,9 @@ demo: $(VENV)/.installed   ## what the built-in model sees in "The cat sat on th
 test: $(VENV)/.dev         ## all tests, the browser's included
 	@sh scripts/chromium.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+conformance: $(VENV)/.dev  ## only the tests that others wrote: ONNX's, PyTorch's, transformers' own results
+	$(BIN)/python -m pytest tests/conformance
 
 check: $(VENV)/.dev        ## formatting, lint, types, and that the built page is that of its source; writes nothing
 	$(BIN)/ruff format --check

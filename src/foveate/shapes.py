@@ -74,7 +74,7 @@ class Layout:
         `per_query` says that axis 2 is the query's, which goes too where a single query (D,) was asked.
         """
         if self.axes == 2:
-            t = t.reshape(*self.lead, *t.shape[1:])
+            t = t if len(self.lead) == 1 else t.reshape(*self.lead, *t.shape[1:])
         else:
             t = t.reshape(t.shape[3 if self.axes == 0 and per_query else 2 :])
         return to_numpy(t) if self.numpy else t
@@ -111,6 +111,10 @@ def to_tensors(**named: Any) -> tuple[list[Tensor], bool]:
         dtype = np.result_type(*floats) if floats else np.dtype(np.float64)
         dtype = dtype if dtype.itemsize <= 8 else np.dtype(np.float64)
         return [as_tensor(np.asarray(a, dtype=dtype)) for a in arrays.values()], True
+    given = list(named.values())
+    if isinstance(given[0], Tensor) and given[0].dtype in _DTYPES:  # the common case, without any detour
+        if all(isinstance(x, Tensor) and x.dtype == given[0].dtype for x in given):
+            return given, False
     tensors = {name: as_tensor(x) for name, x in named.items()}
     dtypes = {name: t.dtype for name, t in tensors.items() if t.dtype.is_floating_point or t.dtype.is_complex}
     listed = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
@@ -146,7 +150,9 @@ def canonical(query: Tensor, key: Tensor, value: Tensor | None, numpy: bool = Fa
     _check(q, k, v)
     tensors = [q, k] if v is None else [q, k, v]
     lead = _broadcast_lead(*tensors)
-    flat = [t.expand(*lead, *t.shape[-3:]).reshape(math.prod(lead), *t.shape[-3:]) for t in tensors]
+    flat = tensors
+    if len(lead) != 1 or any(t.shape[0] != lead[0] for t in tensors):
+        flat = [t.expand(*lead, *t.shape[-3:]).reshape(math.prod(lead), *t.shape[-3:]) for t in tensors]
     shown = lead if axes == 2 else ()
     return flat[0], flat[1], flat[2] if v is not None else None, Layout(shown, axes, numpy)
 
@@ -169,7 +175,10 @@ def _check(q: Tensor, k: Tensor, v: Tensor | None) -> None:
         raise ValueError("query, key and value must be on the same device")
 
 
-def _broadcast_lead(*tensors: Tensor) -> tuple[int, ...]:
+def _broadcast_lead(first: Tensor, *others: Tensor) -> tuple[int, ...]:
+    lead, tensors = first.shape[:-3], (first, *others)
+    if all(t.shape[:-3] == lead for t in others):
+        return tuple(lead)
     try:
         return tuple(torch.broadcast_shapes(*(t.shape[:-3] for t in tensors))) or ()
     except RuntimeError:

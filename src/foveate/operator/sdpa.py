@@ -5,6 +5,7 @@ Fused kernels have no second derivative. `_Fused` keeps their first one and comp
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -63,15 +64,21 @@ def is_plain_causal(problem: Problem) -> bool:
 def _finite(problem: Problem, v: Tensor) -> bool:
     """One pass over the inputs: nothing is NaN or Inf, and no score can leave float32's range."""
     score = problem.score
-    assert isinstance(score, Dot)
+    assert isinstance(score, Dot) and score.scale is not None
     with torch.no_grad():
-        q_peak, k_peak = problem.q_BHQD.abs().amax().double(), problem.k_BGKD.abs().amax().double()
-        bound = q_peak * k_peak * problem.q_BHQD.shape[-1] * max(1.0, abs(score.scale or 0.0))
+        q, k, size = (_length(t) for t in (problem.q_BHQD, problem.k_BGKD, v))
         limit = torch.finfo(problem.compute_dtype).max / 4
-        fine = (bound < limit) & torch.isfinite(v.abs().amax()) & (score.scale == score.scale)
-        for bias in () if problem.bias is None else problem.bias.tensors:
-            fine = fine & ~torch.isnan(bias).any() & (bias <= limit).all()
-        return bool(fine)
+        if not (q * k * max(1.0, abs(score.scale)) < limit and math.isfinite(size) and not math.isnan(score.scale)):
+            return False
+        biases = () if problem.bias is None else problem.bias.tensors
+        return all(bool(~torch.isnan(bias).any() & (bias <= limit).all()) for bias in biases)
+
+
+def _length(t: Tensor) -> float:
+    """A number that no row's Euclidean length exceeds; NaN or Inf if any entry is (or may be). One cheap pass."""
+    if t.dtype.itemsize >= 4:
+        return float(torch.linalg.vector_norm(t))
+    return float(t.abs().amax()) * math.sqrt(t.shape[-1])
 
 
 def _call(problem: Problem, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:

@@ -112,9 +112,9 @@ def to_tensors(**named: Any) -> tuple[list[Tensor], bool]:
         dtype = dtype if dtype.itemsize <= 8 else np.dtype(np.float64)
         return [as_tensor(np.asarray(a, dtype=dtype)) for a in arrays.values()], True
     given = list(named.values())
-    if isinstance(given[0], Tensor) and given[0].dtype in _DTYPES:  # the common case, without any detour
-        if all(isinstance(x, Tensor) and x.dtype == given[0].dtype for x in given):
-            return given, False
+    common = given[0].dtype if isinstance(given[0], Tensor) else None
+    if common in _DTYPES and all(isinstance(x, Tensor) and x.dtype == common for x in given):
+        return given, False
     tensors = {name: as_tensor(x) for name, x in named.items()}
     dtypes = {name: t.dtype for name, t in tensors.items() if t.dtype.is_floating_point or t.dtype.is_complex}
     listed = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())

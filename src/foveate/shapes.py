@@ -27,6 +27,7 @@ __all__ = [
     "expand_to",
     "full_precision",
     "indices",
+    "is_traced",
     "is_tracked",
     "sum_dtype",
     "to_numpy",
@@ -203,6 +204,11 @@ def expand_to(t: Tensor, layout: Layout, g: Geometry, name: str) -> Shaped[Tenso
     if len(lead) == 1 or math.prod(front) == 1:
         return full.reshape(math.prod(front), *full.shape[len(lead) :])
     return full.expand(*lead, *full.shape[len(lead) :]).reshape(g.batch, *full.shape[len(lead) :])
+
+
+def is_traced() -> bool:
+    """Whether a function transform or a compiler runs the code, so that no value can be asked for."""
+    return torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None
 
 
 def is_tracked(*tensors: Tensor | None) -> bool:

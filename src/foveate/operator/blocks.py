@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..shapes import full_precision
+from ..shapes import full_precision, is_traced
 from .problem import Block, Problem, strips
 
 __all__ = ["output"]
@@ -34,8 +34,8 @@ def output(problem: Problem, v_BGKV: Float[Tensor, "B G K V"], dropout: float = 
 
 
 def _readable(v: Tensor) -> bool:
-    """Whether all values are finite. Unknown under function transforms, where it is taken as so."""
-    return torch._C._functorch.maybe_current_level() is not None or bool(torch.isfinite(v).all())
+    """Whether all values are finite. Unknown where a transform or compiler traces, and taken as so."""
+    return is_traced() or bool(torch.isfinite(v).all())
 
 
 def _read(block: Block, v: Tensor, clean: bool, shared: int, dropout: float) -> Tensor:

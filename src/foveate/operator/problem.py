@@ -19,7 +19,7 @@ from ..biases import Bias
 from ..masks import Coverage, Mask
 from ..normalizers import Normalizer, safe
 from ..scores import Dot, Score
-from ..shapes import Geometry, Picked, full_precision, is_tracked, sum_dtype
+from ..shapes import Geometry, Picked, full_precision, is_traced, is_tracked, sum_dtype
 
 __all__ = ["Block", "Problem", "Strip", "columns_of", "strips"]
 
@@ -181,10 +181,8 @@ class Problem:
         return marked, weights if marked is found else self.normalizer.weights(scores, marked)
 
     def _mark_overflow(self, found: Tensor, batch: slice, heads: slice, rows: Picked) -> Tensor:
-        if torch._C._functorch.maybe_current_level() is not None:
-            return found
         lost = found == -torch.inf
-        if not bool(lost.any()):
+        if not is_traced() and not bool(lost.any()):
             return found
         any_key = torch.zeros_like(lost)
         for c in columns_of(self, heads, rows):
@@ -251,7 +249,7 @@ class Strip:
 
 
 def _holds_nan(t: Tensor) -> bool:
-    return torch._C._functorch.maybe_current_level() is None and bool(torch.isnan(t).any())
+    return not is_traced() and bool(torch.isnan(t).any())
 
 
 def columns_of(problem: Problem, heads: slice, rows: Picked, span: slice | None = None) -> list[slice]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..biases import Given
 from ..masks.positional import Band
 from ..scores import Dot
+from ..shapes import is_traced
 from . import blocks
 from .problem import Problem
 
@@ -35,9 +36,9 @@ def obstacle(problem: Problem, v_BGKV: Tensor) -> str | None:
         return "its bias has another dtype than its queries"
     if 0 in (*problem.q_BHQD.shape, *problem.k_BGKD.shape, *v_BGKV.shape):
         return "one of its axes is empty"
-    if torch._C._functorch.maybe_current_level() is not None or torch.autograd.forward_ad._current_level >= 0:
+    if (is_traced() and not torch.compiler.is_compiling()) or torch.autograd.forward_ad._current_level >= 0:
         return "a function transform or forward-mode differentiation is active"
-    if not _finite(problem, v_BGKV):
+    if not torch.compiler.is_compiling() and not _finite(problem, v_BGKV):
         return "its inputs hold NaN or Inf, or numbers so large that a score may overflow"
     return None
 
@@ -48,6 +49,8 @@ def output(problem: Problem, v_BGKV: Float[Tensor, "B G K V"], dropout: float = 
     everywhere = (slice(0, g.batch), slice(0, g.heads), slice(0, g.queries), slice(0, g.keys))
     bias = None if problem.bias is None else problem.bias.block(g, everywhere, problem.q_BHQD)
     inputs = (problem.q_BHQD, problem.k_BGKD, v_BGKV, bias)
+    if torch.compiler.is_compiling():  # a graph cannot turn back at odd inputs, but it never hides them
+        return _call(problem, problem.q_BHQD, problem.k_BGKD, v_BGKV, bias, dropout) + _poison(problem, v_BGKV)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
         return _Fused.apply(problem, dropout, *inputs)
     return _call(problem, problem.q_BHQD, problem.k_BGKD, v_BGKV, bias, dropout)
@@ -72,6 +75,18 @@ def _finite(problem: Problem, v: Tensor) -> bool:
             return False
         biases = () if problem.bias is None else problem.bias.tensors
         return all(bool(~torch.isnan(bias).any() & (bias <= limit).all()) for bias in biases)
+
+
+def _poison(problem: Problem, v: Tensor) -> Tensor:
+    """0, or NaN where the fused kernel might answer NaN, Inf or an overflow with a plain number."""
+    assert isinstance(problem.score, Dot) and problem.score.scale is not None
+    with torch.no_grad():
+        peaks = [t.abs().amax().to(problem.compute_dtype) for t in (problem.q_BHQD, problem.k_BGKD, v)]
+        bound = peaks[0] * peaks[1] * (problem.q_BHQD.shape[-1] * max(1.0, abs(problem.score.scale)))
+        fine = (bound < torch.finfo(problem.compute_dtype).max / 4) & torch.isfinite(peaks[2])
+        for bias in () if problem.bias is None else problem.bias.tensors:
+            fine = fine & ~torch.isnan(bias).any()
+        return torch.where(fine, 0.0, torch.nan).to(v.dtype)
 
 
 def _length(t: Tensor) -> float:

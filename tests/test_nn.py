@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from foveate import masks
-from foveate.nn import Encoder, EncoderLayer, MultiHeadAttention, positions
+from foveate.nn import Encoder, EncoderLayer, MultiHeadAttention
 from foveate.operator import observe
 
 B, L, K, H, D = 2, 5, 7, 3, 4
@@ -66,16 +66,6 @@ def test_every_layer_can_be_watched() -> None:
     assert [tuple(weights.shape) for weights in seen] == [(B, H, L, L)] * 2
 
 
-def test_positions_are_sines_of_falling_frequency() -> None:
-    table = positions(L, 6)
-    assert table.shape == (L, 6)
-    place = torch.arange(L, dtype=torch.float32)
-    torch.testing.assert_close(table[:, 0], place.sin())
-    torch.testing.assert_close(table[:, 3], (place * 10000 ** (-2 / 6)).cos())
-
-
 def test_shapes_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="width must be a multiple of heads; got width 10, heads 3"):
         MultiHeadAttention(10, 3)
-    with pytest.raises(ValueError, match="width must be even; got 5"):
-        positions(3, 5)

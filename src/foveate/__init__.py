@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from . import masks, normalizers, scores, stats
+from . import masks, normalizers, positions, scores, stats
 from .attend import attention
 from .map import AttentionMap
 from .recording import Recording, load
@@ -24,6 +24,7 @@ __all__ = [
     "nn",
     "normalizers",
     "plot",
+    "positions",
     "scores",
     "stats",
     "view",

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from .describe import describable
-from .shapes import Geometry, Layout, Picked, as_tensor, cut, expand_to, indices
+from .shapes import Geometry, Layout, Picked, as_tensor, cut, expand_to, indices, is_traced
 
 __all__ = ["Bias", "Distances", "Given", "Sum", "resolve"]
 
@@ -66,6 +66,7 @@ class Bias:
         return self
 
     def __add__(self, other: Any) -> Bias:
+        other = other() if isinstance(other, nn.Module) else other
         return Sum(self, other if isinstance(other, Bias) else Given(as_tensor(other)))
 
     __radd__ = __add__
@@ -105,7 +106,7 @@ class Given(Bias):
         if t.dtype == torch.bool:
             raise TypeError("a bias holds numbers to add to the scores; booleans are a mask=")
         t = t if t.dtype.is_floating_point else t.to(q_BHQD.dtype)
-        if torch._C._functorch.maybe_current_level() is None and bool((t == torch.inf).any()):
+        if not is_traced() and bool((t == torch.inf).any()):
             raise ValueError("a bias may not hold +inf; -inf hides a key")
         return Given(expand_to(t, layout, g, "bias"))
 
@@ -213,7 +214,7 @@ def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 def resolve(bias: Any, layout: Layout, g: Geometry, q_BHQD: Tensor) -> Bias | None:
-    """The bias for what a caller gives: a `Bias`, or numbers that broadcast to (..., H, Q, K).
+    """The bias for what a caller gives: a `Bias`, a module that gives one, or numbers that broadcast to (..., H, Q, K).
 
     Raises:
         ValueError: it does not broadcast, is on another device, or holds +inf.
@@ -221,6 +222,7 @@ def resolve(bias: Any, layout: Layout, g: Geometry, q_BHQD: Tensor) -> Bias | No
     """
     if bias is None:
         return None
+    bias = bias() if isinstance(bias, nn.Module) else bias
     if not isinstance(bias, Bias):
         t = bias if isinstance(bias, Tensor) else as_tensor(np.asarray(bias), device=q_BHQD.device)
         plain = isinstance(bias, Tensor | np.ndarray) or t.dtype == torch.bool

@@ -1,6 +1,6 @@
 """Modules whose attention is `foveate.attention`, so every weight can be looked at."""
 
-from .attention import MultiHeadAttention, positions
+from .attention import MultiHeadAttention
 from .encoder import Encoder, EncoderLayer, FeedForward
 
-__all__ = ["Encoder", "EncoderLayer", "FeedForward", "MultiHeadAttention", "positions"]
+__all__ = ["Encoder", "EncoderLayer", "FeedForward", "MultiHeadAttention"]

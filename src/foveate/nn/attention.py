@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..attend import attention
 from ..masks import Mask
 
-__all__ = ["MultiHeadAttention", "positions"]
+__all__ = ["MultiHeadAttention"]
 
 
 class MultiHeadAttention(nn.Module):
@@ -49,13 +48,3 @@ class MultiHeadAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return f"width={self.width}, heads={self.heads}"
-
-
-def positions(length: int, width: int, *, device: torch.device | None = None) -> Tensor:
-    """Sine and cosine position signal (L, M) (Vaswani et al. 2017, section 3.5)."""
-    if width % 2:
-        raise ValueError(f"width must be even; got {width}")
-    place_L1 = torch.arange(length, dtype=torch.float32, device=device)[:, None]
-    step = torch.arange(0, width, 2, dtype=torch.float32, device=device)
-    angle = place_L1 * torch.exp(step * (-torch.log(torch.tensor(10000.0)).item() / width))
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)

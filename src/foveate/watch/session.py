@@ -7,6 +7,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -161,9 +162,9 @@ class Session:
             self.infos[name] = info
             options = {
                 "score": event.score or Dot(event.scale, event.softcap),
-                "normalizer": event.normalizer or Softmax(self._copy(event.sinks, None)),
+                "normalizer": _fixed(event.normalizer) or Softmax(self._copy(event.sinks, None)),
                 "mask": event.mask,
-                "bias": event.bias,
+                "bias": _fixed(event.bias),
                 "dtype": event.query.dtype,
             }
             q, k = self._copy(event.query, self.dtype), self._copy(event.key, self.dtype)
@@ -219,6 +220,15 @@ class Session:
             + "For a Hugging Face model, load it with attn_implementation='sdpa' or 'eager'; in your own module, call "
             "foveate.attention or F.scaled_dot_product_attention"
         )
+
+
+def _fixed(thing: Any) -> Any:
+    """A bias or normaliser outside the graph, which no training step can reach: learned tensors in it are copied."""
+    if isinstance(thing, Tensor):
+        return thing.detach().clone() if thing.requires_grad and thing.is_leaf else thing.detach()
+    if is_dataclass(thing) and not isinstance(thing, type):
+        return replace(thing, **{f.name: _fixed(getattr(thing, f.name)) for f in fields(thing)})
+    return thing
 
 
 def _target(to: str | PathLike[str] | torch.device | None) -> tuple[torch.device | None, Path | None]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ... import masks
-from ...nn import Encoder, positions
+from ...nn import Encoder
+from ...positions import sinusoidal
 from .vocabulary import Vocabulary
 
 __all__ = ["Resolver", "Size"]
@@ -57,7 +58,7 @@ class Resolver(nn.Module):
     def forward(self, ids_BL: Tensor, lengths_B: Tensor | None = None) -> Tensor:
         """(B, L) word numbers -> (B, L, M). Sequences are padded on the right; `lengths_B` says where they end."""
         x_BLM = self.embedding_norm(self.embedding(ids_BL))
-        x_BLM = self.dropout(x_BLM + positions(ids_BL.shape[1], self.size.width, device=ids_BL.device))
+        x_BLM = self.dropout(x_BLM + sinusoidal(ids_BL.shape[1], self.size.width, device=ids_BL.device))
         mask = None if lengths_B is None else masks.padding(lengths_B)
         out: Tensor = self.encoder(x_BLM, mask=mask)
         return out

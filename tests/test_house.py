@@ -29,6 +29,7 @@ LAYERS = {
     "stats": 3,
     "map": 4,
     "attend": 5,
+    "hf": 6,
     "nn": 6,
     "recording": 6,
     "watch": 7,
@@ -47,7 +48,7 @@ OPTIONAL = {
     "sacrebleu",
     "anywidget",
 }
-MAY_IMPORT_OPTIONAL = {"apps", "tasks"}
+MAY_IMPORT_OPTIONAL = {"apps", "tasks", "hf"}
 
 
 def layer(path: Path) -> str:
@@ -107,6 +108,7 @@ def test_public_names_are_exactly_these() -> None:
         "Recording",
         "attention",
         "export_html",
+        "hf",
         "load",
         "masks",
         "nn",

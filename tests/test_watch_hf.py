@@ -9,29 +9,9 @@ import pytest
 import torch
 
 import foveate as fv
-from hf_models import FAMILIES, LENGTHS, Family, eager_weights, make_inputs, tensors, transformers
+from hf_models import FAMILIES, LENGTHS, Family, eager_weights, make_inputs, tensors, transformers, worst
 
 CASES = [(name, how) for name, family in FAMILIES.items() for how in family.implementations]
-
-
-def real_rows(inputs: dict[str, torch.Tensor], kind: str) -> list[int] | None:
-    """Rows of padding are compared nowhere: eager gives mean(v) where nothing is visible, foveate 0."""
-    return LENGTHS if "attention_mask" in inputs and (kind == "encoder" or "decoder_input_ids" not in inputs) else None
-
-
-def worst(seen: Any, wanted: dict[str, list[torch.Tensor]], inputs: dict[str, torch.Tensor]) -> float:
-    found = 0.0
-    for kind, layers in wanted.items():
-        names = [name for name in seen if seen.info(name).kind == kind]
-        assert len(names) == len(layers), (kind, names)
-        for name, want in zip(names, layers, strict=True):
-            got = seen[name]
-            assert tuple(got.shape) == tuple(want.shape)
-            rows = real_rows(inputs, kind)
-            for b in range(len(want)):
-                n = want.shape[2] if rows is None else rows[b]
-                found = max(found, float((got[b, :, :n] - want[b, :, :n]).abs().max()))
-    return found
 
 
 @pytest.mark.parametrize(("name", "implementation"), CASES)

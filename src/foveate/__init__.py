@@ -10,7 +10,7 @@ from .recording import Recording, load
 from .watch import watch  # from here on `foveate.watch` is the function; the package is still imported by its path
 
 if TYPE_CHECKING:
-    from . import nn
+    from . import hf, nn
     from .apps import plot
     from .apps.viewing import export_html, view
 
@@ -19,6 +19,7 @@ __all__ = [
     "Recording",
     "attention",
     "export_html",
+    "hf",
     "load",
     "masks",
     "nn",
@@ -37,6 +38,7 @@ _LATER = {
     "export_html": "apps.viewing",
     "plot": "apps",
     "nn": "",
+    "hf": "",
 }
 
 try:
@@ -51,7 +53,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     home = _LATER[name]
-    if name in ("plot", "nn"):
+    if name in ("plot", "nn", "hf"):
         thing = import_module(".".join(filter(None, [__name__, home, name])))
     else:
         thing = getattr(import_module(f"{__name__}.{home}"), name)

@@ -208,14 +208,58 @@ def _graph(graph: Any) -> Callable[[Tensor], Tensor]:
     return lambda t: torch.from_numpy(np.asarray(evaluator.run(None, {source: t.numpy()})[0]))
 
 
-def rotary_embedding(**given: Any) -> dict[str, Tensor]:
-    """`RotaryEmbedding`."""
-    raise NotExpressibleError("rotary positions")
+def rotary_embedding(
+    input: Tensor,  # the schema's own name
+    cos_cache: Tensor,
+    sin_cache: Tensor,
+    position_ids: Tensor | None = None,
+    *,
+    interleaved: int = 0,
+    num_heads: int = 0,
+    rotary_embedding_dim: int = 0,
+) -> dict[str, Tensor]:
+    """`RotaryEmbedding`: (B, H, L, D) or (B, L, H D), tables (B, L, P) or by position (N, P)."""
+    x = _unflatten(input, num_heads) if input.ndim == 3 else input
+    tables = (t if position_ids is None else t[position_ids] for t in (cos_cache, sin_cache))
+    cos, sin = (t[:, None] for t in tables)
+    assert 2 * cos.shape[-1] == (rotary_embedding_dim or x.shape[-1])
+    turned = fv.positions.rotate(x, cos, sin, pairing="interleaved" if interleaved else "halves")
+    return {"output": turned.transpose(1, 2).flatten(2) if input.ndim == 3 else turned}
 
 
-def linear_attention(**given: Any) -> dict[str, Tensor]:
-    """`LinearAttention`."""
-    raise NotExpressibleError("linear attention")
+def linear_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    past_state: Tensor | None = None,
+    decay: Tensor | None = None,
+    beta: Tensor | None = None,
+    *,
+    q_num_heads: int,
+    kv_num_heads: int,
+    update_rule: bytes = b"gated_delta",
+    scale: float = 0.0,
+) -> dict[str, Tensor]:
+    """`LinearAttention`: (B, L, H D) in and out, a state (B, G, D, V). Which rule it is follows from decay and beta."""
+    if not hasattr(fv, "linear"):
+        raise NotExpressibleError("linear attention")
+    assert (decay is not None, beta is not None) == (b"gated" in update_rule, b"delta" in update_rule)
+    q, k, v = _unflatten(query, q_num_heads), _unflatten(key, kv_num_heads), _unflatten(value, kv_num_heads)
+    if decay is not None:
+        decay = _unflatten(decay, kv_num_heads)
+        decay = decay.squeeze(-1) if decay.shape[-1] == 1 else decay
+    result = fv.linear.run(
+        q,
+        k,
+        v,
+        feature_map="identity",
+        gate=decay,
+        beta=None if beta is None else beta.transpose(1, 2),
+        state=past_state,
+        normalize=False,
+        scale=scale or q.shape[-1] ** -0.5,
+    )
+    return {"output": result.output.transpose(1, 2).flatten(2), "present_state": result.state.memory.to(q.dtype)}
 
 
 def _is_real(x: Any) -> bool:

@@ -12,7 +12,6 @@ LISTED = {
     "test_flexattention_prob_mod": "a function of the weights after normalising",
 }
 WAITING = {
-    "RotaryEmbedding": "rotary positions",
     "LinearAttention": "linear attention",
 }
 CASES = {name: case for op in COUNTS for name, case in onnx_ops.cases(op).items()}

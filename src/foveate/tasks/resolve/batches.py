@@ -6,7 +6,7 @@ Half of a pool comes from the grammar (a pronoun to resolve), half from Tatoeba 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +19,7 @@ from .grammar import Example, Split, pairs, words_of
 from .lexicon import Lexicon
 from .vocabulary import Vocabulary
 
-__all__ = ["Batch", "batches", "read_english"]
+__all__ = ["Batch", "batches", "read_english", "word_counts"]
 
 LONGEST = 28
 UNKNOWN_WORD = 0.015
@@ -47,12 +47,17 @@ def read_english(path: Path) -> list[list[str]]:
     return [words_of(line) for line in lines]
 
 
+def word_counts(english: list[list[str]]) -> Counter[str]:
+    """How often each word occurs."""
+    return Counter(word for words in english for word in words)
+
+
 def batches(
     lexicon: Lexicon, vocabulary: Vocabulary, english: list[list[str]], split: Split, rng: random.Random,
     *, size: int, pool: int = 8192, share: float = 0.75,
 ) -> Iterator[Batch]:  # fmt: skip
     """Batches without end; `share` of the sentences come from the grammar."""
-    drawn = pairs(lexicon, rng, split)
+    drawn = pairs(lexicon, rng, split, counts=word_counts(english))
     real = [vocabulary.numbers(words) for words in english if 3 <= len(words) <= LONGEST]
     while True:
         lengths: dict[int, tuple[list[Example], list[list[int]]]] = defaultdict(lambda: ([], []))

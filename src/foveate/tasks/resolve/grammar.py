@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from zlib import crc32
 
 from .lexicon import Frame, Lexicon, Saying
@@ -26,8 +27,10 @@ LINKS = """because|because|because|since|as|so|and|but|although|even though|unti
 |until|before|whenever"""
 OBJECT_LINKS = """, so|, so|so|and|and then|, and then|, and|, but|before|when|.|. then|after|^after|^when|^before
 |^as soon as|until|because|;"""
+# How much more often everyday nouns, clauses and sayings are drawn: powers of how often their words are met.
+NOUN_POWER, FRAME_POWER, SAYING_POWER, COMMON = 0.35, 0.5, 0.4, 400
+RELATIONAL = 0.7  # share of remarks that the frame suggests, where it suggests any
 FRONT = ("because", "since", "as", "when", "although", "while", "after")
-PRESENT_TAIL = ("is", "is", "looks", "seems", "feels", "gets", "is not", "is always")
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,10 @@ def words_of(text: str) -> list[str]:
 class Writer:
     """Draws and writes sentences from a lexicon with one random generator."""
 
-    def __init__(self, lexicon: Lexicon, rng: random.Random, split: Split | None, *, held_out: str = "") -> None:
+    def __init__(
+        self, lexicon: Lexicon, rng: random.Random, split: Split | None, *,
+        held_out: str = "", counts: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
         self.lexicon, self.rng, self.split = lexicon, rng, split
         self.held_out = held_out
         self.links, self.object_links = (text.replace("\n", "").split("|") for text in (LINKS, OBJECT_LINKS))
@@ -82,7 +88,8 @@ class Writer:
         chosen = [f for f in lexicon.frames if split is None or (f.text in split.frames) == in_frames]
         self.frames = [f for f in chosen if not f.people]
         self.people_frames = [f for f in chosen if f.people]
-        self.weights = [1.2 if f.a_says or f.b_says else 2.0 for f in self.frames]
+        self.counts = counts or {}
+        self.weights = [_everyday(f.text.lower().split(), self.counts, FRAME_POWER) for f in self.frames]
         nouns = set(lexicon.features)
         self.new = split.nouns if split is not None and "nouns" in held_out else frozenset()
         if split is not None and not self.new:
@@ -94,6 +101,8 @@ class Writer:
             for f in self.frames
             for plural, allowed in ((False, single), (True, many))
         }
+        self.saying_weight = cache(lambda text: _everyday(words_of(text), self.counts, SAYING_POWER))
+        self.everyday = {noun: self.familiarity(noun) for noun in nouns}
 
     def draw(self) -> Drawing:
         """A frame and two nouns that at least one predicate tells apart each way."""
@@ -104,12 +113,26 @@ class Writer:
             firsts, seconds = self.slots[id(frame), plural]
             if not firsts or not seconds:
                 continue
-            a, b = rng.choice(firsts), rng.choice(seconds)
+            a, b = self.noun(firsts), self.noun(seconds)
             if a == b or a.split("_")[-1] == b.split("_")[-1]:
                 continue
             if self.new and (a in self.new) == (b in self.new):
                 continue
             return Drawing(frame, a, b, plural, rng.random() < 0.2, self.link(frame))
+
+    def familiarity(self, noun: str) -> float:
+        """How often a noun is drawn, against others."""
+        many = self.lexicon.english.plural_of(noun)
+        met = sum(self.counts.get(form.split("_")[-1], 0) for form in {noun, many})
+        return float((1 + met) ** NOUN_POWER)
+
+    def noun(self, nouns: Sequence[str]) -> str:
+        """One of these nouns, an everyday one more often than a rare one."""
+        return self.rng.choices(nouns, [self.everyday[noun] for noun in nouns])[0]
+
+    def saying(self, sayings: Sequence[Saying]) -> Saying:
+        """One of these sayings, one of everyday words more often than one with a rare word."""
+        return self.rng.choices(sayings, [self.saying_weight(s.text) for s in sayings])[0]
 
     def link(self, frame: Frame) -> str:
         if frame.connective:
@@ -119,7 +142,7 @@ class Writer:
     def sayings(self, drawn: Drawing) -> tuple[Saying, Saying, str] | None:
         """One saying true of a alone, one true of b alone, of the same kind if possible; and the link."""
         frame, rng = drawn.frame, self.rng
-        relational = bool(frame.a_says or frame.b_says) and (bool(frame.connective) or rng.random() < 0.55)
+        relational = bool(frame.a_says or frame.b_says) and (bool(frame.connective) or rng.random() < RELATIONAL)
         if relational:
             firsts = self.allowed(drawn.a, frame.a_says)
             seconds = self.allowed(drawn.b, frame.b_says)
@@ -131,8 +154,8 @@ class Writer:
         seconds = seconds or self.generic(drawn.b, drawn.a, kind)
         if not firsts or not seconds:
             return None
-        first = rng.choice(firsts)
-        second = rng.choice([s for s in seconds if s.kind == first.kind] or seconds)
+        first = self.saying(firsts)
+        second = self.saying([s for s in seconds if s.kind == first.kind] or seconds)
         return first, second, link
 
     def generic(self, noun: str, other: str, kind: str) -> list[Saying]:
@@ -366,18 +389,26 @@ class Writer:
         )
 
 
+def _everyday(words: Sequence[str], counts: Mapping[str, int], power: float) -> float:
+    """How often a phrase is drawn, against others: by its rarest word, as far as rarity matters."""
+    rarest = min((counts.get(word, 0) for word in words if len(word) > 1), default=COMMON)
+    return float((1 + min(rarest, COMMON)) ** power)
+
+
 def pairs(
-    lexicon: Lexicon, rng: random.Random, split: Split | None = None, *, held_out: str = "", people: float = 0.14
-) -> Iterator[tuple[Example, Example]]:
+    lexicon: Lexicon, rng: random.Random, split: Split | None = None, *,
+    held_out: str = "", people: float = 0.14, counts: Mapping[str, int] | None = None,
+) -> Iterator[tuple[Example, Example]]:  # fmt: skip
     """Flip pairs without end.
 
     With a `split`, training sentences (`held_out=""`), or test sentences that differ from them in "frames", "nouns",
     "combinations" or several of these ("frames nouns"); with "nouns", one of the two nouns is new. `people` is the
-    share of pairs about he, she and they.
+    share of pairs about he, she and they. With `counts` of words in real text, everyday nouns and clauses are drawn
+    more often than rare ones; without, all alike.
     """
     from .people import people_pair
 
-    writer = Writer(lexicon, rng, split, held_out=held_out)
+    writer = Writer(lexicon, rng, split, held_out=held_out, counts=counts)
     while True:
         drawn = people_pair(writer) if not held_out and rng.random() < people else writer.pair()
         if drawn is not None:

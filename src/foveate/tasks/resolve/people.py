@@ -120,7 +120,7 @@ def _person_or_thing(writer: Writer) -> tuple[Example, Example] | None:
     firsts, seconds = writer.slots[id(frame), False]
     if not firsts or not seconds:
         return None
-    a, b = rng.choice(firsts), rng.choice(seconds)
+    a, b = writer.noun(firsts), writer.noun(seconds)
     found = lexicon.between(a, b)
     if a == b or not found:
         return None

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ..checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint, save_model
 from ..training import Progress, learning_rate
 from . import lexicon as lexicons
-from .batches import Batch, batches, read_english
+from .batches import Batch, batches, read_english, word_counts
 from .evaluate import held_out
 from .grammar import Example, Split, pairs
 from .lexicon import Lexicon
@@ -33,7 +33,7 @@ __all__ = ["Run", "train"]
 class Run:
     """One training run; `half` multiplies matrices in bfloat16, with the parameters in float32."""
 
-    steps: int = 5000
+    steps: int = 7000
     word_steps: int = 2500
     batch: int = 160
     pool: int = 8192
@@ -131,7 +131,9 @@ def train(
         start, seconds = state["step"], state["seconds"]
     progress = Progress(output / "log.jsonl", run.steps, first=start, seconds=seconds)
     if not resume:
-        chosen = word_vectors(model, pairs(lexicon, random.Random(run.seed + 1), split), run.word_steps)
+        chosen = word_vectors(
+            model, pairs(lexicon, random.Random(run.seed + 1), split, counts=word_counts(english)), run.word_steps
+        )
         print(f"word vectors: {chosen:.1%} of choices right", file=sys.stderr, flush=True)
     source = batches(lexicon, vocabulary, english, split, random.Random(run.seed), size=run.batch, pool=run.pool)
     sums: Counter[str] = Counter()

@@ -417,14 +417,19 @@ ERRORS = [
     ),
     (
         (Z(3, 4), Z(5, 4), Z(5, 2)),
-        {"score": "cosine"},
+        {"score": "falsh"},
         ValueError,
-        "unknown score 'cosine'; expected 'dot', 'scaled_dot'",
+        "unknown score 'falsh'; expected 'dot', 'scaled_dot'",
     ),
     ((Z(3, 4), Z(5, 4), Z(5, 2)), {"score": 3}, ValueError, "score must be .*; got int"),
     ((Z(3, 4), Z(5, 4), Z(5, 2)), {"score": lambda q, k: q @ k.mT, "scale": 2.0}, ValueError, "scale goes with"),
     ((Z(3, 4), Z(5, 4), Z(5, 2)), {"scale": Z((), requires_grad=True)}, ValueError, "scale is a plain number"),
-    ((Z(3, 4), Z(5, 4), Z(5, 2)), {"normalizer": "sparsemax"}, ValueError, "unknown normalizer 'sparsemax'; expected"),
+    (
+        (Z(3, 4), Z(5, 4), Z(5, 2)),
+        {"normalizer": "softmin"},
+        ValueError,
+        "unknown normalizer 'softmin'; expected 'softmax'",
+    ),
     ((Z(3, 4), Z(5, 4), Z(5, 2)), {"normalizer": 1}, ValueError, "normalizer must be 'softmax' or one of .*; got int"),
     (
         (Z(3, 4), Z(5, 4), Z(5, 2)),

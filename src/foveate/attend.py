@@ -5,7 +5,10 @@ Axes: B batch, H query heads, G key/value heads (G divides H), Q queries, K keys
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from torch import Tensor
 
 from .map import AttentionMap, pose
 from .masks import Mask
@@ -22,7 +25,7 @@ def attention(
     key: Any,
     value: Any,
     *,
-    score: str | Score = "scaled_dot",
+    score: str | Score | Callable[[Tensor, Tensor], Tensor] = "scaled_dot",
     scale: float | None = None,
     mask: Mask | Any | None = None,
     bias: Any | None = None,
@@ -32,14 +35,15 @@ def attention(
 ) -> tuple[Any, AttentionMap]:
     """Soft lookup: compare each query with the keys, normalise, read the values as a weighted sum.
 
-    `softmax(score(q, k) + bias) v` over the keys that `mask` allows (Vaswani et al. 2017, eq. 1).
+    `normalizer(score(q, k) + bias) v` over the keys that `mask` allows: softmax of scaled products, unless said
+    otherwise (Vaswani et al. 2017, eq. 1).
 
     Args:
         query: (..., H, Q, D), or (Q, D), or one query (D,). Tensors, or arrays and lists for a NumPy result.
         key: (..., G, K, D), G divides H: query head h reads key head h // (H / G). Or (K, D).
         value: (..., G, K, V), or (K, V).
         score: "scaled_dot" (q.k / sqrt(D)), "dot", one of `fv.scores`, or a function on blocks
-            `(..., R, D), (..., C, D) -> (..., R, C)`.
+            `(..., R, D), (..., C, E) -> (..., R, C)`.
         scale: replaces the score's own factor.
         mask: one of `fv.masks`, or booleans that broadcast to (..., H, Q, K). True = may attend.
         bias: numbers that broadcast to (..., H, Q, K), added to the scores. An entry at or below its dtype's

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from .normalizers import Softmax, lead
 from .scores import Dot
 from .shapes import full_precision
 
@@ -21,40 +22,45 @@ def explain(weights: Any, b: int, h: int, i: int, j: int) -> dict[str, Any]:
 def _explain(weights: Any, b: int, h: int, i: int, j: int) -> dict[str, Any]:
     p = weights.problem
     at = slice(b, b + 1), slice(h, h + 1)
-    row, column, everyone = slice(i, i + 1), slice(j, j + 1), slice(0, p.geometry.keys)
+    row, column = slice(i, i + 1), slice(j, j + 1)
     group, d = h // p.shared, p.compute_dtype
     q, k = p.q_BHQD[b, h, i].to(d), p.k_BGKD[b, group, j].to(d)
-    raw = (
-        p.score.raw(q[None], k[None]) if isinstance(p.score, Dot) else p.score(q[None, None, None], k[None, None, None])
-    )
-    place = (slice(b, b + 1), slice(h, h + 1), row, column)
-    bias = None if p.bias is None else float(p.bias.block(p.geometry, place, q[None, None, None]))
+    scaled = p.score.of_heads(at[1])(q[None, None, None], k[None, None, None])
+    product = isinstance(p.score, Dot)
+    bias = None if p.bias is None else float(p.bias.block(p.geometry, (*at, row, column), q[None, None, None]))
     ok = p.allowed(*at, row, column)
-    sinks = p.normalizer.sinks
-    lse = p.statistic(*at, row)
+    plain = isinstance(p.normalizer, Softmax)
+    sinks = p.normalizer.sinks if plain else None
+    found_BHR = p.statistic(*at, row)
     found: dict[str, Any] = {
         "query": q.tolist(),
         "key": k.tolist(),
-        "products": (q * k).tolist(),
-        "score": float(raw),
-        "score_name": getattr(p.score, "name", getattr(p.score, "__name__", "function")),
+        "products": (q * k).tolist() if product else None,
+        "score": float(p.score.raw(q[None], k[None]) if product else scaled),
+        "score_name": p.score.name,
         "scale": weights.scale,
-        "softcap": p.score.softcap if isinstance(p.score, Dot) else None,
-        "scaled": float(p.score(q[None, None, None], k[None, None, None])),
+        "softcap": p.score.softcap,
+        "scaled": float(scaled),
         "bias": bias,
         "allowed": ok is None or bool(ok.all()),
         "sink": None if sinks is None else float(sinks[h]),
-        "logsumexp": float(lse),
-        "weight": float(p.normalizer.weights(p.scores(*at, row, column), lse)),
+        "normalizer": p.normalizer.name,
+        "logsumexp": float(found_BHR) if plain else None,
+        "statistic": float(lead(found_BHR)),
+        "statistic_name": p.normalizer.means,
+        "weight": float(p.normalizer.weights(p.scores(*at, row, column), found_BHR, column)),
         "value": None,
         "contribution": None,
         "output": None,
     }
-    if weights.value is not None:
-        values = weights._v_BGKV[b, group].to(d)
-        row_weights = p.normalizer.weights(p.scores(*at, row, everyone), lse)[0, 0]
-        found["value"] = values[j].tolist()
-        read = torch.where(row_weights[0, :, None] == 0, torch.zeros_like(values), row_weights[0, :, None] * values)
-        found["contribution"] = read[j].tolist()
-        found["output"] = read.sum(0).tolist()
-    return found
+    return found if weights.value is None else found | _read(weights, b, h, i, j, found_BHR)
+
+
+def _read(weights: Any, b: int, h: int, i: int, j: int, found_BHR: torch.Tensor) -> dict[str, Any]:
+    """What the row reads from the values: the value of key j, its share, and the sum over all keys."""
+    p, everyone = weights.problem, slice(0, weights.problem.geometry.keys)
+    values = weights._v_BGKV[b, h // p.shared].to(p.compute_dtype)
+    s = p.scores(slice(b, b + 1), slice(h, h + 1), slice(i, i + 1), everyone)
+    w = p.normalizer.weights(s, found_BHR, everyone)[0, 0, 0, :, None]
+    read = torch.where(w == 0, torch.zeros_like(values), w * values)
+    return {"value": values[j].tolist(), "contribution": read[j].tolist(), "output": read.sum(0).tolist()}

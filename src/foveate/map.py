@@ -19,9 +19,9 @@ from .biases import Bias, Given
 from .explain import explain
 from .indexing import Pick, cover, is_pointwise, picks, spread
 from .masks import Mask
-from .normalizers import Normalizer
-from .operator import Problem
-from .scores import Dot, Score
+from .normalizers import Normalizer, lead
+from .operator import Problem, statistics
+from .scores import Function, Score
 from .shapes import Geometry, Layout, Picked, canonical, sum_dtype, to_numpy, to_tensors
 from .stats import LogSumExp, Partial, Reducer, run
 
@@ -40,7 +40,7 @@ class AttentionMap:
 
     Args:
         query: (..., H, Q, D), (Q, D) or (D,).
-        key: (..., G, K, D) or (K, D), G divides H.
+        key: (..., G, K, D) or (K, D), G divides H; of another width only if the score takes it.
         value: (..., G, K, V) or None; kept for `explain`, never needed for the weights.
         score, scale, mask, bias, normalizer: as in `fv.attention`.
         dtype: of the numbers given out; default the query's. Statistics are float32 or wider.
@@ -56,7 +56,7 @@ class AttentionMap:
         key: Any,
         *,
         value: Any | None = None,
-        score: str | Score = "scaled_dot",
+        score: str | Score | Callable[[Tensor, Tensor], Tensor] = "scaled_dot",
         scale: float | None = None,
         mask: Mask | Any | None = None,
         bias: Any | None = None,
@@ -68,7 +68,7 @@ class AttentionMap:
 
     def _set(self, problem: Problem, layout: Layout, dtype: torch.dtype, v_BGKV: Tensor | None) -> None:
         self.problem, self.layout, self.dtype, self._v_BGKV = problem, layout, dtype, v_BGKV
-        self._kept: tuple[Any, Tensor] | None = None  # what the tensors were, and their log-sum-exp
+        self._kept: tuple[Any, Tensor] | None = None  # what the tensors were, and their rows' statistic
 
     @classmethod
     def _of(cls, problem: Problem, layout: Layout, dtype: torch.dtype, v_BGKV: Tensor | None) -> AttentionMap:
@@ -118,12 +118,13 @@ class AttentionMap:
         return bias.table if isinstance(bias, Given) else bias
 
     @property
-    def score(self) -> Score:
-        return self.problem.score
+    def score(self) -> Score | Callable[[Tensor, Tensor], Tensor]:
+        score = self.problem.score
+        return score.call if isinstance(score, Function) else score
 
     @property
     def scale(self) -> float | None:
-        return self.problem.score.scale if isinstance(self.problem.score, Dot) else None
+        return self.problem.score.scale
 
     @property
     def normalizer(self) -> Normalizer:
@@ -137,14 +138,14 @@ class AttentionMap:
         """Bytes kept alive: the memory behind queries, keys, values, bias and mask. The weights are not held."""
         p = self.problem
         held = [p.q_BHQD, p.k_BGKD, self._v_BGKV, *_tensors_in(p.bias), *_tensors_in(p.mask)]
-        held += _tensors_in(p.normalizer)
+        held += [*p.score.tensors, *p.normalizer.tensors]
         if self._kept is not None:
             held.append(self._kept[1])
         return _bytes_behind([t for t in held if t is not None])
 
     def __repr__(self) -> str:
         parts = [f"shape={tuple(self.shape)}", str(self.dtype).removeprefix("torch.")]
-        parts.append(f"score={getattr(self.score, 'name', getattr(self.score, '__name__', 'function'))}")
+        parts.append(f"score={self.problem.score.name}")
         if self.mask is not None:
             parts.append(f"mask={self.mask}")
         if self.problem.bias is not None:
@@ -239,10 +240,10 @@ class AttentionMap:
         for r in _split(rows, max(1, TILE_NUMBERS // max(1, wide))):
             s = p.scores(*at, r, columns)
             if whole and s.numel():
-                w = p.whole(*at, r, s)[1]
+                w = p.whole(*at, r, columns, s)[1]
             else:
                 kept = None if lse is None or s.requires_grad else lse[b : b + 1, heads, r]
-                w = p.normalizer.weights(s, p.statistic(*at, r) if kept is None else kept)
+                w = p.normalizer.weights(s, p.statistic(*at, r) if kept is None else kept, columns)
             pieces.append(w[0].to(self.dtype))
         return torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
 
@@ -267,51 +268,77 @@ class AttentionMap:
         known = self._statistics_at(places)[inverse]
         step = max(1, TILE_NUMBERS // p.q_BHQD.shape[-1])
         points = zip(*(t.split(step) for t in (b, h, q, k, known)), strict=True)
-        found = [p.normalizer.weights(p.at(*at)[None, None, :, None], x[None, None]).reshape(-1) for *at, x in points]
+        found = []
+        for *at, x in points:
+            w = p.normalizer.weights(p.at(*at)[None, None, :, None], x[None, None], at[3][:, None])
+            found.append(w.reshape(-1))
         return torch.cat(found).reshape(shape).to(self.dtype)
 
     def _statistics_at(self, places: Tensor) -> Tensor:
         """Row statistics at sorted, distinct places in the raveled (B, H, Q)."""
         p, g, lse = self.problem, self.problem.geometry, self._known()
         if lse is not None and not p.tracked:
-            return lse.reshape(-1)[places]
+            return lse.flatten(0, 2)[places]
         head_of, pieces = places // max(1, g.queries), []
         for head in torch.unique(head_of).tolist():
             at = slice(head // g.heads, head // g.heads + 1), slice(head % g.heads, head % g.heads + 1)
             for rows in (places[head_of == head] % g.queries).split(1024):
                 pieces.append(p.statistic(*at, rows)[0, 0])
-        return torch.cat(pieces) if pieces else torch.zeros(0, dtype=sum_dtype(self.device), device=self.device)
+        if pieces:
+            return torch.cat(pieces)
+        numbers = () if p.normalizer.numbers is None else (p.normalizer.numbers,)
+        return torch.zeros((0, *numbers), dtype=sum_dtype(self.device), device=self.device)
 
     def _stamp(self) -> tuple[Any, ...]:
         """Changes when somebody writes into the tensors this map looks at."""
         p = self.problem
-        held = (p.q_BHQD, p.k_BGKD, p.normalizer.sinks, *_tensors_in(p.bias))
-        return tuple(None if t is None or t.is_inference() else t._version for t in held)
+        held = (p.q_BHQD, p.k_BGKD, *p.score.tensors, *p.normalizer.tensors, *_tensors_in(p.bias))
+        return tuple(None if t.is_inference() else t._version for t in held)
 
     def _known(self) -> Tensor | None:
-        """The kept log-sum-exp, if it is still that of the tensors and nothing must be differentiated."""
+        """The kept row statistic, if it is still that of the tensors and nothing must be differentiated."""
         kept = self._kept
         return None if kept is None or self.problem.tracked or kept[0] != self._stamp() else kept[1]
 
+    def _settled(self) -> Tensor:
+        """The rows' statistic (B, H, Q), or (B, H, Q, S). Kept, so that later tiles need no pass over their rows."""
+        stamp, found = self._stamp(), self._known()
+        if found is None:
+            plain = self.normalizer.means == LogSumExp.means
+            found = self.partial(LogSumExp()).states[0] if plain else statistics(self.problem)
+            self._kept = (stamp, found)
+        return found
+
+    def statistic(self) -> Any:
+        """What the normaliser knows of each row, (..., H, Q), or (..., H, Q, S) where that is several numbers.
+
+        `weights.normalizer.means` says in words what it is: softmax's log-sum-exp, sparsemax's threshold, ... It is
+        -inf where a row sees no key, and NaN where the row is NaN. Kept, so that later tiles need no pass over their
+        rows.
+        """
+        return self.layout.restore(self._settled())
+
     def logsumexp(self) -> Any:
-        """The rows' log-sum-exp, natural log, (..., H, Q). Kept, so that later tiles need no pass over their rows."""
-        stamp, lse = self._stamp(), self._known()
-        if lse is None:
-            lse = self.partial(LogSumExp()).states[0]
-            self._kept = (stamp, lse)
-        return self.layout.restore(lse.to(self.problem.compute_dtype))
+        """The rows' log-sum-exp, natural log, (..., H, Q): `statistic`, in the compute dtype, where that is what it is.
+
+        Raises:
+            ValueError: the normaliser is not a softmax.
+        """
+        LogSumExp.check(self.normalizer)
+        return self.layout.restore(self._settled().to(self.problem.compute_dtype))
 
     def nan_rows(self) -> Any:
         """Which rows are NaN (a NaN in their query or keys, or scores beyond the float range): bool (..., H, Q)."""
-        lse = self.logsumexp()
-        return np.isnan(lse) if self.layout.numpy else torch.isnan(lse)
+        return self.layout.restore(torch.isnan(lead(self._settled())))
 
     def explain(self, *index: int) -> dict[str, Any]:
         """How one weight comes about: `explain(b, h, q, k)`, one int per axis of the map.
 
         Returns a dict of `query`, `key`, `products` (lists of D numbers), `score` (their sum), `scale`, `softcap`,
         `scaled`, `bias`, `allowed`, `sink`, `logsumexp`, `weight`; and, where values are kept, `value`, `contribution`
-        (weight x value) and `output` (the whole row's weighted sum), lists of V numbers, else None.
+        (weight x value) and `output` (the whole row's weighted sum), lists of V numbers, else None. For a score that is
+        no product of query and key, `products` is None and `score` is the number it gives. For a normaliser that is no
+        plain softmax, `logsumexp` is None; `normalizer`, `statistic` and `statistic_name` say what it is instead.
         """
         if len(index) != self.ndim:
             raise IndexError(f"explain takes one int for each of the {self.ndim} axes; got {len(index)}")
@@ -355,13 +382,16 @@ def pose(query: Any, key: Any, value: Any | None, **parts: Any) -> tuple[Attenti
     """Validate what a caller gives and bring it to canonical form: the map, and the values (B, G, K, V)."""
     named = {"query": query, "key": key} | ({} if value is None else {"value": value})
     tensors, numpy = to_tensors(**named)
-    q, k, v, layout = canonical(tensors[0], tensors[1], None if value is None else tensors[2], numpy)
+    score = scores.named(parts["score"])
+    q, k, v, layout = canonical(
+        tensors[0], tensors[1], None if value is None else tensors[2], numpy, any_widths=score.mixes_widths
+    )
     g = Geometry(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
     problem = Problem(
         q,
         k,
-        scores.resolve(parts["score"], parts["scale"], q.shape[-1]),
-        normalizers.resolve(parts["normalizer"], g.heads),
+        score.settle(parts["scale"], g.heads, q.shape[-1], k.shape[-1]),
+        normalizers.resolve(parts["normalizer"], g),
         _settle_mask(parts["mask"], layout, g),
         biases.resolve(parts["bias"], layout, g, q),
     )

@@ -130,10 +130,11 @@ def to_tensors(**named: Any) -> tuple[list[Tensor], bool]:
     return [t.to(common) for t in tensors.values()], False
 
 
-def canonical(query: Tensor, key: Tensor, value: Tensor | None, numpy: bool = False) -> tuple:
+def canonical(query: Tensor, key: Tensor, value: Tensor | None, numpy: bool = False, any_widths: bool = False) -> tuple:
     """(..., H, Q, D), (..., G, K, D), (..., G, K, V) -> (q_BHQD, k_BGKD, v_BGKV or None, Layout).
 
-    Also takes (Q, D) with (K, D), and one query (D,) with (K, D). Leading axes broadcast.
+    Also takes (Q, D) with (K, D), and one query (D,) with (K, D). Leading axes broadcast. With `any_widths` keys may be
+    of another width than queries.
 
     Raises:
         ValueError: any rule about shapes is broken; the text states the rule and both shapes.
@@ -148,7 +149,7 @@ def canonical(query: Tensor, key: Tensor, value: Tensor | None, numpy: bool = Fa
     q = query.reshape((1,) * (2 - axes) + tuple(query.shape)) if axes < 2 else query
     k = key[None] if axes < 2 else key
     v = None if value is None else (value[None] if axes < 2 else value)
-    _check(q, k, v)
+    _check(q, k, v, any_widths)
     tensors = [q, k] if v is None else [q, k, v]
     lead = _broadcast_lead(*tensors)
     flat = tensors
@@ -158,10 +159,10 @@ def canonical(query: Tensor, key: Tensor, value: Tensor | None, numpy: bool = Fa
     return flat[0], flat[1], flat[2] if v is not None else None, Layout(shown, axes, numpy)
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor | None) -> None:
-    if q.shape[-1] != k.shape[-1]:
+def _check(q: Tensor, k: Tensor, v: Tensor | None, any_widths: bool) -> None:
+    if q.shape[-1] != k.shape[-1] and not any_widths:
         raise ValueError(f"query and key must have the same width D; got {_s(q)} and {_s(k)}")
-    if q.shape[-1] == 0:
+    if 0 in (q.shape[-1], k.shape[-1]):
         raise ValueError(f"the head width D must be at least 1; got query of shape {_s(q)}")
     heads, groups = q.shape[-3], k.shape[-3]
     if heads == 0 or groups == 0:

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 import torch
 from torch import Tensor
 
+from .normalizers import Normalizer
 from .operator import Block, Problem, strips
 from .shapes import Geometry, Layout, full_precision, sum_dtype
 
@@ -39,14 +40,27 @@ class Reducer(Protocol):
 
 @dataclass(frozen=True)
 class LogSumExp:
-    """Log-sum-exp of each row's scores, natural log: (..., H, Q). -inf where a row sees no key."""
+    """Log-sum-exp of each row's scores, natural log: (..., H, Q). -inf where a row sees no key.
+
+    It is softmax's row statistic, sinks included; of a map with another normaliser it is a ValueError.
+    """
 
     per_query: ClassVar[bool] = True
+    means: ClassVar[str] = "log-sum-exp"
+
+    @classmethod
+    def check(cls, normalizer: Normalizer) -> None:
+        if normalizer.means != cls.means:
+            raise ValueError(
+                f"only a plain softmax has a log-sum-exp; this map's normalizer is {normalizer.name}, whose row "
+                f"statistic is the {normalizer.means}: weights.statistic()"
+            )
 
     def start(self, g: Geometry, dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.full((g.batch, g.heads, g.queries), -torch.inf, dtype=sum_dtype(device), device=device)
 
     def update(self, state: Tensor, block: Block) -> Tensor:
+        self.check(block.problem.normalizer)
         state[block.batch, block.heads, block.rows] = block.statistic
         return state
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from foveate.apps import page
 from foveate.apps.errors import UserError
 from foveate.map import AttentionMap
+from foveate.normalizers import Softmax
 from foveate.scores import Dot
 from foveate.views.source import Source
 from foveate.views.wire import dumps
@@ -62,7 +63,8 @@ def page_of(source: Source, title: str = "", limit: int = LIMIT) -> str:
     """The HTML of a self-contained page.
 
     Raises:
-        UserError: the page would be larger than `limit` bytes, or holds a score that a page cannot compute.
+        UserError: the page would be larger than `limit` bytes, or a score or normaliser in it is one that a page cannot
+            compute.
     """
     floats = sum(_numbers(one) for one in source.maps) * 4
     half = floats > SMALL
@@ -129,6 +131,11 @@ def _embedded(source: Source, index: int, one: AttentionMap, blob: Blob, half: b
         raise UserError(
             f"the score {name!r} cannot be computed inside a page; only 'dot' and 'scaled_dot' can. fv.view shows "
             "every score"
+        )
+    if not isinstance(problem.normalizer, Softmax):
+        raise UserError(
+            f"the normalizer {problem.normalizer.name!r} cannot be computed inside a page; only a plain 'softmax' can. "
+            "fv.view shows every normalizer"
         )
     axes = [source.axes(index, sequence) for sequence in range(len(source.document().sequences))]
     above, left = [rows.first for rows, _ in axes], [columns.first for _, columns in axes]

@@ -2,6 +2,6 @@
 
 from .choice import BACKENDS, Choice, choose
 from .observers import observe, tell
-from .problem import Block, Problem, Strip, strips
+from .problem import Block, Problem, Strip, statistics, strips
 
-__all__ = ["BACKENDS", "Block", "Choice", "Problem", "Strip", "choose", "observe", "strips", "tell"]
+__all__ = ["BACKENDS", "Block", "Choice", "Problem", "Strip", "choose", "observe", "statistics", "strips", "tell"]

@@ -1,7 +1,8 @@
 """The canonical attention problem, and one block of its scores.
 
-Axes: B batch, H query heads, G key/value heads, M = H/G heads that share a key head, Q queries, K keys, D width,
-R rows (some queries), C columns (some keys); b, h: some batches and heads.
+Axes: B batch, H query heads, G key/value heads, M = H/G heads that share a key head, Q queries, K keys, D width, E
+width of keys (D, unless the score takes another), R rows (some queries), C columns (some keys), S numbers of a row's
+statistic; b, h: some batches and heads.
 
 This is the only place where score, bias and mask meet; the operator, the map and every statistic call it.
 """
@@ -17,11 +18,11 @@ from torch import Tensor
 
 from ..biases import Bias
 from ..masks import Coverage, Mask
-from ..normalizers import Normalizer, safe
-from ..scores import Dot, Score
+from ..normalizers import Normalizer, lead
+from ..scores import Score
 from ..shapes import Geometry, Picked, full_precision, is_traced, is_tracked, sum_dtype
 
-__all__ = ["Block", "Problem", "Strip", "columns_of", "strips"]
+__all__ = ["Block", "Problem", "Strip", "columns_of", "statistics", "strips"]
 
 BLOCK_NUMBERS = 1 << 20  # scores held at a time by the block loop, at most: 4 MB in float32
 GOOD_NUMBERS = 1 << 18  # as many as stay in the cache, and as the C library reuses without asking for pages again
@@ -37,7 +38,7 @@ class Problem:
     """
 
     q_BHQD: Float[Tensor, "B H Q D"]
-    k_BGKD: Float[Tensor, "B G K D"]
+    k_BGKD: Float[Tensor, "B G K E"]
     score: Score
     normalizer: Normalizer
     mask: Mask | None = None
@@ -60,7 +61,7 @@ class Problem:
     @property
     def tracked(self) -> bool:
         biases = () if self.bias is None else self.bias.tensors
-        return is_tracked(self.q_BHQD, self.k_BGKD, *biases, self.normalizer.sinks)
+        return is_tracked(self.q_BHQD, self.k_BGKD, *biases, *self.score.tensors, *self.normalizer.tensors)
 
     def prepared(self) -> Problem:
         """The same problem with queries and keys already in the compute dtype, so that blocks need no casts."""
@@ -85,7 +86,7 @@ class Problem:
         """One block of scores, bias added, masked entries -inf."""
         with full_precision(self.q_BHQD.device):
             s = self._raw(batch, heads, rows, columns)
-            in_place = isinstance(self.score, Dot) and not self.tracked
+            in_place = self.score.fresh and not self.tracked
             if self.bias is not None:
                 q = self.q_BHQD[batch, heads, rows].to(s.dtype)
                 bias = self.bias.block(self.geometry, (batch, heads, rows, columns), q).to(s.dtype)
@@ -101,10 +102,13 @@ class Problem:
         q = self.q_BHQD[batch, heads, rows].to(d)
         k = self._keys(batch, heads, columns).to(d)
         b, h, r, width = q.shape
+        score = self.score.of_heads(heads)
         if k.shape[1] == h:
-            return self.score(q, k)
+            return score(q, k)
         m = h // k.shape[1]
-        return self.score(q.reshape(b, h // m, m * r, width), k).reshape(b, h, r, k.shape[2])
+        if score.per_head:
+            return score(q, k.repeat_interleave(m, dim=1))
+        return score(q.reshape(b, h // m, m * r, width), k).reshape(b, h, r, k.shape[2])
 
     def _keys(self, batch: slice, heads: slice, columns: Picked) -> Tensor:
         m = self.shared
@@ -125,7 +129,7 @@ class Problem:
         queries = self.q_BHQD[b, h, q].to(d)[:, None, None]
         keys = self.k_BGKD[b, h // self.shared, k].to(d)[:, None, None]
         with full_precision(queries.device):
-            s = self.score(queries, keys)[:, 0, 0, 0]
+            s = self._of_pairs(queries, keys, h)
         ok = torch.ones_like(s, dtype=torch.bool)
         if self.mask is not None:
             ok = self.mask.predicate(self.geometry)(b, h, q, k).expand_as(ok)
@@ -134,6 +138,16 @@ class Problem:
             hidden = self.bias.hidden_points(self.geometry, (b, h, q, k))
             ok = ok if hidden is None else ok & ~hidden
         return s.masked_fill(~ok, -torch.inf)
+
+    def _of_pairs(self, queries: Tensor, keys: Tensor, h: Tensor) -> Tensor:
+        """The scores of pairs (P, 1, 1, D) and (P, 1, 1, E), of the heads `h` (P,)."""
+        if not self.score.per_head:
+            return self.score(queries, keys)[:, 0, 0, 0]
+        order = torch.argsort(h, stable=True)
+        heads, counts = torch.unique(h, return_counts=True)
+        split = zip(heads.tolist(), order.split(counts.tolist()), strict=True)
+        found = [self.score.of_heads(slice(i, i + 1))(queries[at], keys[at])[:, 0, 0, 0] for i, at in split]
+        return torch.cat(found)[torch.argsort(order)] if found else queries[:, 0, 0, 0]
 
     def live(self, rows: Picked) -> slice:
         """The span of keys outside which no row of `rows` may attend, in any batch or head."""
@@ -162,33 +176,41 @@ class Problem:
                 return found
         return None
 
-    def statistic(self, batch: slice, heads: slice, rows: Picked) -> Float[Tensor, "b h R"]:
+    def statistic(self, batch: slice, heads: slice, rows: Picked) -> Float[Tensor, "b h R *S"]:
         """The normaliser's row statistic, in float64 where the device has it.
 
         A row whose every score overflowed to -inf, though keys were allowed, is NaN and not empty.
         """
-        blocks = (self.scores(batch, heads, rows, c) for c in columns_of(self, heads, rows))
+        if self.normalizer.gathers and _n(rows) > 1:
+            step = max(1, GOOD_NUMBERS // max(1, _n(batch) * _n(heads) * self.geometry.keys))
+            parts = [self._statistic(batch, heads, r) for r in _pieces(rows, step)]
+            return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+        return self._statistic(batch, heads, rows)
+
+    def _statistic(self, batch: slice, heads: slice, rows: Picked) -> Tensor:
+        blocks = ((c, self.scores(batch, heads, rows, c)) for c in columns_of(self, heads, rows))
         n = (_n(batch), _n(heads), _n(rows))
         empty = torch.zeros(n, dtype=sum_dtype(self.q_BHQD.device), device=self.q_BHQD.device)
         return self._mark_overflow(self.normalizer.statistic(blocks, empty, heads), batch, heads, rows)
 
     def whole(
-        self, batch: slice, heads: slice, rows: Picked, scores: Float[Tensor, "b h R C"]
-    ) -> tuple[Float[Tensor, "b h R"], Float[Tensor, "b h R C"]]:
-        """Statistic and weights of rows whose scores, all of them or all live ones, are at hand."""
-        found, weights = self.normalizer.rows(scores, heads)
+        self, batch: slice, heads: slice, rows: Picked, columns: Picked, scores: Float[Tensor, "b h R C"]
+    ) -> tuple[Float[Tensor, "b h R *S"], Float[Tensor, "b h R C"]]:
+        """Statistic and weights of rows whose scores, of all keys or of all live ones, are at hand."""
+        found, weights = self.normalizer.rows(scores, heads, columns)
         marked = self._mark_overflow(found, batch, heads, rows)
-        return marked, weights if marked is found else self.normalizer.weights(scores, marked)
+        return marked, weights if marked is found else self.normalizer.weights(scores, marked, columns)
 
     def _mark_overflow(self, found: Tensor, batch: slice, heads: slice, rows: Picked) -> Tensor:
-        lost = found == -torch.inf
+        lost = lead(found) == -torch.inf
         if not is_traced() and not bool(lost.any()):
             return found
         any_key = torch.zeros_like(lost)
         for c in columns_of(self, heads, rows):
             ok = self.allowed(batch, heads, rows, c)
             any_key = any_key | (True if ok is None else ok.any(-1))
-        return torch.where(lost & any_key, torch.full_like(found, torch.nan), found)
+        lost = (lost & any_key).reshape(*lost.shape, *(1,) * (found.ndim - 3))
+        return torch.where(lost, torch.full_like(found, torch.nan), found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,18 +227,19 @@ class Block:
     rows: slice
     columns: slice
     scores: Float[Tensor, "b h R C"]
-    statistic: Float[Tensor, "b h R"]
+    statistic: Float[Tensor, "b h R *S"]
 
     @property
     def weights(self) -> Float[Tensor, "b h R C"]:
         if "weights" not in self.__dict__:
-            self.__dict__["weights"] = self.problem.normalizer.weights(self.scores, self.statistic)
+            found = self.problem.normalizer.weights(self.scores, self.statistic, self.columns)
+            self.__dict__["weights"] = found
         return self.__dict__["weights"]
 
     @property
     def log_weights(self) -> Float[Tensor, "b h R C"]:
-        """Natural log of the weights, -inf where masked."""
-        return self.scores - safe(self.statistic).to(self.scores.dtype)[..., None]
+        """Natural log of the weights, a new tensor; -inf where they are 0."""
+        return self.problem.normalizer.log_weights(self.scores, self.statistic, self.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +257,7 @@ class Strip:
         columns = columns_of(p, self.heads, self.rows)
         if len(columns) == 1:
             s = p.scores(*at, columns[0])
-            statistic, weights = p.whole(*at, s)
+            statistic, weights = p.whole(*at, columns[0], s)
             if not _holds_nan(statistic):
                 block = Block(p, *at, columns[0], s, statistic)
                 block.__dict__["weights"] = weights
@@ -284,8 +307,27 @@ def strips(problem: Problem, rows: slice | None = None) -> Iterator[Strip]:
                 yield Strip(p, batch, slice(h, min(h + groups * m, g.heads)), cut_rows)
 
 
+@torch.no_grad()
+def statistics(problem: Problem) -> Float[Tensor, "B H Q *S"]:
+    """The statistic of every row."""
+    g, numbers, device = problem.geometry, problem.normalizer.numbers, problem.q_BHQD.device
+    shape = (g.batch, g.heads, g.queries, *(() if numbers is None else (numbers,)))
+    found = torch.full(shape, -torch.inf, dtype=sum_dtype(device), device=device)
+    for strip in strips(problem):
+        at = strip.batch, strip.heads, strip.rows
+        found[at] = strip.problem.statistic(*at)
+    return found
+
+
 def _n(picked: Picked) -> int:
     return picked.numel() if isinstance(picked, Tensor) else picked.stop - picked.start
+
+
+def _pieces(picked: Picked, step: int) -> list[Picked]:
+    """Picked ones, at most `step` at a time; at least one piece."""
+    if isinstance(picked, Tensor):
+        return list(picked.split(step))
+    return [slice(i, min(i + step, picked.stop)) for i in range(picked.start, picked.stop, step)]
 
 
 def _hull(picked: Picked) -> tuple[int, int]:

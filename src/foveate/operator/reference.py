@@ -15,7 +15,7 @@ __all__ = ["output", "weights"]
 
 
 def weights(problem: Problem) -> Float[Tensor, "B H Q K"]:
-    """All weights (B, H, Q, K), in the compute dtype: softmax(score(q, k) + bias) over the keys that may be seen."""
+    """All weights (B, H, Q, K), in the compute dtype: the normaliser's plain definition over the keys a row may see."""
     d = problem.compute_dtype
     g = problem.geometry
     q_BHQD, k_BHKD = problem.q_BHQD.to(d), problem.k_BGKD.to(d).repeat_interleave(problem.shared, dim=1)
@@ -30,18 +30,15 @@ def weights(problem: Problem) -> Float[Tensor, "B H Q K"]:
         s_BHQK = s_BHQK + problem.bias.block(g, everywhere, q_BHQD).to(d)
         hidden = problem.bias.hidden(g, everywhere)
         allowed = allowed if hidden is None else allowed & ~hidden
-    sinks = problem.normalizer.sinks
-    overflow = (s_BHQK == -torch.inf) & allowed & (sinks is None)
+    overflow = (s_BHQK == -torch.inf) & allowed & (not problem.normalizer.has_sink)
     lost = (overflow | ~allowed).all(-1, keepdim=True) & allowed.any(-1, keepdim=True)
-    s_BHQK = s_BHQK.masked_fill(~allowed, -torch.inf).masked_fill(lost, torch.nan)
+    lost = lost | ((s_BHQK.isnan() | (s_BHQK == torch.inf)) & allowed).any(-1, keepdim=True)
+    s_BHQK = s_BHQK.masked_fill(~allowed, -torch.inf)
     empty = ~allowed.any(-1, keepdim=True)
-    s_BHQK = s_BHQK.masked_fill(empty, 0.0)
-    if sinks is None:
-        w_BHQK = torch.softmax(s_BHQK, dim=-1)
-    else:
-        sink_BHQ1 = sinks.to(d).reshape(1, -1, 1, 1).expand(g.batch, g.heads, g.queries, 1)
-        w_BHQK = torch.softmax(torch.cat([s_BHQK, sink_BHQ1], dim=-1), dim=-1)[..., :-1]
-    return w_BHQK.masked_fill(empty, 0.0)
+    if g.keys == 0:
+        return s_BHQK
+    w_BHQK = problem.normalizer.dense(s_BHQK.masked_fill(empty | lost, 0.0))
+    return w_BHQK.masked_fill(lost, torch.nan).masked_fill(empty, 0.0)
 
 
 def output(problem: Problem, v_BGKV: Float[Tensor, "B G K V"], dropout: float = 0.0) -> Float[Tensor, "B H Q V"]:

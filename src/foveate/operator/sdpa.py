@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..biases import Given
 from ..masks.positional import Band
-from ..scores import Dot
+from ..normalizers import Softmax
+from ..scores import Dot, Function
 from ..shapes import is_traced
 from . import blocks
 from .problem import Problem
@@ -26,9 +27,11 @@ __all__ = ["obstacle", "output"]
 def obstacle(problem: Problem, v_BGKV: Tensor) -> str | None:
     """Why this backend cannot express a problem; None if it can."""
     if not isinstance(problem.score, Dot):
-        return "its score is a function of yours"
+        return "its score is " + ("a function of yours" if isinstance(problem.score, Function) else problem.score.name)
     if problem.score.softcap is not None:
         return "its score has a softcap"
+    if not isinstance(problem.normalizer, Softmax):
+        return f"its normalizer is {problem.normalizer.name}"
     if problem.normalizer.sinks is not None:
         return "its normalizer has sinks"
     bias = problem.bias

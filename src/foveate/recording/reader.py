@@ -15,8 +15,8 @@ from torch import Tensor
 from ..biases import Bias
 from ..describe import restore
 from ..masks import Mask
-from ..normalizers import Softmax
-from ..scores import Dot
+from ..normalizers import Normalizer
+from ..scores import Score
 from .calls import KINDS, ROLES, CallInfo
 from .disk import check_listed, read_small
 from .recording import Notes, Recording
@@ -179,7 +179,7 @@ class StoredCall:
             stored = self.read(role)
             found[role] = None if stored is None else stored.load()
         found["bias"] = tensors.get("bias") if self._entry.take("bias", bool, dict) is True else None
-        for part, kind in (("score", Dot), ("normalizer", Softmax), ("mask", Mask), ("bias", Bias)):
+        for part, kind in (("score", Score), ("normalizer", Normalizer), ("mask", Mask), ("bias", Bias)):
             description = self._entry.take(part, *((bool, dict) if part == "bias" else (dict,)), none=part == "mask")
             if isinstance(description, bool):
                 continue

@@ -203,8 +203,7 @@ def _label(kind: Kind, layer: str, two_sided: bool) -> str:
 
 
 def _score_name(one: AttentionMap) -> str:
-    score = one.problem.score
-    return str(getattr(score, "name", getattr(score, "__name__", type(score).__name__)))
+    return one.problem.score.name
 
 
 def _kind(entry: Entry, maps: Maps, index: int, two_sided: bool) -> Kind:

@@ -48,10 +48,12 @@ $(VENV)/.torch: constraints.txt
 	@$(PIP) "$$(grep '^torch' constraints.txt)"
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+CORE := hatch_build.py src/foveate/native/build.py $(wildcard src/foveate/native/*.cpp src/foveate/native/*.h)
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml $(CORE)
 	@$(PIP) --editable '.[view]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml $(CORE)
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed

@@ -18,6 +18,7 @@ FILES = sorted(p for p in SOURCE.rglob("*.py"))
 LAYERS = {
     "describe": 0,
     "shapes": 0,
+    "native": 0,
     "masks": 1,
     "scores": 1,
     "biases": 1,

@@ -3,10 +3,12 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from . import masks, normalizers, positions, scores, stats
+from . import linear, masks, normalizers, positions, scores, stats
 from .attend import attention
+from .linear import linear_attention
 from .map import AttentionMap
 from .recording import Recording, load
+from .retrieval import lookup
 from .watch import watch  # from here on `foveate.watch` is the function; the package is still imported by its path
 
 if TYPE_CHECKING:
@@ -20,7 +22,10 @@ __all__ = [
     "attention",
     "export_html",
     "hf",
+    "linear",
+    "linear_attention",
     "load",
+    "lookup",
     "masks",
     "nn",
     "normalizers",

@@ -25,7 +25,7 @@ def _explain(weights: Any, b: int, h: int, i: int, j: int) -> dict[str, Any]:
     row, column = slice(i, i + 1), slice(j, j + 1)
     group, d = h // p.shared, p.compute_dtype
     q, k = p.q_BHQD[b, h, i].to(d), p.k_BGKD[b, group, j].to(d)
-    scaled = p.score.of_heads(at[1])(q[None, None, None], k[None, None, None])
+    scaled = p.raw(*at, row, column)
     product = isinstance(p.score, Dot)
     bias = None if p.bias is None else float(p.bias.block(p.geometry, (*at, row, column), q[None, None, None]))
     ok = p.allowed(*at, row, column)

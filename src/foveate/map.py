@@ -21,7 +21,7 @@ from .indexing import Pick, cover, is_pointwise, picks, spread
 from .masks import Mask
 from .normalizers import Normalizer, lead
 from .operator import Problem, statistics
-from .scores import Function, Score
+from .scores import Function, Placed, Score
 from .shapes import Geometry, Layout, Picked, canonical, sum_dtype, to_numpy, to_tensors
 from .stats import LogSumExp, Partial, Reducer, run
 
@@ -169,7 +169,8 @@ class AttentionMap:
         bias = None if p.bias is None else p.bias.to(device, dtype)
         q, k = p.q_BHQD.to(device=device, dtype=dtype), p.k_BGKD.to(device=device, dtype=dtype)
         v = None if self._v_BGKV is None else self._v_BGKV.to(device=device, dtype=dtype)
-        return self._of(replace(p, q_BHQD=q, k_BGKD=k, bias=bias), self.layout, dtype or self.dtype, v)
+        score = p.score.to(device) if isinstance(p.score, Placed) else p.score
+        return self._of(replace(p, q_BHQD=q, k_BGKD=k, score=score, bias=bias), self.layout, dtype or self.dtype, v)
 
     # looking
 

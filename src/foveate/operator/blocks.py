@@ -48,8 +48,10 @@ def _read(block: Block, v: Tensor, clean: bool, shared: int, dropout: float) -> 
         return _matmul(w, v_block)
     finite = torch.isfinite(v_block)
     out = _matmul(w, torch.where(finite, v_block, torch.zeros_like(v_block)))
-    seen = (w.detach() > 0).to(w.dtype)
-    plus, minus, lost = (_matmul(seen, odd.to(w.dtype)) > 0 for odd in _oddities(v_block))
+    up, down = ((sign * w.detach() > 0).to(w.dtype) for sign in (1, -1))  # linear attention may have negative weights
+    high, low, lost = (odd.to(w.dtype) for odd in _oddities(v_block))
+    plus, minus = _matmul(up, high) + _matmul(down, low) > 0, _matmul(up, low) + _matmul(down, high) > 0
+    lost = _matmul(up + down, lost) > 0
     out = torch.where(plus, torch.inf, torch.where(minus, -torch.inf, out))
     return torch.where(lost | (plus & minus), torch.nan, out)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..biases import Bias
 from ..masks import Coverage, Mask
 from ..normalizers import Normalizer, lead
-from ..scores import Score
+from ..scores import Placed, Score
 from ..shapes import Geometry, Picked, full_precision, is_traced, is_tracked, sum_dtype
 
 __all__ = ["Block", "Problem", "Strip", "columns_of", "statistics", "strips"]
@@ -85,7 +85,7 @@ class Problem:
     def scores(self, batch: slice, heads: slice, rows: Picked, columns: Picked) -> Float[Tensor, "b h R C"]:
         """One block of scores, bias added, masked entries -inf."""
         with full_precision(self.q_BHQD.device):
-            s = self._raw(batch, heads, rows, columns)
+            s = self.raw(batch, heads, rows, columns)
             in_place = self.score.fresh and not self.tracked
             if self.bias is not None:
                 q = self.q_BHQD[batch, heads, rows].to(s.dtype)
@@ -96,8 +96,10 @@ class Problem:
                 return s
             return s.masked_fill_(~ok, -torch.inf) if in_place else s.masked_fill(~ok, -torch.inf)
 
-    def _raw(self, batch: slice, heads: slice, rows: Picked, columns: Picked) -> Tensor:
+    def raw(self, batch: slice, heads: slice, rows: Picked, columns: Picked) -> Tensor:
         """Scores without bias or mask; heads that share a key head are folded into its rows."""
+        if isinstance(self.score, Placed):
+            return self.score.block(self.q_BHQD, self.k_BGKD, (batch, heads, rows, columns))
         d = self.compute_dtype
         q = self.q_BHQD[batch, heads, rows].to(d)
         k = self._keys(batch, heads, columns).to(d)
@@ -129,7 +131,10 @@ class Problem:
         queries = self.q_BHQD[b, h, q].to(d)[:, None, None]
         keys = self.k_BGKD[b, h // self.shared, k].to(d)[:, None, None]
         with full_precision(queries.device):
-            s = self._of_pairs(queries, keys, h)
+            if isinstance(self.score, Placed):
+                s = self.score.points(self.q_BHQD, self.k_BGKD, (b, h, q, k))
+            else:
+                s = self._of_pairs(queries, keys, h)
         ok = torch.ones_like(s, dtype=torch.bool)
         if self.mask is not None:
             ok = self.mask.predicate(self.geometry)(b, h, q, k).expand_as(ok)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..scores import Placed
 from .problem import Problem
 
 __all__ = ["output", "weights"]
@@ -19,14 +20,17 @@ def weights(problem: Problem) -> Float[Tensor, "B H Q K"]:
     d = problem.compute_dtype
     g = problem.geometry
     q_BHQD, k_BHKD = problem.q_BHQD.to(d), problem.k_BGKD.to(d).repeat_interleave(problem.shared, dim=1)
-    s_BHQK = problem.score(q_BHQD, k_BHKD)
+    everywhere = (slice(0, g.batch), slice(0, g.heads), slice(0, g.queries), slice(0, g.keys))
+    if isinstance(problem.score, Placed):
+        s_BHQK = problem.score.block(problem.q_BHQD, problem.k_BGKD, everywhere)
+    else:
+        s_BHQK = problem.score(q_BHQD, k_BHKD)
     allowed = torch.ones(g.shape, dtype=torch.bool, device=s_BHQK.device)
     if problem.mask is not None:
         axes = (torch.arange(n, device=s_BHQK.device) for n in g.shape)
         grid = torch.meshgrid(*axes, indexing="ij")
         allowed = problem.mask.predicate(g)(*grid).expand(g.shape)
     if problem.bias is not None:
-        everywhere = (slice(0, g.batch), slice(0, g.heads), slice(0, g.queries), slice(0, g.keys))
         s_BHQK = s_BHQK + problem.bias.block(g, everywhere, q_BHQD).to(d)
         hidden = problem.bias.hidden(g, everywhere)
         allowed = allowed if hidden is None else allowed & ~hidden

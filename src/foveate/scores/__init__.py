@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .base import Function, Learned, Score
+from .placed import Placed
 from .products import Dot
 
-__all__ = ["Dot", "Function", "Learned", "Score", "dot", "named", "scaled_dot"]
+__all__ = ["Dot", "Function", "Learned", "Placed", "Score", "dot", "named", "scaled_dot"]
 
 
 def dot(softcap: float | None = None) -> Dot:

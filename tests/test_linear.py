@@ -1,0 +1,131 @@
+"""Linear attention against its definition, one head and one key after the other in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import foveate as fv
+import oracle
+from foveate import linear
+from foveate.linear import forms
+from oracle import B, D, G, H, K, Q
+
+N = 11  # keys, and queries where they are as many
+
+
+def inputs(queries: int = N, keys: int = N, lead: tuple[int, ...] = (B,), width: int = D) -> tuple[Tensor, ...]:
+    q, k, v = oracle.inputs(lead, queries=queries, keys=keys, width=width)
+    return q, torch.nn.functional.normalize(k, dim=-1) * 0.9, v
+
+
+def elu(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x + 1, x.exp())
+
+
+def defined(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    phi: Any = elu,
+    gate: Tensor | None = None,
+    beta: Tensor | None = None,
+    scale: float = 1.0,
+    state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(B, H, Q, V), not normalised, and the state (B, G, F, V), by the definition alone; causal, queries at the end."""
+    (batch, heads, queries, _), (groups, keys) = q.shape, k.shape[1:3]
+    fq, fk = phi(q) * scale, phi(k)
+    out = torch.zeros(batch, heads, queries, v.shape[-1], dtype=q.dtype)
+    states = torch.zeros(batch, groups, fk.shape[-1], v.shape[-1], dtype=q.dtype)
+    gate = None if gate is None else torch.broadcast_to(gate, (batch, groups, keys, fk.shape[-1]))
+    for b in range(batch):
+        for h in range(heads):
+            g = h // (heads // groups)
+            s = states[b, g].clone() * 0 if state is None else state[b, g].clone()
+            for j in range(keys):
+                if gate is not None:
+                    s = gate[b, g, j].exp()[:, None] * s
+                new = v[b, g, j]
+                if beta is not None:
+                    new = beta[b, g, j] * (new - s.T @ fk[b, g, j])
+                s = s + torch.outer(fk[b, g, j], new)
+                i = j - (keys - queries)
+                if i >= 0:
+                    out[b, h, i] = s.T @ fq[b, h, i]
+            states[b, g] = s
+    return out, states
+
+
+def defined_weights(q: Tensor, k: Tensor, **parts: Any) -> Tensor:
+    """(B, H, Q, K): the output is linear in the values, so unit values give the weights."""
+    return defined(q, k, torch.eye(k.shape[2], dtype=q.dtype).expand(*k.shape[:2], -1, -1), **parts)[0]
+
+
+def share(w: Tensor) -> Tensor:
+    return w / w.sum(-1, keepdim=True)
+
+
+RULES = {
+    "plain": {},
+    "scalar gate": {"gate": -torch.rand(B, G, N, 1, dtype=torch.float64)},
+    "one gate per head": {"gate": -torch.rand(G, 1, 1, dtype=torch.float64)},
+    "gate per feature": {"gate": -2 * torch.rand(B, G, N, D, dtype=torch.float64)},
+    "delta": {"beta": torch.rand(B, G, N, dtype=torch.float64)},
+    "gated delta": {
+        "gate": -torch.rand(B, G, N, 1, dtype=torch.float64),
+        "beta": torch.rand(B, G, N, dtype=torch.float64),
+    },
+    "delta, gate per feature": {
+        "gate": -torch.rand(B, G, N, D, dtype=torch.float64),
+        "beta": torch.rand(B, G, N, dtype=torch.float64),
+    },
+}
+FORMS = [("parallel", None), ("recurrent", None), ("chunked", None), ("chunked", 1), ("chunked", 3), ("chunked", 4)]
+
+
+def ours(rule: str) -> dict[str, Any]:
+    """A rule in the terms of `fv.linear_attention`."""
+    parts = dict(RULES[rule])
+    gate = parts.get("gate")
+    if gate is not None and gate.shape[-1] == 1:
+        parts["gate"] = gate[..., 0]
+    return parts
+
+
+# the forms
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("rule", RULES)
+def test_every_form_is_the_definition(rule: str, form: tuple[str, int | None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "TILE", 2)
+    q, k, v = inputs()
+    exact, state = defined(q, k, v, phi=lambda x: x, scale=0.7, **RULES[rule])
+    options = {"feature_map": "identity", "scale": 0.7, "normalize": False, "form": form[0], "chunk": form[1]}
+    got = linear.run(q, k, v, **options, **ours(rule))
+    oracle.close(got.output, exact)
+    assert got.state is not None and got.state.total is None
+    oracle.close(got.state.memory, state)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("rule", [rule for rule in RULES if "delta" not in rule])
+def test_normalised(rule: str, form: tuple[str, int | None]) -> None:
+    q, k, v = inputs()
+    exact = oracle.output(share(defined_weights(q, k, **RULES[rule])), v)
+    output, _ = fv.linear_attention(q, k, v, form=form[0], chunk=form[1], **ours(rule))
+    oracle.close(output, exact)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_every_key_at_once(form: tuple[str, int | None]) -> None:
+    q, k, v = inputs(Q, K)
+    w = torch.einsum("bhqf,bhkf->bhqk", elu(q), elu(k)[:, [h // (H // G) for h in range(H)]])
+    output, weights = fv.linear_attention(q, k, v, causal=False, form=form[0], chunk=form[1])
+    oracle.close(output, oracle.output(share(w), v))
+    oracle.close(weights.dense(), share(w))

@@ -29,7 +29,7 @@ from test_export import data_of
 from tiny import save_bert, save_gpt2, save_t5
 
 SENTENCE = "the cat sat on the mat because it was tired ."
-COMMANDS = ["view", "resolve", "record", "demo"]
+COMMANDS = ["view", "resolve", "record", "cost", "demo"]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import foveate
-from foveate.apps.commands import demo, record, resolve, view
+from foveate.apps.commands import cost, demo, record, resolve, view
 from foveate.apps.errors import UsageError, UserError
 
 _EXAMPLES = """examples:
@@ -21,6 +21,7 @@ _EXAMPLES = """examples:
   foveate view run.fov                             a saved recording
   foveate resolve "The cat sat on the mat because it was tired."
   foveate record bert-base-uncased --file doc.txt -o run.fov
+  foveate cost --forms softmax,window:256          time and memory on this machine as n grows
   foveate demo                                     all of it once, on the built-in model
 """
 
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"foveate {foveate.__version__}")
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (view, resolve, record, demo):
+    for module in (view, resolve, record, cost, demo):
         module.add(commands)
     return top
 

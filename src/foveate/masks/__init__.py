@@ -13,17 +13,29 @@ Positions align to the end: query i sits at key position i + K - Q, so the last 
 
 from .base import Coverage, Mask, everything
 from .given import tensor, where
+from .grids import neighbourhood
+from .layouts import bigbird, block_sparse
 from .positional import causal, prefix, window
-from .sequences import documents, padding
+from .sequences import documents, packed, padding
+from .sparse import dilated, fixed, global_tokens, longformer, strided
 
 __all__ = [
     "Coverage",
     "Mask",
+    "bigbird",
+    "block_sparse",
     "causal",
+    "dilated",
     "documents",
     "everything",
+    "fixed",
+    "global_tokens",
+    "longformer",
+    "neighbourhood",
+    "packed",
     "padding",
     "prefix",
+    "strided",
     "tensor",
     "where",
     "window",

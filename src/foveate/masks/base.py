@@ -14,7 +14,19 @@ from torch import Tensor
 from ..describe import describable
 from ..shapes import Geometry, Layout, Picked, indices
 
-__all__ = ["And", "Block", "Coverage", "Everything", "Mask", "MaskMod", "Not", "Or", "Span", "everything"]
+__all__ = [
+    "And",
+    "Block",
+    "Coverage",
+    "Everything",
+    "Mask",
+    "MaskMod",
+    "Not",
+    "Or",
+    "Span",
+    "check_whole",
+    "everything",
+]
 
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 Span = tuple[int, int]
@@ -45,6 +57,11 @@ class Mask:
     def coverage(self, g: Geometry, rows: Span, columns: Span) -> Coverage:
         """What is known of the block rows x columns (half-open, not empty) over all batches and heads."""
         return Coverage.SOME
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether no query sees a key after its own position, by the rule alone; False where that cannot be told."""
+        return False
 
     def settle(self, layout: Layout, g: Geometry) -> Mask:
         """This mask, its tensors brought to canonical shape; ValueError if it cannot belong to such a problem."""
@@ -104,6 +121,10 @@ class _Pair(Mask):
 class And(_Pair):
     _decides, _sign = Coverage.NONE, "&"
 
+    @property
+    def is_causal(self) -> bool:
+        return self.left.is_causal or self.right.is_causal
+
     def _join(self, a: Tensor, b: Tensor) -> Tensor:
         return a & b
 
@@ -112,6 +133,10 @@ class And(_Pair):
 @dataclass(frozen=True, eq=False)
 class Or(_Pair):
     _decides, _sign = Coverage.ALL, "|"
+
+    @property
+    def is_causal(self) -> bool:
+        return self.left.is_causal and self.right.is_causal
 
     def _join(self, a: Tensor, b: Tensor) -> Tensor:
         return a | b
@@ -160,3 +185,8 @@ class Everything(Mask):
 def everything() -> Mask:
     """Every query may attend to every key."""
     return Everything()
+
+
+def check_whole(t: Tensor, name: str) -> None:
+    if t.dtype.is_floating_point or t.dtype.is_complex or t.dtype == torch.bool:
+        raise ValueError(f"{name} must be whole numbers; got {t.dtype}")

@@ -154,32 +154,38 @@ class Problem:
         found = [self.score.of_heads(slice(i, i + 1))(queries[at], keys[at])[:, 0, 0, 0] for i, at in split]
         return torch.cat(found)[torch.argsort(order)] if found else queries[:, 0, 0, 0]
 
-    def live(self, rows: Picked) -> slice:
-        """The span of keys outside which no row of `rows` may attend, in any batch or head."""
-        keys = self.geometry.keys
-        if self.mask is None or _n(rows) == 0 or keys == 0:
-            return slice(0, keys)
-        span = _hull(rows)
-        first = self._edge(span, 0, keys, left=True)
-        if first is None:
-            return slice(0, 0)
-        last = self._edge(span, first[0], keys, left=False)
-        return slice(first[0], (last or first)[1])
+    def live(self, rows: Picked) -> list[slice]:
+        """Spans of keys, in order, outside which no row of `rows` may attend, in any batch or head."""
+        found: list[slice] = []
+        for start, stop in self._live(rows):
+            if found and found[-1].stop == start:
+                found[-1] = slice(found[-1].start, stop)
+            else:
+                found.append(slice(start, stop))
+        return found
 
-    def _edge(self, rows: tuple[int, int], start: int, stop: int, *, left: bool) -> tuple[int, int] | None:
-        """The outermost small span of keys in [start, stop) that is not known to be dead, by bisection."""
-        assert self.mask is not None
-        if self.mask.coverage(self.geometry, rows, (start, stop)) is Coverage.NONE:
-            return None
-        if stop - start <= MASK_STEP:
-            return (start, stop)
+    def lives_in_more(self, rows: Picked, most: int) -> bool:
+        """Whether `rows` have more than `most` live keys; asks no more about the mask than it must."""
+        total = 0
+        return any((total := total + stop - start) > most for start, stop in self._live(rows))
+
+    def _live(self, rows: Picked) -> Iterator[tuple[int, int]]:
+        keys = self.geometry.keys
+        if self.mask is None or _n(rows) == 0 or keys == 0 or type(self.mask).coverage is Mask.coverage:
+            return iter([(0, keys)])
+        return self._halved(self.mask, _hull(rows), 0, keys)
+
+    def _halved(self, mask: Mask, rows: tuple[int, int], start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """The parts of [start, stop) that are not known to be dead, halved down to MASK_STEP keys."""
+        known = mask.coverage(self.geometry, rows, (start, stop))
+        if known is Coverage.NONE:
+            return
+        if known is Coverage.ALL or stop - start <= MASK_STEP:
+            yield start, stop
+            return
         middle = start + (stop - start + MASK_STEP) // (2 * MASK_STEP) * MASK_STEP
-        halves = [(start, middle), (middle, stop)]
-        for half in halves if left else reversed(halves):
-            found = self._edge(rows, *half, left=left)
-            if found is not None:
-                return found
-        return None
+        yield from self._halved(mask, rows, start, middle)
+        yield from self._halved(mask, rows, middle, stop)
 
     def statistic(self, batch: slice, heads: slice, rows: Picked) -> Float[Tensor, "b h R *S"]:
         """The normaliser's row statistic, in float64 where the device has it.
@@ -282,9 +288,9 @@ def _holds_nan(t: Tensor) -> bool:
 
 def columns_of(problem: Problem, heads: slice, rows: Picked, span: slice | None = None) -> list[slice]:
     """Blocks of keys for these rows, each small enough to hold its scores; of the live keys if no span is given."""
-    span = problem.live(rows) if span is None else span
+    spans = problem.live(rows) if span is None else [span]
     step = max(MASK_STEP, BLOCK_NUMBERS // max(1, _n(heads) * _n(rows)))
-    return [slice(c, min(c + step, span.stop)) for c in range(span.start, span.stop, step)]
+    return [slice(c, min(c + step, s.stop)) for s in spans for c in range(s.start, s.stop, step)]
 
 
 def strips(problem: Problem, rows: slice | None = None) -> Iterator[Strip]:
@@ -296,7 +302,7 @@ def strips(problem: Problem, rows: slice | None = None) -> Iterator[Strip]:
     r = span.start
     while r < span.stop:
         step = MOST_ROWS
-        while step > FEWEST_ROWS and m * step * _n(p.live(slice(r, min(r + step, span.stop)))) > GOOD_NUMBERS:
+        while step > FEWEST_ROWS and p.lives_in_more(slice(r, min(r + step, span.stop)), GOOD_NUMBERS // (m * step)):
             step //= 2
         cuts.append(slice(r, min(r + step, span.stop)))
         r += step

@@ -103,7 +103,7 @@ def _own(weights: Any, v_BGKV: Tensor | None = None) -> None:
             v_BGKV,
             mask=p.mask,
             bias=weights.bias,
-            kind="decoder" if "causal" in str(p.mask) else None,
+            kind="decoder" if p.mask is not None and p.mask.is_causal else None,
             score=p.score,
             normalizer=p.normalizer,
         )

@@ -282,10 +282,11 @@ def test_dropout_is_a_probability_below_one(backend: str, dropout: float) -> Non
         fv.attention(q, k, v, dropout=dropout, backend=backend)
 
 
+SHORT = [(), (1,), (K,), (1, K), (Q, 1), (Q, K), (H, 1, K), (1, Q, 1), (B, 1, 1, K), (1, H, Q, 1), (B, H, Q, K)]
+
+
 @every_backend
-@pytest.mark.parametrize(
-    "shape", [(), (1,), (K,), (1, K), (Q, 1), (Q, K), (H, 1, K), (1, Q, 1), (B, 1, 1, K), (1, H, Q, 1), (B, H, Q, K)]
-)
+@pytest.mark.parametrize("shape", SHORT)
 def test_masks_and_biases_broadcast(backend: str, shape: tuple[int, ...]) -> None:
     q, k, v = oracle.inputs()
     mask = torch.rand(shape) < 0.7
@@ -294,6 +295,18 @@ def test_masks_and_biases_broadcast(backend: str, shape: tuple[int, ...]) -> Non
     out, weights = fv.attention(q, k, v, mask=mask, bias=bias, backend=backend)
     oracle.close(weights.dense(), exact)
     oracle.close(out, oracle.output(exact, v))
+
+
+@every_backend
+def test_masks_align_by_their_last_axes(backend: str) -> None:
+    """Where all sizes are alike, nothing but the rule says which axes a short mask has."""
+    q, k, v = oracle.inputs((3,), heads=3, groups=3, queries=3, keys=3)
+    for axes in range(1, 5):
+        mask, bias = torch.rand((3,) * axes) < 0.7, torch.randn((3,) * axes, dtype=torch.float64)
+        exact = oracle.weights(q, k, allowed=mask.expand(3, 3, 3, 3), bias=bias.expand(3, 3, 3, 3))
+        out, weights = fv.attention(q, k, v, mask=mask, bias=bias, backend=backend)
+        oracle.close(weights.dense(), exact)
+        oracle.close(out, oracle.output(exact, v))
 
 
 @every_backend

@@ -84,14 +84,15 @@ def _all_cases() -> dict[str, Case]:
     return found
 
 
-def run(case: Case) -> None:
-    """Compute one case by our operator and compare.
+def run(case: Case, backend: str = "auto") -> None:
+    """Compute one case by our operator and compare. Only `fv.attention` has backends.
 
     Raises:
         NotExpressibleError: foveate has no such thing.
         AssertionError: another result.
     """
-    case.check(ADAPTERS[case.op](**case.given()))
+    options = {"backend": backend} if case.op in HAVE_BACKENDS else {}
+    case.check(ADAPTERS[case.op](**case.given(), **options))
 
 
 def attention(
@@ -112,6 +113,7 @@ def attention(
     left_window_size: int = -1,
     right_window_size: int = -1,
     softmax_precision: int = 0,
+    backend: str = "auto",
 ) -> dict[str, Tensor]:
     """`Attention`, opsets 23 to 25. `softmax_precision` asks for nothing: ours is float32 or wider."""
     flat = Q.ndim == 3
@@ -137,7 +139,7 @@ def attention(
     elif attn_mask is not None:
         bias = _filled(attn_mask, K.shape[2], -torch.inf)
     score = fv.scores.scaled_dot(softcap=softcap or None)
-    output, weights = fv.attention(Q, K, V, score=score, scale=scale, mask=mask, bias=bias)
+    output, weights = fv.attention(Q, K, V, score=score, scale=scale, mask=mask, bias=bias, backend=backend)
     return {
         "Y": output.transpose(1, 2).flatten(2) if flat else output,
         "present_key": K,
@@ -185,21 +187,23 @@ def flex_attention(
     score_mod: Any = None,
     prob_mod: Any = None,
     softmax_precision: int = 0,
+    backend: str = "auto",
 ) -> dict[str, Tensor]:
     """`FlexAttention` (preview). A `score_mod` that adds or hides is a bias, one that asks for no place is a score."""
     if prob_mod is not None:
         raise NotExpressibleError("a function of the weights after normalising")
+    attend = functools.partial(fv.attention, Q, K, V, backend=backend)
     if score_mod is None:
-        return {"Y": fv.attention(Q, K, V, scale=scale)[0]}
+        return {"Y": attend(scale=scale)[0]}
     mod = _graph(score_mod)
     zero = torch.zeros(*Q.shape[:3], K.shape[2])
     bias = mod(zero)
     if torch.allclose(mod(zero + 1.75), bias + 1.75):
-        return {"Y": fv.attention(Q, K, V, scale=scale, bias=bias)[0]}
+        return {"Y": attend(scale=scale, bias=bias)[0]}
     if not bool((bias == bias.flatten()[0]).all()):
         raise NotExpressibleError("a function of scores and places together that does not just add")
-    plain = fv.scores.resolve("scaled_dot", scale, Q.shape[3])
-    return {"Y": fv.attention(Q, K, V, score=lambda q, k: mod(plain(q, k)))[0]}
+    factor = Q.shape[-1] ** -0.5 if scale is None else scale
+    return {"Y": attend(score=lambda q, k: mod(q @ k.mT * factor))[0]}
 
 
 def _graph(graph: Any) -> Callable[[Tensor], Tensor]:
@@ -241,8 +245,6 @@ def linear_attention(
     scale: float = 0.0,
 ) -> dict[str, Tensor]:
     """`LinearAttention`: (B, L, H D) in and out, a state (B, G, D, V). Which rule it is follows from decay and beta."""
-    if not hasattr(fv, "linear"):
-        raise NotExpressibleError("linear attention")
     assert (decay is not None, beta is not None) == (b"gated" in update_rule, b"delta" in update_rule)
     q, k, v = _unflatten(query, q_num_heads), _unflatten(key, kv_num_heads), _unflatten(value, kv_num_heads)
     if decay is not None:
@@ -297,3 +299,4 @@ ADAPTERS: dict[str, Callable[..., dict[str, Tensor]]] = {
     "RotaryEmbedding": rotary_embedding,
     "LinearAttention": linear_attention,
 }
+HAVE_BACKENDS = {"Attention", "FlexAttention"}

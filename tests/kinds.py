@@ -1,0 +1,62 @@
+"""Every score, normaliser and mask that the operator has, so that tests can take all combinations.
+
+A new one joins by one line here; a test fails until it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import foveate as fv
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to make one, for H = 2 heads of width D = 2, from parameters of these shapes, which are differentiated too.
+
+    `positive`: what a score gives, or what a normaliser needs. `smooth`: it has derivatives, away from its edges.
+    """
+
+    make: Callable[..., Any]
+    shapes: tuple[tuple[int, ...], ...] = ()
+    positive: bool = False
+    smooth: bool = True
+
+    def parameters(self) -> list[Tensor]:
+        return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in self.shapes]
+
+
+SCORES: dict[str, Kind] = {
+    "dot": Kind(lambda: fv.scores.dot(softcap=1.5)),
+    "scaled_dot": Kind(lambda: fv.scores.scaled_dot()),
+    "a function with weights": Kind(lambda w: lambda q, k: (q @ w) @ k.mT, ((2, 2),)),
+    "a positive function": Kind(lambda: lambda q, k: torch.exp(q @ k.mT / 2), positive=True),
+}
+
+NORMALIZERS: dict[str, Kind] = {
+    "softmax": Kind(lambda: fv.normalizers.softmax()),
+    "softmax with sinks": Kind(lambda sinks: fv.normalizers.softmax(sinks), ((2,),)),
+    "softmax off by one, cooler": Kind(lambda: fv.normalizers.softmax(off_by_one=True, temperature=0.7)),
+    "sigmoid": Kind(lambda bias: fv.normalizers.sigmoid(bias), ((2,),)),
+    "proportional": Kind(lambda: fv.normalizers.proportional(), positive=True),
+}
+
+MASKS: dict[str, Callable[[], Any]] = {
+    "none": lambda: None,
+    "causal window": lambda: fv.masks.causal() & fv.masks.window(1),
+    "empty row": lambda: fv.masks.where(lambda b, h, q, k: (q != 1) & (k != 2)),
+}
+
+
+def combinations(smooth: bool = True) -> Iterator[tuple[str, str, str]]:
+    """Names of scores, normalisers and masks that go together."""
+    for s, score in SCORES.items():
+        for n, normalizer in NORMALIZERS.items():
+            fits = score.positive or not normalizer.positive
+            if fits and not (smooth and not (score.smooth and normalizer.smooth)):
+                yield from ((s, n, m) for m in MASKS)

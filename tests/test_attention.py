@@ -419,7 +419,7 @@ ERRORS = [
         (Z(3, 4), Z(5, 4), Z(5, 2)),
         {"score": "falsh"},
         ValueError,
-        "unknown score 'falsh'; expected 'dot', 'scaled_dot'",
+        "unknown score 'falsh'; expected 'scaled_dot', 'dot'",
     ),
     ((Z(3, 4), Z(5, 4), Z(5, 2)), {"score": 3}, ValueError, "score must be .*; got int"),
     ((Z(3, 4), Z(5, 4), Z(5, 2)), {"score": lambda q, k: q @ k.mT, "scale": 2.0}, ValueError, "scale goes with"),

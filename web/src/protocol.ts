@@ -85,13 +85,18 @@ export interface Tile {
 export interface Pair {
   query: number[];
   key: number[];
-  products: number[];
+  /** null where the score is no product of query and key. */
+  products: number[] | null;
   score: number | null;
   scale: number | null;
   scaled: number | null;
   bias: number | null;
   allowed: boolean;
+  /** null where the normaliser is no plain softmax; `statistic` then says what it knows of the row. */
   logsumexp: number | null;
+  normalizer: string;
+  statistic: number | null;
+  statistic_name: string;
   weight: number | null;
   value: number[] | null;
   contribution: number[] | null;

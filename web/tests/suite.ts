@@ -96,9 +96,10 @@ async function checkPair(source: Source, made: Case): Promise<void> {
   for (const [head, i, j] of [[0, 0, 0], [4, 6, 3], [5, 2, 16]] as const) {
     const pair = await source.pair({ call: 0, sequence: 0, head, i, j });
     const weight = weights[head]![i]![j]!;
+    const products = pair.products ?? [];
     near([pair.weight!], [weight], "weight");
-    near(pair.products, pair.query.map((x, d) => x * pair.key[d]!), "products");
-    near([pair.score!], [pair.products.reduce((a, b) => a + b, 0)], "score", 1e-5);
+    near(products, pair.query.map((x, d) => x * pair.key[d]!), "products");
+    near([pair.score!], [products.reduce((a, b) => a + b, 0)], "score", 1e-5);
     const raw = pair.score! * pair.scale!;
     near([pair.scaled!], [pair.softcap ? pair.softcap * Math.tanh(raw / pair.softcap) : raw], "scaled", 1e-5);
     near([pair.allowed ? Math.exp(pair.scaled! + (pair.bias ?? 0) - pair.logsumexp!) : 0], [weight], "the softmax of the numbers shown");

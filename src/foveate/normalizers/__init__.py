@@ -15,19 +15,25 @@ from torch import Tensor
 
 from ..shapes import Geometry
 from .base import Blocks, Normalizer, lead, safe
+from .chosen import Hard, TopKSoftmax
 from .plain import Proportional, Sigmoid
 from .soft import Softmax, Tempered
+from .sparse import Entmax15, Sparsemax
 
 __all__ = [
     "Blocks",
     "Normalizer",
     "Softmax",
+    "entmax15",
+    "hard",
     "lead",
     "proportional",
     "resolve",
     "safe",
     "sigmoid",
     "softmax",
+    "sparsemax",
+    "top_k",
 ]
 
 
@@ -48,6 +54,38 @@ def softmax(sinks: Tensor | None = None, *, temperature: float = 1.0, off_by_one
     return plain if temperature == 1 else Tempered(plain, float(temperature))
 
 
+def top_k(k: int) -> TopKSoftmax:
+    """Softmax over the k largest scores of each row, 0 elsewhere (Gupta et al. 2021).
+
+    Where the k-th largest score occurs again, the first keys that have it are kept.
+    """
+    return TopKSoftmax(k)
+
+
+def sparsemax() -> Sparsemax:
+    """max(s - t, 0), t such that the weights sum to 1 (Martins & Astudillo 2016, eq. 3).
+
+    Keys with equal scores get equal weights.
+    """
+    return Sparsemax()
+
+
+def entmax15() -> Entmax15:
+    """max((s - t) / 2, 0)^2, t such that the weights sum to 1 (Peters et al. 2019, eq. 10).
+
+    Keys with equal scores get equal weights.
+    """
+    return Entmax15()
+
+
+def hard(straight_through: bool = False) -> Hard:
+    """Weight 1 on the key with the largest score, the first of several (Xu et al. 2015).
+
+    Derivatives with respect to scores are 0; with `straight_through`, those of a softmax (Bengio et al. 2013).
+    """
+    return Hard(straight_through)
+
+
 def sigmoid(bias: float | str | Tensor = 0.0) -> Sigmoid:
     """sigmoid(s + bias), each key by itself (Ramapuram et al. 2024, eq. 3). Weights of a row need not sum to 1.
 
@@ -63,6 +101,9 @@ def proportional() -> Proportional:
 
 NAMED: dict[str, Callable[[], Normalizer]] = {
     "softmax": softmax,
+    "sparsemax": sparsemax,
+    "entmax15": entmax15,
+    "hard": hard,
     "sigmoid": sigmoid,
     "proportional": proportional,
 }
@@ -75,6 +116,8 @@ def resolve(normalizer: Any, g: Geometry) -> Normalizer:
         ValueError: an unknown name, or parameters that do not fit, such as sinks that are not one per head.
     """
     if isinstance(normalizer, str):
+        if normalizer == "top_k":
+            raise ValueError("normalizer 'top_k' needs to know how many; pass fv.normalizers.top_k(k)")
         if normalizer not in NAMED:
             names = ", ".join(repr(name) for name in NAMED)
             raise ValueError(f"unknown normalizer {normalizer!r}; expected {names} or one of fv.normalizers")

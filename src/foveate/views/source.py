@@ -184,9 +184,9 @@ class Source:
             return self.maps[call][sequence, heads, rows, columns].detach().float().cpu()
 
     def settle(self, call: int) -> None:
-        """Have the map keep the log-sum-exp of all its rows: one pass, after which any column or tile is cheap."""
+        """Have the map keep the statistic of all its rows: one pass, after which any column or tile is cheap."""
         with torch.no_grad():
-            self.maps[call].logsumexp()
+            self.maps[call].statistic()
 
     def _picture_heads(self, call: int, sequence: int, rows: Axis, columns: Axis) -> Thumbnails:
         heads = self._call(call).heads

@@ -161,7 +161,7 @@ class Session:
             info = self.infos.get(name) or self._describe(name, module, event)
             self.infos[name] = info
             options = {
-                "score": event.score or Dot(event.scale, event.softcap),
+                "score": _fixed(event.score, copied=True) or Dot(event.scale, event.softcap),
                 "normalizer": _fixed(event.normalizer) or Softmax(self._copy(event.sinks, None)),
                 "mask": event.mask,
                 "bias": _fixed(event.bias),
@@ -222,12 +222,16 @@ class Session:
         )
 
 
-def _fixed(thing: Any) -> Any:
-    """A bias or normaliser outside the graph, which no training step can reach: learned tensors in it are copied."""
+def _fixed(thing: Any, copied: bool = False) -> Any:
+    """A bias, score or normaliser outside the graph, which no training step can reach: learned tensors are copied.
+
+    With `copied` all tensors are, as parts of a learned one (views) do not look learned.
+    """
     if isinstance(thing, Tensor):
-        return thing.detach().clone() if thing.requires_grad and thing.is_leaf else thing.detach()
+        learned = thing.requires_grad and thing.is_leaf
+        return thing.detach().clone() if learned or copied else thing.detach()
     if is_dataclass(thing) and not isinstance(thing, type):
-        return replace(thing, **{f.name: _fixed(getattr(thing, f.name)) for f in fields(thing)})
+        return replace(thing, **{f.name: _fixed(getattr(thing, f.name), copied) for f in fields(thing)})
     return thing
 
 

@@ -70,11 +70,17 @@ class Strip {
   }
 }
 
+function isSoftmax(pair: Pair): boolean {
+  return pair.statistic_name === "log-sum-exp";
+}
+
 export class MechanismView {
   readonly element: HTMLElement;
   private readonly title = el("p", { class: "fv-mech-title" });
   private readonly cards = el("div", { class: "fv-mech-cards" });
   private readonly sum = el("p", { class: "fv-sum" });
+  private readonly alike = el("p", { class: "fv-quiet" });
+  private readonly shares = el("p", { class: "fv-quiet" });
   private readonly steps = el("dl", { class: "fv-steps" });
   private readonly bars = el("ol", { class: "fv-bars", "aria-label": "Largest weights of this row" });
   private readonly noValues = el("p", { class: "fv-quiet" }, "The values were not recorded.");
@@ -90,12 +96,13 @@ export class MechanismView {
       query: strip("query"), key: strip("key"), products: strip("query × key"), value: strip("value"), contribution: strip("contribution"), output: strip("output"),
     };
     const { query, key, products, value, contribution, output } = this.strips;
-    const card = (order: string, title: string, what: string, ...parts: HTMLElement[]) => el("div", { class: "fv-mech-card" },
-      el("h3", {}, el("span", { class: "fv-order" }, order), title), el("p", { class: "fv-quiet" }, what), el("div", { class: "fv-mech-parts" }, ...parts));
+    const card = (order: string, title: string, what: HTMLElement, ...parts: HTMLElement[]) => el("div", { class: "fv-mech-card" },
+      el("h3", {}, el("span", { class: "fv-order" }, order), title), what, el("div", { class: "fv-mech-parts" }, ...parts));
+    const blend = el("p", { class: "fv-quiet" }, "Each word hands over its value, in proportion to its weight.");
     this.cards.append(
-      card("1", "Compare: query × key", "A query asks, a key answers: the more alike, the higher the sum.", query.element, key.element, products.element, this.sum),
-      card("2", "Weigh: scale and softmax", "The scores of all keys become weights that add up to 1.", this.steps, this.bars),
-      card("3", "Blend: weight × value", "Each word hands over its value, in proportion to its weight.", value.element, contribution.element, output.element, this.noValues),
+      card("1", "Compare: query × key", this.alike, query.element, key.element, products.element, this.sum),
+      card("2", "Weigh: from score to weight", this.shares, this.steps, this.bars),
+      card("3", "Blend: weight × value", blend, value.element, contribution.element, output.element, this.noValues),
     );
     this.element = el("section", { class: "fv-card fv-mech fv-unused", "aria-label": "Mechanism" }, el("div", { class: "fv-head" }, el("h2", {}, "Mechanism"), this.title), this.cards);
     this.onResize.observe(this.element);
@@ -148,10 +155,18 @@ export class MechanismView {
     strips.contribution.set(`× ${number(pair.weight, true)} = its contribution`, pair.contribution);
     strips.output.set("output: the sum over all keys", pair.output);
     this.noValues.hidden = pair.value !== null;
-    say(this.sum, `${pair.products.length} products add up to ${number(pair.score, true)}`);
+    this.describe(pair);
     this.fillSteps(pair);
     this.fillBars();
     this.draw();
+  }
+
+  /** What the score and the normaliser do, in words; where the page cannot show how, it says so. */
+  private describe(pair: Pair): void {
+    const { products, score_name, normalizer } = pair;
+    say(this.alike, products ? "A query asks, a key answers: the more alike, the higher the sum." : `The score ${quote(score_name)} compares query and key.`);
+    say(this.sum, products ? `${products.length} products add up to ${number(pair.score, true)}` : `It gives ${number(pair.score, true)}. It is no sum of query × key, so its steps are not shown here.`);
+    say(this.shares, isSoftmax(pair) ? "Scale and softmax turn the scores of all keys into weights that add up to 1." : `The normaliser ${quote(normalizer)} turns the scores of a row into weights.`);
   }
 
   private fillSteps(pair: Pair): void {
@@ -164,7 +179,8 @@ export class MechanismView {
       if (pair.sink !== null) rows.push(["sink (in the sum)", number(pair.sink, true)]);
       rows.push([`− log-sum-exp ${number(pair.logsumexp, true)}`, number((pair.scaled ?? NaN) + (pair.bias ?? 0) - pair.logsumexp, true)]);
       rows.push(["exp → weight", number(pair.weight, true)]);
-    } else rows.push(["weight", number(pair.weight, true)]);
+    } else if (!isSoftmax(pair) && pair.statistic !== null) rows.push([`${pair.normalizer}; this row's ${pair.statistic_name}`, number(pair.statistic, true)], ["weight", number(pair.weight, true)]);
+    else rows.push(["weight", number(pair.weight, true)]);
     this.steps.replaceChildren(...rows.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value))));
   }
 

@@ -33,8 +33,8 @@ fix: $(VENV)/.dev          ## format and mend what can be mended
 web:                       ## build the page (needs Node 20)
 	@sh scripts/web.sh build
 
-bench: $(VENV)/.dev        ## every figure beside a peer's; takes minutes
-	@for b in benchmarks/[a-z]*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+bench: $(VENV)/.dev        ## every figure beside a peer's, into benchmarks/results/; takes minutes (ONLY=name for one)
+	@$(BIN)/python benchmarks/run.py $(addprefix --only ,$(ONLY))
 
 clean:           ## remove what was set up
 	rm -rf $(VENV) web/node_modules

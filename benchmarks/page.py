@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 import foveate as fv
+from figures import figure
 from foveate.apps.serve import Page, share_cores
 from foveate.apps.workspace import Workspace
 from foveate.views.source import Source
@@ -145,6 +146,11 @@ def main() -> None:
         return
     for name, value in found.items():
         print(f"{name:24} {value:12,.1f}" if isinstance(value, float) else f"{name:24} {value:12,}")
+    page = f"page on 12 x 12 heads, {arguments.tokens} tokens"
+    figure(f"{page}: interactive", found["interactive_ms"], "ms", goal="<= 1000")
+    hovers = max(found["hover_steps_median_ms"], found["hover_jumps_median_ms"])
+    figure(f"{page}: median hover", hovers, "ms", goal="<= 50")
+    figure(f"{page}: bytes sent", found["bytes_in_all"] / 1e6, "MB", goal="<= 2")
 
 
 if __name__ == "__main__":

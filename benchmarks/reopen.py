@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from figures import figure
+
 GOAL_MS = 5.0
 LAYERS, HEADS, WIDTH = 32, 16, 128
 
@@ -96,20 +98,24 @@ def main() -> None:
         if not (folder / "run.fov").exists():
             build(folder, chosen.gigabytes)
         titles = {
-            "foveate": f"fv.load and read a slice (goal: <= {GOAL_MS:.0f} ms)",
+            "foveate": "fv.load and read a slice",
             "slice": "safetensors safe_open, get_slice, one call's file",
             "load": "safetensors safe_open, get_tensor, one call's file",
             "whole": "safetensors safe_open, get_slice, one file of all",
         }
         for cold in (False, True):
             print("page cache dropped:" if cold else "page cache warm:")
+            medians = {}
             for kind, title in titles.items():
                 times = []
                 for layer in (1, 9, 17, 25, 31):
                     child = [sys.executable, __file__, "--child", kind, str(folder), str(layer), str(cold)]
                     done = subprocess.run(child, capture_output=True, text=True, check=True)
                     times.append(json.loads(done.stdout.splitlines()[-1]))
-                print(f"  {title:52s} {statistics.median(times):7.2f} ms   (worst {max(times):.2f})", flush=True)
+                medians[kind] = statistics.median(times)
+                print(f"  {title:52s} {medians[kind]:7.2f} ms   (worst {max(times):.2f})", flush=True)
+            title = f"reopen {chosen.gigabytes:g} GB and read a slice, page cache {'dropped' if cold else 'warm'}"
+            figure(title, medians["foveate"], "ms", goal=f"<= {GOAL_MS:g}", peer=("safetensors", medians["slice"]))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import foveate as fv
+from figures import figure
 
 WIDTH = 64
 
@@ -105,14 +106,18 @@ def main() -> None:
         f"one layer, {heads} heads, n = {n}, width {WIDTH}, float32, {options.threads} thread(s); its weights: ", end=""
     )
     print(f"{heads * n * n * 4 / 1e9:.2f} GB")
+    peaks = {}
     for name in WAYS:
         found = ask(name, options)
+        peaks[name] = found["MB"]
         print(f"{name:12s} peak beyond inputs {found['MB']:8.0f} MB   first run {found['seconds']:6.2f} s", flush=True)
+    title, threads = f"statistics of a layer at {n:,} tokens", options.threads
+    figure(f"{title}: memory beyond inputs", peaks["statistics"], "MB", peer=("dense", peaks["dense"]), threads=threads)
     best = ask("time", options)
     for clock in ("wall", "processor"):
         ours, theirs = best[f"statistics {clock}"], best[f"sdpa {clock}"]
-        told = f"statistics {ours:.2f} s, sdpa forward {theirs:.2f} s, ratio {ours / theirs:.2f}"
-        print(f"best {clock} time of {options.repeats}: {told}")
+        print(f"statistics / sdpa forward, {clock} time: {ours / theirs:.2f}")
+        figure(f"{title}: best {clock} time", ours, "s", peer=("sdpa forward", theirs), threads=threads)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import resource
 import subprocess
 import sys
 
+from figures import figure
+
 TARGET_GB = 1.5
 RUNS = {
     "unwatched, sdpa": "plain",
@@ -61,6 +63,7 @@ def main() -> None:
         one(chosen.child, chosen.n)
         return
     print(f"GPT-2-small shape, n = {chosen.n}: peak memory of one forward pass")
+    peaks, failed = {}, False
     for title, kind in RUNS.items():
         if kind == "peer" and chosen.skip_peer:
             continue
@@ -68,10 +71,18 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
         if done.returncode:
             print(f"  {title:34s} failed ({done.returncode}): {done.stderr.strip()[-200:]}")
+            failed = True
             continue
         facts = json.loads(done.stdout.splitlines()[-1])
-        goal = f"   (goal: <= {TARGET_GB} GB)" if kind == "watched" else ""
-        print(f"  {title:34s} {facts['peak'] / 1e9:6.2f} GB, kept {facts['kept'] / 1e9:5.2f} GB{goal}", flush=True)
+        peaks[kind] = facts["peak"] / 1e9
+        print(f"  {title:34s} {peaks[kind]:6.2f} GB, kept {facts['kept'] / 1e9:5.2f} GB", flush=True)
+    peer = ("output_attentions=True", peaks["peer"]) if "peer" in peaks else None
+    for kind, kept, goal in (("watched", "fp32", f"<= {TARGET_GB}"), ("watched16", "fp16", None)):
+        if kind in peaks:
+            title = f"peak memory watched, {chosen.n:,} tokens, {kept} copies"
+            figure(title, peaks[kind], "GB", goal=goal, peer=peer)
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

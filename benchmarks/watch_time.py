@@ -21,6 +21,7 @@ import torch
 from transformers import GPT2Config, GPT2Model
 
 import foveate as fv
+from figures import figure
 
 GOAL = 1.05
 
@@ -68,8 +69,15 @@ def main() -> None:
             ratios["unwatched"][-1] = seconds["unwatched"]
     print(f"GPT-2-small shape, n = {chosen.n}, {torch.get_num_threads()} threads, median of {chosen.rounds} rounds")
     print(f"  unwatched, sdpa                {statistics.median(ratios['unwatched']):.3f} s")
-    print(f"  watched / unwatched            {statistics.median(ratios['watched']):.3f}   (goal: <= {GOAL})")
-    print(f"  output_attentions / unwatched  {statistics.median(ratios['output_attentions=True']):.3f}")
+    peer = "output_attentions=True"
+    figure(
+        f"time watched / unwatched, {chosen.n:,} tokens",
+        statistics.median(ratios["watched"]),
+        "x",
+        goal=f"<= {GOAL}",
+        peer=(peer, statistics.median(ratios[peer])),
+        threads=torch.get_num_threads(),
+    )
 
 
 if __name__ == "__main__":

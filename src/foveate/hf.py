@@ -103,21 +103,22 @@ def attention(
 def mask_for(*args: Any, config: Any = None, **given: Any) -> Tensor | None:
     """The mask function that is registered: booleans, or None where the causal flag says it all.
 
-    A model that writes its softmax by hand is given the numbers that it adds to its scores, and a warning says so:
-    with booleans it would run, and be wrong.
+    A model that does not declare that others may compute its attention is given the numbers that eager models add to
+    their scores, and a warning: if it writes its softmax by hand, booleans would be added too, and silently be wrong.
     """
     from transformers.masking_utils import eager_mask, sdpa_mask
 
     kind: Any = type(config)
-    if config is None or _uses_the_interface(kind):
+    if config is None or _declares(kind):
         return sdpa_mask(*args, **given)
-    warnings.warn(f"the model of {kind.__name__} computes its attention itself, not by foveate", stacklevel=2)
+    told = f"the model of {kind.__name__} does not declare that others may compute its attention; "
+    warnings.warn(told + "layers that write their softmax by hand stay as they are", stacklevel=2)
     return eager_mask(*args, **given)
 
 
 @functools.cache
-def _uses_the_interface(config: type) -> bool:
-    """Whether the models of a config class say that their attention can be computed by others."""
+def _declares(config: type) -> bool:
+    """Whether all models of a config class declare that their attention may be computed by others."""
     from transformers import PreTrainedModel
 
     found, models = list(PreTrainedModel.__subclasses__()), []

@@ -363,7 +363,8 @@ def _problem(q, k, **parts) -> Problem:
     return fv.AttentionMap(q, k, **parts).problem
 
 
-def test_auto_chooses_and_says_why() -> None:
+def test_auto_chooses_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foveate.operator.native.worthwhile", lambda problem: False)  # as where there is no compiler
     q, k, v = oracle.inputs(dtype=torch.float32)
     assert choose(_problem(q, k), v).backend == "sdpa"
     assert "no mask" in choose(_problem(q, q, mask=fv.masks.causal()), v).reason

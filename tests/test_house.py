@@ -110,6 +110,7 @@ def test_public_names_are_exactly_these() -> None:
         "AttentionMap",
         "Recording",
         "attention",
+        "config",
         "export_html",
         "hf",
         "linear",

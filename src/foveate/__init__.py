@@ -7,6 +7,7 @@ from . import linear, masks, normalizers, positions, scores, stats
 from .attend import attention
 from .linear import linear_attention
 from .map import AttentionMap
+from .native import config
 from .recording import Recording, load
 from .retrieval import lookup
 from .watch import watch  # from here on `foveate.watch` is the function; the package is still imported by its path
@@ -20,6 +21,7 @@ __all__ = [
     "AttentionMap",
     "Recording",
     "attention",
+    "config",
     "export_html",
     "hf",
     "linear",

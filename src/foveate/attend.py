@@ -68,7 +68,7 @@ def attention(
     weights, v_BGKV = pose(query, key, value, score=score, scale=scale, mask=mask, bias=bias, normalizer=normalizer)
     assert v_BGKV is not None
     problem = weights.problem
-    chosen = choose(problem, v_BGKV, backend)
+    chosen = choose(problem, v_BGKV, backend, dropout)
     with full_precision(v_BGKV.device):
         out_BHQV = BACKENDS[chosen.backend](problem, v_BGKV, dropout)
     tell(weights, v_BGKV)

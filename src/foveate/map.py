@@ -20,10 +20,10 @@ from .explain import explain
 from .indexing import Pick, cover, is_pointwise, picks, spread
 from .masks import Mask
 from .normalizers import Normalizer, lead
-from .operator import Problem, statistics
+from .operator import BACKENDS, Problem, choose, statistics
 from .scores import Function, Placed, Score
-from .shapes import Geometry, Layout, Picked, canonical, sum_dtype, to_numpy, to_tensors
-from .stats import LogSumExp, Partial, Reducer, run
+from .shapes import Geometry, Layout, Picked, canonical, full_precision, sum_dtype, to_numpy, to_tensors
+from .stats import LogSumExp, Partial, Reducer, in_one_pass, run
 
 __all__ = ["AttentionMap", "pose"]
 
@@ -338,8 +338,8 @@ class AttentionMap:
         Returns a dict of `query`, `key`, `products` (lists of D numbers), `score` (their sum), `scale`, `softcap`,
         `scaled`, `bias`, `allowed`, `sink`, `logsumexp`, `weight`; and, where values are kept, `value`, `contribution`
         (weight x value) and `output` (the whole row's weighted sum), lists of V numbers, else None. For a score that is
-        no product of query and key, `products` is None and `score` is the number it gives. For a normaliser that is no
-        plain softmax, `logsumexp` is None; `normalizer`, `statistic` and `statistic_name` say what it is instead.
+        no product of query and key, `products` and `scale` are None and `score` is the number it gives. For one that is
+        normalised by no plain softmax, `logsumexp` is None; `normalizer`, `statistic_name` and `statistic` say by what.
         """
         if len(index) != self.ndim:
             raise IndexError(f"explain takes one int for each of the {self.ndim} axes; got {len(index)}")
@@ -377,6 +377,22 @@ class AttentionMap:
             ValueError: no reducer, or one whose parameters do not fit this map.
         """
         return self.partial(*reducers, progress=progress).result()
+
+    def read(self, value: Any, *reducers: Reducer) -> tuple[Any, Any]:
+        """The output, weights x values (..., G, K, V), and statistics of the weights, all in one pass where it can be.
+
+        Returns the output (..., H, Q, V) as `fv.attention` gives it, and what `reduce` returns (None for no reducer).
+        """
+        q, k, v = to_tensors(query=self.query, key=self.key, value=value)[0]
+        v_BGKV = canonical(q, k, v)[2]
+        both = in_one_pass(self.problem, v_BGKV, reducers)
+        if both is None or both[0] is None:
+            with full_precision(self.device):
+                out_BHQV = BACKENDS[choose(self.problem, v_BGKV).backend](self.problem, v_BGKV, 0.0)
+            return self.layout.restore(out_BHQV), self.reduce(*reducers) if reducers else None
+        states = both[1]
+        found = Partial(reducers, states, self.layout, self.problem.compute_dtype, self.problem.geometry)
+        return self.layout.restore(both[0]), found.result() if reducers else None
 
 
 def pose(query: Any, key: Any, value: Any | None, **parts: Any) -> tuple[AttentionMap, Tensor | None]:

@@ -21,8 +21,9 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 import torch
 from torch import Tensor
 
+from .native import NAN_ROWS, ODD_VALUES, Found, Wanted
 from .normalizers import Normalizer
-from .operator import Block, Problem, strips
+from .operator import Block, Problem, native, strips
 from .shapes import Geometry, Layout, full_precision, sum_dtype
 
 __all__ = ["Entropy", "LogSumExp", "Partial", "Pooled", "Received", "Reducer", "TopK", "TopKResult", "run"]
@@ -70,6 +71,12 @@ class LogSumExp:
     def result(self, state: Tensor) -> Tensor:
         return state
 
+    def wanted(self, g: Geometry) -> Wanted:
+        return Wanted(lse=True)
+
+    def take(self, state: Tensor, found: Found, rows: slice) -> None:
+        state[:, :, rows] = found.lse
+
 
 @dataclass(frozen=True)
 class Entropy:
@@ -90,6 +97,12 @@ class Entropy:
 
     def result(self, state: Tensor) -> Tensor:
         return state.clamp(min=0)
+
+    def wanted(self, g: Geometry) -> Wanted:
+        return Wanted(entropy=True)
+
+    def take(self, state: Tensor, found: Found, rows: slice) -> None:
+        state[:, :, rows] = found.entropy
 
 
 class TopKResult(NamedTuple):
@@ -128,6 +141,13 @@ class TopK:
     def result(self, state: tuple[Tensor, Tensor]) -> TopKResult:
         return TopKResult(*state)
 
+    def wanted(self, g: Geometry) -> Wanted:
+        return Wanted(top=min(self.k, g.keys))
+
+    def take(self, state: tuple[Tensor, Tensor], found: Found, rows: slice) -> None:
+        for kept, best in zip(state, found.top, strict=True):
+            kept[:, :, rows] = best[..., : self.k]
+
 
 @dataclass(frozen=True)
 class Received:
@@ -145,6 +165,12 @@ class Received:
 
     def result(self, state: Tensor) -> Tensor:
         return state
+
+    def wanted(self, g: Geometry) -> Wanted:
+        return Wanted(received=True)
+
+    def take(self, state: Tensor, found: Found, rows: slice) -> None:
+        state += found.received
 
 
 @dataclass(frozen=True)
@@ -190,6 +216,17 @@ class Pooled:
             return grid
         rows = _counts(grid.shape[-2], g.queries, grid)
         return grid / (rows[:, None] * _counts(grid.shape[-1], g.keys, grid))
+
+    def wanted(self, g: Geometry) -> Wanted:
+        return Wanted(pooled=((min(self.rows, g.queries), min(self.columns, g.keys), self.how),))
+
+    def take(self, state: tuple[Tensor, Geometry], found: Found, rows: slice) -> None:
+        grid, g = state
+        part = found.pooled[self.wanted(g).pooled[0]]
+        if self.how == "max":
+            torch.maximum(grid, part, out=grid)
+        else:
+            grid += part
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +284,9 @@ def run(
             raise TypeError(f"reduce takes reducers, not their classes; write {reducer.__name__}(...)")
         if not isinstance(reducer, Reducer):
             raise TypeError(f"a reducer has start, update, merge and result; {type(reducer).__name__} does not")
+    found = in_one_pass(problem, None, reducers, rows, progress)
+    if found is not None:
+        return Partial(tuple(reducers), found[1], layout, problem.compute_dtype, problem.geometry)
     g, dtype, device = problem.geometry, problem.compute_dtype, problem.q_BHQD.device
     states = [reducer.start(g, dtype, device) for reducer in reducers]
     total = g.batch * g.heads * (g.queries if rows is None else rows.stop - rows.start)
@@ -259,6 +299,48 @@ def run(
             if progress is not None:
                 progress(done / total)
     return Partial(tuple(reducers), tuple(states), layout, dtype, g)
+
+
+BUILT_IN = (LogSumExp, Entropy, TopK, Received, Pooled)
+MOST_BEST = 64  # more than these of a row are found faster block by block
+STEPS = 8  # in which a pass that must report its progress is made
+
+
+@torch.no_grad()
+def in_one_pass(
+    problem: Problem,
+    v_BGKV: Tensor | None,
+    reducers: Sequence[Reducer],
+    rows: slice | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[Tensor | None, tuple[Any, ...]] | None:
+    """Output (where there are values) and the reducers' states, both at once, by the compiled core.
+
+    None: it cannot, or it met NaN, which makes rows NaN, and which blocks then treat by rule.
+    """
+    g = problem.geometry
+    if not all(type(r) in BUILT_IN and getattr(r, "k", 1) <= MOST_BEST for r in reducers):
+        return None
+    if native.obstacle(problem, v_BGKV) is not None:
+        return None
+    states = tuple(reducer.start(g, problem.compute_dtype, problem.q_BHQD.device) for reducer in reducers)
+    wanted = Wanted.union([reducer.wanted(g) for reducer in reducers])  # type: ignore[attr-defined]
+    span = slice(0, g.queries) if rows is None else rows
+    step = max(1, span.stop - span.start)
+    step = step if progress is None else max(512, -(-step // STEPS))
+    outputs: list[Tensor] = []
+    for start in range(span.start, span.stop, step):
+        stop = min(start + step, span.stop)
+        for part, found in native.passes(problem, v_BGKV, wanted, slice(start, stop)):
+            if found.status & (NAN_ROWS | ODD_VALUES):
+                return None
+            for reducer, state in zip(reducers, states, strict=True):
+                reducer.take(state, found, part)  # type: ignore[attr-defined]
+            if found.output is not None:
+                outputs.append(found.output)
+        if progress is not None:
+            progress((stop - span.start) / (span.stop - span.start))
+    return (torch.cat(outputs, dim=2) if outputs else None), states
 
 
 def _largest(w: Tensor, k: int, chunk: int = 64) -> tuple[Tensor, Tensor]:

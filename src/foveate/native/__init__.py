@@ -2,5 +2,19 @@
 
 from .call import DTYPES, MOST_WIDTH, NAN_ROWS, ODD_VALUES, Found, Lists, Wanted, run
 from .library import Core, find
+from .report import Config, config
 
-__all__ = ["DTYPES", "MOST_WIDTH", "NAN_ROWS", "ODD_VALUES", "Core", "Found", "Lists", "Wanted", "find", "run"]
+__all__ = [
+    "DTYPES",
+    "MOST_WIDTH",
+    "NAN_ROWS",
+    "ODD_VALUES",
+    "Config",
+    "Core",
+    "Found",
+    "Lists",
+    "Wanted",
+    "config",
+    "find",
+    "run",
+]

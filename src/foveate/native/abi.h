@@ -24,7 +24,7 @@ typedef struct {
     int64_t q_stride[3], k_stride[3], v_stride[3];
     int64_t dtype, threads, isa;
     double scale, softcap;                         // softcap 0: none
-    const float* sinks;                            // (H) or NULL
+    const double* sinks;                           // (H) or NULL
     const int32_t *lo, *hi;                        // keys [lo, hi) of each row, or NULL
     int64_t span_stride[3];                        // (B, H, Q)
     // Lists: blocks of list_rows rows; block i holds the panels list_start[i] .. list_start[i+1], ascending, each

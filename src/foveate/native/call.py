@@ -22,14 +22,21 @@ __all__ = ["DTYPES", "MOST_WIDTH", "NAN_ROWS", "ODD_VALUES", "Found", "Lists", "
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 MOST_WIDTH = 1024  # of keys and of values
 NAN_ROWS, ODD_VALUES = 1, 2  # bits of the status: a row is NaN; a value is NaN or Inf
+PAIRS = "avx512bf16"  # the instructions that multiply bfloat16 in pairs
 _FAILED = {-1: "there is not enough memory", -2: "a size is out of range"}
+
+
+NOTHING = torch.empty(0, device="cpu")  # where something was not wanted
 
 
 @dataclass(frozen=True)
 class Lists:
-    """A mask by blocks of `rows` rows. Block i looks at the panels (64 keys each) `panel[start[i]:start[i + 1]]`, in
-    order; `word` says where in `words` each panel's bits begin, one int64 per row, or -1 where all its keys are seen.
-    Blocks run over the rows, then (where they differ) the heads, then the batches."""
+    """A mask by blocks of `rows` rows of this call.
+
+    Block i looks at the panels (64 keys each) `panel[start[i]:start[i + 1]]`, in order. `word` says where in `words`
+    each panel's bits begin, one int64 per row, or -1 where all its keys are seen. Blocks run over the rows, then
+    (where they differ) the heads, then the batches.
+    """
 
     rows: int
     start: Tensor
@@ -49,6 +56,17 @@ class Wanted:
     received: bool = False
     pooled: tuple[tuple[int, int, str], ...] = ()
 
+    @classmethod
+    def union(cls, parts: Sequence[Wanted]) -> Wanted:
+        """All that any of the parts wants; each grid once."""
+        return cls(
+            lse=any(p.lse for p in parts),
+            entropy=any(p.entropy for p in parts),
+            top=max((p.top for p in parts), default=0),
+            received=any(p.received for p in parts),
+            pooled=tuple(dict.fromkeys(grid for p in parts for grid in p.pooled)),
+        )
+
 
 @dataclass(frozen=True)
 class Found:
@@ -56,11 +74,11 @@ class Found:
 
     status: int
     output: Tensor | None = None
-    lse: Tensor | None = None
-    entropy: Tensor | None = None
-    top: tuple[Tensor, Tensor] | None = None
-    received: Tensor | None = None
-    pooled: list[Tensor] = field(default_factory=list)
+    lse: Tensor = NOTHING
+    entropy: Tensor = NOTHING
+    top: tuple[Tensor, Tensor] = (NOTHING, NOTHING)
+    received: Tensor = NOTHING
+    pooled: dict[tuple[int, int, str], Tensor] = field(default_factory=dict)
 
 
 def run(
@@ -86,7 +104,7 @@ def run(
         spans: each row's keys [lo, hi), int32, broadcast to (B, H, Q).
         table: (B|1, H|1, all_rows + K - 1), bias by distance: entry j - i + all_rows - 1; hides no key.
         bias: broadcasts to (B, H, Q, K). An entry at or below its dtype's smallest finite number hides its key.
-        first_row, all_rows: these queries are rows `first_row`.. of `all_rows`; for `table`, `lists`, `pooled`.
+        first_row, all_rows: these queries are rows `first_row`.. of `all_rows`; for `table` and `pooled`.
     """
     core = find()
     assert core.library is not None and core.isa is not None, core.reason
@@ -104,11 +122,15 @@ def run(
         call.V = v_BGKV.shape[-1]
         call.v, call.v_stride = _rows(v_BGKV, held)
     if sinks is not None:
-        call.sinks = _keep(sinks.detach().to(torch.float32).contiguous(), held)
+        call.sinks = _keep(sinks.detach().to(torch.float64).contiguous(), held)
     _mask(call, spans, lists, held)
     _bias(call, table, bias, held)
     found = _results(call, q_BHQD, v_BGKV, wanted, held)
     status = core.library.fv_run(ctypes.byref(call))
+    if status & NAN_ROWS and status > 0 and core.isa == PAIRS and call.dtype == DTYPES[torch.bfloat16]:
+        call.isa -= 1  # products of pairs are scaled afterwards, so they overflow where others do not yet
+        found = _results(call, q_BHQD, v_BGKV, wanted, held)
+        status = core.library.fv_run(ctypes.byref(call))
     if status < 0:
         raise MemoryError(f"the native core cannot compute this attention: {_FAILED[status]}")
     return Found(status, **found)
@@ -155,7 +177,7 @@ def _results(call: Call, q: Tensor, v: Tensor | None, wanted: Wanted, held: list
     found: dict[str, Any] = {}
 
     def room(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        return torch.empty(tuple(shape), dtype=dtype)
+        return torch.empty(tuple(shape), dtype=dtype, device=q.device)
 
     if v is not None:
         found["output"] = room((*row, call.V), q.dtype)
@@ -175,9 +197,9 @@ def _results(call: Call, q: Tensor, v: Tensor | None, wanted: Wanted, held: list
         call.received = found["received"].data_ptr()
     if wanted.pooled:
         dtypes = {"max": torch.float32, "mean": torch.float64}
-        found["pooled"] = [torch.zeros(*lead, r, c, dtype=dtypes[how]) for r, c, how in wanted.pooled]
+        found["pooled"] = {(r, c, how): room((*lead, r, c), dtypes[how]).zero_() for r, c, how in wanted.pooled}
         grids = (Pooled * len(wanted.pooled))()
-        for grid, (r, c, how), out in zip(grids, wanted.pooled, found["pooled"], strict=True):
+        for grid, ((r, c, how), out) in zip(grids, found["pooled"].items(), strict=True):
             grid.rows, grid.columns, grid.mean, grid.out = r, c, how == "mean", out.data_ptr()
         held.append(grids)
         call.pooled, call.n_pooled = ctypes.addressof(grids), len(grids)

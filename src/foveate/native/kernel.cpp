@@ -68,7 +68,7 @@ int block(const FvPlan* plan, const FvHead* head, FvLook* look, FvPart* part, Fv
     int status = 0;
     for (int64_t r = 0; r < look->n; r++) {
         sums.mass[r] = sums.moment[r] = 0.0;
-        sums.peak[r] = call->sinks ? call->sinks[look->h] : -INFINITY;
+        sums.peak[r] = call->sinks ? (float)call->sinks[look->h] : -INFINITY;
     }
     look_at(plan, look, s->list);
     pack_queries(call, look->b, look->h, look->first, look->n, plan->pairs, plan->units, (float)call->scale, s->queries,
@@ -95,10 +95,7 @@ int rows(const FvPlan* plan, const FvHead* head, int64_t h, int64_t first, int64
     look.b = head->b, look.h = h;
     for (int64_t row = first; row < last;) {
         int64_t stop = least(row + plan->rows, last);
-        if (call->list_start) {
-            const int64_t at = call->first_row + row;
-            stop = least(stop, row + call->list_rows - at % call->list_rows);
-        }
+        if (call->list_start) stop = least(stop, row + call->list_rows - row % call->list_rows);
         look.first = row, look.n = stop - row;
         status |= block(plan, head, &look, part, s);
         row = stop;

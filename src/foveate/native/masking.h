@@ -47,9 +47,8 @@ static void look_at(const FvPlan* plan, FvLook* look, int32_t* room) {
     const int64_t from = low / FV_PANEL, to = (high + FV_PANEL - 1) / FV_PANEL;
     look->word = NULL, look->panels = 0, look->panel = room;
     if (call->list_start) {
-        const int64_t row = call->first_row + look->first;
-        const int64_t block = look->b * call->list_stride[0] + look->h * call->list_stride[1] + row / call->list_rows;
-        look->row_in_block = row % call->list_rows;
+        const int64_t block = look->first / call->list_rows + look->b * call->list_stride[0] + look->h * call->list_stride[1];
+        look->row_in_block = look->first % call->list_rows;
         const int64_t start = call->list_start[block], stop = call->list_start[block + 1];
         look->panel = call->list_panel + start, look->word = call->list_word + start, look->panels = stop - start;
         return;

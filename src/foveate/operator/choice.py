@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from . import blocks, reference, sdpa
+from . import blocks, native, reference, sdpa
 from .problem import Problem
 
 __all__ = ["BACKENDS", "Choice", "choose"]
@@ -16,6 +16,7 @@ Backend = Callable[[Problem, Tensor, float], Tensor]
 BACKENDS: dict[str, Backend] = {
     "reference": reference.output,
     "sdpa": sdpa.output,
+    "native": native.output,
     "blocks": blocks.output,
 }
 DENSE_MASK_LIMIT = 1 << 22  # entries of a dense mask that the fused kernel may be handed
@@ -29,7 +30,7 @@ class Choice:
     reason: str
 
 
-def choose(problem: Problem, v_BGKV: Tensor, backend: str = "auto") -> Choice:
+def choose(problem: Problem, v_BGKV: Tensor, backend: str = "auto", dropout: float = 0.0) -> Choice:
     """Settle the backend. A backend that is named never gives way to another one.
 
     Raises:
@@ -40,6 +41,13 @@ def choose(problem: Problem, v_BGKV: Tensor, backend: str = "auto") -> Choice:
         raise ValueError(f"unknown backend {backend!r}; expected one of {names}")
     if backend in ("reference", "blocks"):
         return Choice(backend, "it was asked for")
+    if backend == "native" or (backend == "auto" and not dropout and native.worthwhile(problem)):
+        hindrance = native.obstacle(problem, v_BGKV)
+        if backend == "native" and hindrance is not None:
+            raise ValueError(f"backend 'native' cannot compute this attention: {hindrance}; use 'auto' or 'blocks'")
+        if hindrance is None:
+            why = "it was asked for" if backend == "native" else "the compiled core is the fastest here"
+            return Choice("native", why)
     obstacle = sdpa.obstacle(problem, v_BGKV)
     if backend == "sdpa":
         if obstacle is not None:

@@ -1,0 +1,33 @@
+"""What the compiled core does in this process, for people to read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .library import find
+
+__all__ = ["Config", "config"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """`native`: whether the compiled core is in use; `isa`: on which instructions; `threads`: on how many threads at
+    most; `reason`: why so, or why it is not in use."""
+
+    native: bool
+    isa: str | None
+    threads: int
+    reason: str
+
+
+def config() -> Config:
+    """How foveate computes in this process. `FOVEATE_NATIVE` in the environment turns the compiled core off (`0`) or
+    chooses its instructions (`portable`, `avx2`, `avx512`, `avx512bf16`); it is read once.
+
+    Raises:
+        ValueError: FOVEATE_NATIVE holds something else.
+    """
+    core = find()
+    return Config(core.library is not None, core.isa, torch.get_num_threads(), core.reason)

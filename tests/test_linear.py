@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -100,12 +101,24 @@ def ours(rule: str) -> dict[str, Any]:
 # the forms
 
 
+@functools.cache
+def _exact(rule: str) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    return defined(*inputs(), phi=lambda x: x, scale=0.7, **RULES[rule])
+
+
+@pytest.mark.parametrize("gentle", [-1.0, 60.0])
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("rule", RULES)
-def test_every_form_is_the_definition(rule: str, form: tuple[str, int | None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_form_is_the_definition(
+    rule: str, form: tuple[str, int | None], gentle: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "feature" not in rule and gentle > 0:
+        return
     monkeypatch.setattr(forms, "TILE", 2)
+    monkeypatch.setattr(forms, "GENTLE", gentle)
     q, k, v = inputs()
-    exact, state = defined(q, k, v, phi=lambda x: x, scale=0.7, **RULES[rule])
+    exact, state = _exact(rule)
     options = {"feature_map": "identity", "scale": 0.7, "normalize": False, "form": form[0], "chunk": form[1]}
     got = linear.run(q, k, v, **options, **ours(rule))
     oracle.close(got.output, exact)
@@ -129,3 +142,70 @@ def test_every_key_at_once(form: tuple[str, int | None]) -> None:
     output, weights = fv.linear_attention(q, k, v, causal=False, form=form[0], chunk=form[1])
     oracle.close(output, oracle.output(share(w), v))
     oracle.close(weights.dense(), share(w))
+
+
+# the weights
+
+
+@functools.cache
+def _exact_map(rule: str) -> Tensor:
+    torch.manual_seed(0)
+    return defined_weights(*inputs(7)[:2], **RULES[rule])
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("span", [3, 100])
+def test_the_map_is_the_definition(rule: str, normalize: bool, span: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if normalize and "delta" in rule:
+        return
+    monkeypatch.setattr("foveate.linear.kernels.SPAN", span)
+    monkeypatch.setattr("foveate.linear.kernels.SPAN_BY_CHANNEL", span)
+    q, k, v = inputs(7)
+    exact = _exact_map(rule)
+    exact = share(exact) if normalize else exact
+    _, weights = fv.linear_attention(q, k, v, normalize=normalize, **ours(rule))
+    oracle.close(weights.dense(), exact)
+    oracle.close(weights[1, 2:4, 3], exact[1, 2:4, 3])
+    oracle.close(weights[0, 4, 2:6, 3:8], exact[0, 4, 2:6, 3:8])
+    oracle.close(weights[..., [6, 0, 3], :], exact[..., [6, 0, 3], :])
+    oracle.close(weights[1, 5, [6, 0, 3, 3], [8, 2, 10, 0]], exact[1, 5, [6, 0, 3, 3], [8, 2, 10, 0]])
+    oracle.close(
+        weights[..., [1, 0, 1], [2, 5, 2], [3, 6, 0], [10, 4, 1]], exact[[1, 0, 1], [2, 5, 2], [3, 6, 0], [10, 4, 1]]
+    )
+    oracle.close(weights.reduce(fv.stats.Received()), exact.sum(-2))
+    oracle.close(weights.to(torch.float64).dense(), exact)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_oracle_of_the_package_agrees(rule: str) -> None:
+    q, k, v = inputs()
+    output, weights = fv.linear_attention(q, k, v, **ours(rule))
+    for name in ("blocks", "reference"):
+        oracle.close(fv_backend(name, weights, v), output)
+
+
+def fv_backend(name: str, weights: fv.AttentionMap, v: Tensor) -> Tensor:
+    from foveate.operator import BACKENDS
+
+    return BACKENDS[name](weights.problem, v, 0.0)
+
+
+def test_what_it_says_of_itself() -> None:
+    q, k, v = inputs(keys=N)
+    assert "score=kernel, mask=causal, normalizer=proportional, holds" in repr(fv.linear_attention(q, k, v)[1])
+    weights = fv.linear_attention(q, k, v, **ours("gated delta"))[1]
+    assert "score=kernel with gate and delta rule, mask=causal, normalizer=unscaled" in repr(weights)
+    parts = weights.explain(0, 1, 4, 2)
+    assert parts["weight"] == pytest.approx(float(weights[0, 1, 4, 2]), rel=1e-12)
+    assert parts["products"] is None and parts["normalizer"] == "unscaled"
+    assert not weights.explain(0, 1, 2, 4)["allowed"] and weights.explain(0, 1, 2, 4)["weight"] == 0
+
+
+def test_top_weights_without_a_dense_map() -> None:
+    q, k, v = oracle.inputs((), heads=1, groups=1, queries=600, keys=600, width=3, dtype=torch.float64)
+    _, weights = fv.linear_attention(q, k, v, gate=-0.01 * torch.ones(1, 600, dtype=torch.float64))
+    best = weights.reduce(fv.stats.TopK(2))
+    wanted = weights.dense().topk(2)
+    oracle.close(best.values, wanted.values)
+    assert torch.equal(best.indices, torch.where(wanted.values == 0, -1, wanted.indices))

@@ -49,7 +49,21 @@ class Result(NamedTuple):
     state: State | None
 
 
-def linear_attention(query: Any, key: Any, value: Any, **options: Any) -> tuple[Any, AttentionMap]:
+def linear_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    *,
+    feature_map: features.Given | tuple[features.Given, features.Given] = "elu",
+    causal: bool | Mask | Any = True,
+    form: str = "auto",
+    chunk: int | None = None,
+    state: State | Any | None = None,
+    gate: Any | None = None,
+    beta: Any | None = None,
+    normalize: bool | None = None,
+    scale: float = 1.0,
+) -> tuple[Any, AttentionMap]:
     """Attention whose weights are products of features, phi(q).phi(k), in time and memory O(n).
 
     A query reads `sum_j w_j v_j / sum_j w_j`, w_j = phi(q).phi(k_j) (Katharopoulos et al. 2020). The sum over the keys
@@ -58,14 +72,41 @@ def linear_attention(query: Any, key: Any, value: Any, **options: Any) -> tuple[
 
     Args:
         query, key, value: as in `fv.attention`.
-        options: those of `fv.linear.run`.
+        feature_map: "elu" (elu + 1), "relu", "identity", "favor" (FAVOR+), one of `fv.linear`, a function or module
+            (B, heads, rows, D) -> (B, heads, rows, F), or a pair, for queries and for keys.
+        causal: True: a query sees the keys up to its own place, the last query all of them. False: all. Or a mask of
+            `fv.masks`; any but `causal()`, `padding` and both together is computed in time O(Q K).
+        form: "parallel" (one chunk), "chunked", "recurrent" (key by key), or "auto".
+        chunk: keys per chunk.
+        state: where an earlier call ended, see `fv.linear.run`; its keys come before these, and are not in `weights`.
+        gate: logarithms, at most 0, of what is kept of the state at each key: (..., G, K), or, if it has as many axes
+            as the key, (..., G, K, F), one number per feature. It broadcasts.
+        beta: (..., G, K), how much of a key's old value is replaced: the delta rule. Keys should have length 1 or less.
+        normalize: divide each row by the sum of its weights. Default: yes, unless `beta` is given.
+        scale: a factor of the weights before they are normalised.
 
     Returns:
         output: (..., H, Q, V) in the inputs' dtype; sums run in float32 or wider.
-        weights: an `AttentionMap` (..., H, Q, K): lazy, exact, free until it is looked at. Its numbers may be negative
-            where features may, and by the delta rule.
+        weights: an `AttentionMap` (..., H, Q, K): lazy, exact, free until it is looked at. Weights may be negative
+            where features may, and by the delta rule; entropies then mean nothing.
+
+    Raises:
+        ValueError: shapes, feature map, form, state, gate or beta break a rule; the text names it.
     """
-    result = run(query, key, value, **options)
+    result = run(
+        query,
+        key,
+        value,
+        feature_map=feature_map,
+        causal=causal,
+        form=form,
+        chunk=chunk,
+        state=state,
+        gate=gate,
+        beta=beta,
+        normalize=normalize,
+        scale=scale,
+    )
     return result.output, result.weights
 
 
@@ -84,25 +125,9 @@ def run(
     normalize: bool | None = None,
     scale: float = 1.0,
 ) -> Result:
-    """`fv.linear_attention`, with the state after the last key, from which another call can go on.
+    """`fv.linear_attention`, with the same options, that also gives the state after the last key.
 
-    Args:
-        query, key, value: as in `fv.attention`.
-        feature_map: "elu" (elu + 1), "relu", "identity", "favor" (FAVOR+), one of `fv.linear`, a function or module
-            (..., heads, rows, D) -> (..., heads, rows, F), or a pair, for queries and for keys.
-        causal: True: a query sees the keys up to its own place, the last query all of them. False: all. Or a mask of
-            `fv.masks`; any but `causal()`, `padding` and both together is computed in time O(Q K).
-        form: "parallel" (one chunk), "chunked", "recurrent" (key by key), or "auto".
-        chunk: keys per chunk.
-        state: where an earlier call ended; those keys come before these, and are not in `weights`.
-        gate: logarithms, at most 0, of what is kept of the state at each key: (..., G, K), or, if it has as many axes
-            as the key, (..., G, K, F), one number per feature. It broadcasts.
-        beta: (..., G, K), how much of a key's old value is replaced: the delta rule. Keys should have length 1 or less.
-        normalize: divide each row by the sum of its weights. Default: yes, unless `beta` is given.
-        scale: a factor of the weights before they are normalised.
-
-    Raises:
-        ValueError: shapes, feature map, form, state, gate or beta break a rule; the text names it.
+    Another call, over one token or many, goes on from there: `run(q, k, v, state=state, ...)`.
     """
     if form not in FORMS:
         raise ValueError(f"unknown form {form!r}; expected one of {', '.join(map(repr, FORMS))}")

@@ -97,12 +97,11 @@ def favor(width: int, features: int | None = None, *, seed: int = 0) -> Favor:
         raise ValueError(f"favor takes a width and a number of features of at least 1; got {width} and {features}")
     count = max(1, math.ceil(width * math.log(width))) if features is None else features
     draw = torch.Generator().manual_seed(seed)
-    rows = []
-    for _ in range(-(-count // width)):  # rows are orthogonal within each square block
-        q, r = torch.linalg.qr(torch.randn(width, width, generator=draw, dtype=torch.float64))
-        rows.append((q * r.diagonal().sign()).mT)  # the sign makes it uniform over all rotations
+    squares = torch.randn(-(-count // width), width, width, generator=draw, dtype=torch.float64)
+    q, r = torch.linalg.qr(squares)  # rows are orthogonal within each square block
+    rows = (q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]).mT.flatten(0, 1)  # by the sign uniform over rotations
     lengths = torch.randn(count, width, generator=draw, dtype=torch.float64).norm(dim=-1, keepdim=True)
-    return Favor(torch.cat(rows)[:count] * lengths)
+    return Favor(rows[:count] * lengths)
 
 
 class Hedgehog(nn.Module):

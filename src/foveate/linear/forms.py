@@ -9,7 +9,8 @@ et al. 2024, "Parallelizing linear transformers with the delta rule").
 Axes: B batch, H query heads, G key heads, M = H/G, Q queries, K keys, C rows of a chunk, D width, F features, V value
 width, W = V, or V + 1 if the weights are normalised: a value of 1 beside each value sums the weights themselves.
 
-Decays are sums of logarithms within one chunk, and exp is taken of numbers <= 0 only, so that nothing overflows.
+Decays are sums of logarithms within one chunk. Where they are steep, exp is taken of numbers <= 0 only, so that nothing
+overflows.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..shapes import is_tracked, sum_dtype
+from ..shapes import is_traced, is_tracked, sum_dtype
 from .features import FeatureMap
 
 __all__ = ["Parts", "Rows", "chunked", "cumulated", "products", "stepwise", "together"]
 
+GENTLE = 60.0  # up to such a decay over a chunk exp(b_i) exp(-b_j) is safe in float32, taken from the middle
 TILE = 16  # rows whose products with a gate per feature are formed number by number
 FORGOTTEN = -800.0  # exp of it is 0 even in float64: a gate of -inf without its NaNs
 
@@ -120,7 +122,7 @@ class Rows:
         read = read_BGMCW.flatten(1, 2)
         if self.parts.normalize:
             total = read[..., -1:]
-            self.totals.append(total[..., 0])
+            self.totals.append(total[..., 0].clone())  # a view would keep all that was read
             read = read[..., :-1] / torch.where(total == 0, torch.ones_like(total), total)
         if self._out is None:
             self._pieces.append(read.to(self.parts.v_BGKV.dtype))
@@ -200,12 +202,18 @@ def products(
     if b is None:
         return _read(q, k.mT).tril()
     if b.shape[-1] == 1:
-        return _read(q, k.mT) * _between(b)[:, :, None, :, :, 0].to(k.dtype)
-    tiles, n = [], k.shape[2]
+        return _read(q, k.mT) * _between(b, k.dtype)[:, :, None, :, :, 0]
+    n = k.shape[2]
+    if not is_traced() and bool((b[:, :, 0] - b[:, :, n - 1] <= GENTLE).all()):
+        middle = (b[:, :, :1] + b[:, :, n - 1 :]) / 2
+        return _read(
+            q * torch.exp(b - middle).to(k.dtype)[:, :, None], (k * torch.exp(middle - b).to(k.dtype)).mT
+        ).tril()
+    tiles = []
     for start in range(0, n, TILE):
         stop = min(start + TILE, n)
         kt, bt, last = k[:, :, start:stop], b[:, :, start:stop], b[:, :, stop - 1 : stop]
-        near = kt[:, :, None] * _between(bt).to(k.dtype)  # (B, G, rows, columns, F)
+        near = kt[:, :, None] * _between(bt, k.dtype)  # (B, G, rows, columns, F)
         near = torch.einsum("bgmif,bgijf->bgmij", q[..., start:stop, :], near)
         later = q[..., stop:, :] * torch.exp(b[:, :, stop:] - last).to(k.dtype)[:, :, None]
         far = _read(later, (kt * torch.exp(last - bt).to(k.dtype)).mT)
@@ -214,11 +222,11 @@ def products(
     return torch.cat(tiles, -1)
 
 
-def _between(b: Float[Tensor, "B G C X"]) -> Float[Tensor, "B G C C X"]:
+def _between(b: Float[Tensor, "B G C X"], dtype: torch.dtype) -> Float[Tensor, "B G C C X"]:
     """exp(b_i - b_j) for j <= i, else 0."""
     n = b.shape[2]
     later = torch.ones(n, n, dtype=torch.bool, device=b.device).triu(1)[..., None]
-    return torch.exp((b[:, :, :, None] - b[:, :, None]).masked_fill(later, -torch.inf))
+    return torch.exp((b[:, :, :, None] - b[:, :, None]).to(dtype).masked_fill(later, -torch.inf))
 
 
 def _corrected(

@@ -227,6 +227,13 @@ def test_a_failed_measurement_is_said_and_the_others_go_on(tmp_path: Path) -> No
     assert chart.draw(found, tmp_path)
 
 
+def test_a_measurement_whose_command_died_ends() -> None:
+    task = {**asdict(SETTINGS), "form": "softmax", "n": 64, "limit": 60, "parent": 1}
+    command = [sys.executable, "-m", "foveate.apps.cost.child", json.dumps(task)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "") or sys.platform != "linux"
+
+
 def test_a_process_that_dies_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def died(*arguments: Any, **options: Any) -> Any:
         return subprocess.CompletedProcess([], -9, "", "")

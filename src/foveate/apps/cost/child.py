@@ -118,7 +118,7 @@ def _highest() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _confine(room: int | None) -> None:
+def _confine(room: int | None, parent: int | None) -> None:
     """Let this process die with its parent, and fail rather than the machine: an allocation beyond `room` raises."""
     if sys.platform != "linux":
         return
@@ -126,6 +126,8 @@ def _confine(room: int | None) -> None:
 
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent is not None and os.getppid() != parent:  # it died while this process was starting
+        os._exit(1)
     libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
     if room is not None:
         most = _status("VmData") + room + _ALLOCATOR_SLACK
@@ -134,7 +136,7 @@ def _confine(room: int | None) -> None:
 
 def main() -> int:
     task = json.loads(sys.argv[1])
-    _confine(task.get("room"))
+    _confine(task.get("room"), task.get("parent"))
     try:
         print(json.dumps(measure(task)))
     except (MemoryError, RuntimeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -148,7 +149,7 @@ class Study:
 
 def ask_child(task: dict[str, Any]) -> dict[str, Any]:
     """Measure in a process of its own. `{"slow": True}` if it ran past its limit, `{"failed": why}` if it died."""
-    command = [sys.executable, "-m", "foveate.apps.cost.child", json.dumps(task)]
+    command = [sys.executable, "-m", "foveate.apps.cost.child", json.dumps({**task, "parent": os.getpid()})]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=task["limit"], check=False)
     except subprocess.TimeoutExpired:

@@ -1,50 +1,144 @@
 """Multi-head attention (Vaswani et al. 2017, section 3.2.2) on `foveate.attention`.
 
-Axes: B batch, Q queries, K keys, M model width, H heads, D = M / H head width.
+Axes: B batch, Q queries, K keys, M model width, N and O widths of what keys and values are made from, H heads,
+G key/value heads (G divides H), D head width.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..attend import attention
+from ..map import AttentionMap
 from ..masks import Mask
+from .cache import Cache
+from .parts import Parts, Rotates, joined, merge_heads, split_heads
 
 __all__ = ["MultiHeadAttention"]
 
+JOIN_ROWS = 256  # from here on one product for queries, keys and values pays for joining their weights
 
-class MultiHeadAttention(nn.Module):
+
+class MultiHeadAttention(Parts):
     """Project, attend in H heads at once, project back.
 
-    `attention(query)` is self-attention; `attention(query, memory)` reads from another sequence.
+    `attention(x)` is self-attention; `attention(x, memory)` reads from another sequence.
+
+    Args:
+        width: M, of queries and of the output.
+        heads: H.
+        groups: G, how many key/value heads there are; H / G queries share one (Ainslie et al. 2023); 1 is multi-query
+            attention (Shazeer 2019). Default: H.
+        head_width: D; default M / H.
+        key_width, value_width: of what keys and values are made from; default M, and that of keys.
+        bias: whether the projections add one.
+        dropout: of weights, in training.
+        parts: `score`, `normalizer`, `mask`, `positions`, as in `Parts`.
+
+    Raises:
+        ValueError: widths or heads that do not divide.
+        TypeError: parts of the wrong kind.
     """
 
-    def __init__(self, width: int, heads: int, *, dropout: float = 0.0) -> None:
-        super().__init__()
-        if heads < 1 or width % heads:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        groups: int | None = None,
+        head_width: int | None = None,
+        key_width: int | None = None,
+        value_width: int | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+        **parts: Any,
+    ) -> None:
+        super().__init__(**parts)
+        if heads < 1 or (width % heads and head_width is None):
             raise ValueError(f"width must be a multiple of heads; got width {width}, heads {heads}")
-        self.width, self.heads, self.dropout = width, heads, dropout
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.output = nn.Linear(width, width)
+        groups = heads if groups is None else groups
+        if groups < 1 or heads % groups:
+            raise ValueError(f"heads must be a multiple of groups; got heads {heads}, groups {groups}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and less than 1; got {dropout}")
+        self.width, self.heads, self.groups, self.dropout = width, heads, groups, dropout
+        self.head_width = width // heads if head_width is None else head_width
+        key_width = width if key_width is None else key_width
+        self.query = nn.Linear(width, heads * self.head_width, bias)
+        self.key = nn.Linear(key_width, groups * self.head_width, bias)
+        self.value = nn.Linear(key_width if value_width is None else value_width, groups * self.head_width, bias)
+        self.output = nn.Linear(heads * self.head_width, width, bias)
 
-    def split(self, x_BLM: Tensor) -> Tensor:
-        """(B, L, M) -> (B, H, L, D)."""
-        return x_BLM.unflatten(-1, (self.heads, self.width // self.heads)).transpose(-3, -2)
+    def forward(
+        self,
+        x_BQM: Float[Tensor, "*B Q M"],
+        memory_BKN: Float[Tensor, "*B K N"] | None = None,
+        values_BKO: Float[Tensor, "*B K O"] | None = None,
+        *,
+        mask: Mask | Any | None = None,
+        bias: Any | None = None,
+        cache: Cache | None = None,
+        return_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, AttentionMap]:
+        """(B, Q, M), and (B, K, N) if the keys are elsewhere -> (B, Q, M), or that and its `AttentionMap`.
 
-    def forward(self, x_BQM: Tensor, memory_BKM: Tensor | None = None, *, mask: Mask | Any | None = None) -> Tensor:
-        """(B, Q, M), and (B, K, M) if the keys are elsewhere -> (B, Q, M)."""
-        memory_BKM = x_BQM if memory_BKM is None else memory_BKM
-        q_BHQD = self.split(self.query(x_BQM))
-        k_BHKD = self.split(self.key(memory_BKM))
-        v_BHKD = self.split(self.value(memory_BKM))
+        Args:
+            memory_BKN: what keys are made from; default: the queries' own sequence.
+            values_BKO: what values are made from; default: what keys are.
+            mask, bias: as in `fv.attention`, (..., H, Q, K); K counts what a cache holds.
+            cache: self-attention adds its keys and values and reads all so far; cross-attention makes them once.
+            return_weights: also the weights, which cost nothing until they are looked at.
+        """
+        memory = x_BQM if memory_BKN is None else memory_BKN
+        values = memory if values_BKO is None else values_BKO
+        own = memory is x_BQM and values is x_BQM
+        if own:
+            q, k, v = self._project(x_BQM)
+            q, k, v = self._read(q, k, v, cache)
+        else:
+
+            def make() -> tuple[Tensor, ...]:
+                return split_heads(self.key(memory), self.groups), split_heads(self.value(values), self.groups)
+
+            k, v = make() if cache is None or values is not memory else cache.once(self, memory, make)
+            q = split_heads(self.query(x_BQM), self.heads)
+            q = self.rotated(q, k.shape[-2] - q.shape[-2], k.shape[-2])
+            k = self.rotated(k, 0, k.shape[-2])
         dropout = self.dropout if self.training else 0.0
-        out_BHQD, _ = attention(q_BHQD, k_BHKD, v_BHKD, mask=mask, dropout=dropout)
-        out: Tensor = self.output(out_BHQD.transpose(-3, -2).flatten(-2))
-        return out
+        out_BHQD, weights = attention(q, k, v, dropout=dropout, **self.options(mask, bias))
+        out_BQM: Tensor = self.output(merge_heads(out_BHQD))
+        return (out_BQM, weights) if return_weights else out_BQM
+
+    def _project(self, x_BLM: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values of one sequence, (B, H, L, D) and twice (B, G, L, D)."""
+        made: tuple[Tensor, ...] | None = None
+        layers = (self.query, self.key, self.value)
+        if x_BLM.shape[:-1].numel() >= JOIN_ROWS:
+            together = joined(layers)
+            if together is not None:
+                made = F.linear(x_BLM, *together).split([layer.out_features for layer in layers], dim=-1)
+        made = tuple(layer(x_BLM) for layer in layers) if made is None else made
+        counts = (self.heads, self.groups, self.groups)
+        return tuple(split_heads(t, n) for t, n in zip(made, counts, strict=True))
+
+    def _read(self, q: Tensor, k: Tensor, v: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Turned queries, and keys and values of all positions so far."""
+        first = 0 if cache is None else cache.length_of(self)
+        length = first + q.shape[-2]
+        changing = isinstance(self.positions, Rotates) and getattr(self.positions, "needs_length", False)
+        q = self.rotated(q, first, length)
+        if cache is None:
+            return q, self.rotated(k, 0, length), v
+        if changing:  # how keys turn depends on the length of the text, so they are kept as they were
+            k, v = cache.append(self, k, v)
+            return q, self.rotated(k, 0, length), v
+        k, v = cache.append(self, self.rotated(k, first, length), v)
+        return q, k, v
 
     def extra_repr(self) -> str:
-        return f"width={self.width}, heads={self.heads}"
+        groups = "" if self.groups == self.heads else f", groups={self.groups}"
+        return f"width={self.width}, heads={self.heads}{groups}"

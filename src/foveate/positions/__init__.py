@@ -1,15 +1,15 @@
 """Positions: what tells attention where a token is. Three families, each used where the paper put it.
 
-Added to the input: `sinusoidal`, `Learned`. Rotating queries and keys: `rotary`, with `Interpolation`, `DynamicNTK`,
-`YaRN`, `Llama3` and `LongRoPE` for texts longer than those of training. Added to the scores, as a `bias=` that is never
-formed: `alibi`, `RelativeBuckets`, `RelativeKeys`.
+Added to the input: `sinusoidal`, `Learned`. Rotating queries and keys: `rotary` (`Rotary` for modules), with
+`Interpolation`, `DynamicNTK`, `YaRN`, `Llama3` and `LongRoPE` for texts longer than those of training. Added to the
+scores, as a `bias=` that is never formed: `alibi`, `RelativeBuckets`, `RelativeKeys`.
 
 Positions align to the end, as those of masks do: query i sits at key position i + K - Q.
 """
 
 from .absolute import Learned, sinusoidal
 from .relative import RelativeBuckets, RelativeKeys, alibi, alibi_slopes
-from .rotary import frequencies, rotary, rotary_tables, rotate
+from .rotary import Rotary, frequencies, rotary, rotary_tables, rotate
 from .scaling import DynamicNTK, Interpolation, Llama3, LongRoPE, Scaling, YaRN
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "LongRoPE",
     "RelativeBuckets",
     "RelativeKeys",
+    "Rotary",
     "Scaling",
     "YaRN",
     "alibi",

@@ -6,6 +6,7 @@ Axes: B batch, H heads, L length, D head width, P pairs of numbers that are turn
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from ..shapes import full_precision, sum_dtype
 from .scaling import Scaling, plain
 
-__all__ = ["frequencies", "rotary", "rotary_tables", "rotate"]
+__all__ = ["Rotary", "frequencies", "rotary", "rotary_tables", "rotate"]
 
 Pairing = Literal["halves", "interleaved"]
 
@@ -62,6 +63,28 @@ def rotary(
     if positions.ndim > 1:  # the same for all heads
         cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)
     return rotate(x, cos, sin, pairing=pairing)
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """`rotary` with its options settled: what modules take as `positions=`."""
+
+    base: float = 10000.0
+    width: int | None = None
+    pairing: Pairing = "halves"
+    scaling: Scaling | None = None
+
+    @property
+    def needs_length(self) -> bool:
+        """Whether angles depend on how long the text is, so that keys must be turned anew as it grows."""
+        return self.scaling is not None and self.scaling.needs_length
+
+    def rotate(
+        self, x: Float[Tensor, "... L D"], positions: int | Int[Tensor, "... L"] = 0, *, length: int | None = None
+    ) -> Float[Tensor, "... L D"]:
+        """Queries or keys, turned by their positions; `positions` and `length` as in `rotary`."""
+        options = {"base": self.base, "width": self.width, "pairing": self.pairing, "scaling": self.scaling}
+        return rotary(x, positions, length=length, **options)  # type: ignore[arg-type]
 
 
 def rotary_tables(

@@ -1,0 +1,119 @@
+"""Keys and values of what has been read, so that a token that is generated costs one query and not the whole text.
+
+Axes: B batch, L new positions, K positions so far, D width; ... whatever lies between (heads).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..shapes import is_tracked
+
+__all__ = ["Cache"]
+
+
+@dataclass
+class _Held:
+    """What one module keeps: tensors (B, ..., room, D), of which the first `length` positions are filled."""
+
+    tensors: list[Tensor]
+    length: int = 0
+
+
+class Cache:
+    """What the attention modules of a model remember between calls: one cache for all of them.
+
+        cache = fv.nn.Cache()                     # or Cache(2048), for so many positions
+        logits = model(prompt, cache=cache)       # then one token at a time
+        logits = model(token, cache=cache)
+
+    With `size`, memory is taken once and filled; without, it grows by doubling. A module that runs twice in one pass
+    (shared layers) needs a cache for each. Masks and positions that align to the end are right as they are.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        if size is not None and size < 1:
+            raise ValueError(f"a cache must have room for at least 1 position; got size {size}")
+        self.size = size
+        self._held: dict[nn.Module, _Held] = {}
+        self._memories: dict[nn.Module, tuple[Tensor, int | None, tuple[Tensor, ...]]] = {}
+
+    @property
+    def length(self) -> int:
+        """How many positions have been read."""
+        return max((held.length for held in self._held.values()), default=0)
+
+    def length_of(self, owner: nn.Module) -> int:
+        """How many positions one module has read."""
+        return self._held[owner].length if owner in self._held else 0
+
+    def append(self, owner: nn.Module, *new: Tensor) -> tuple[Tensor, ...]:
+        """Add (B, ..., L, D) of one module, usually its keys and values; returns all so far, (B, ..., K, D).
+
+        Raises:
+            ValueError: no room is left, other shapes than before, or gradients through a cache of fixed size.
+        """
+        held, count = self._held.get(owner, _Held([])), new[0].shape[-2]
+        before, after = held.length, held.length + count
+        if self.size is not None and after > self.size:
+            raise ValueError(f"the cache has room for {self.size} positions; {before} are taken and {count} came")
+        for old, added in zip(held.tensors, new, strict=bool(held.tensors)):
+            if old.shape[:-2] != added.shape[:-2] or old.shape[-1] != added.shape[-1]:
+                kept = (*old.shape[:-2], before, old.shape[-1])
+                raise ValueError(f"the cache holds shape {kept}; {tuple(added.shape)} cannot follow it")
+        if is_tracked(*new, *held.tensors):
+            if self.size is not None:
+                raise ValueError("a cache of fixed size is written in place, which no gradient survives; use Cache()")
+            past = [t[..., :before, :] for t in held.tensors]
+            tensors = [torch.cat(pair, dim=-2) for pair in zip(past, new, strict=True)] if past else list(new)
+        else:
+            tensors = held.tensors
+            if not tensors or tensors[0].shape[-2] < after:
+                room = self.size or max(after, 2 * before)
+                tensors = [_roomier(t, before, room) for t in tensors or [n[..., :0, :] for n in new]]
+            for t, added in zip(tensors, new, strict=True):
+                t[..., before:after, :] = added
+        self._held[owner] = _Held(tensors, after)
+        return tuple(t[..., :after, :] for t in tensors)
+
+    def once(self, owner: nn.Module, memory: Tensor, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """What `make` gives for this memory, made once: the keys and values of cross-attention."""
+        version = None if memory.is_inference() else memory._version
+        found = self._memories.get(owner)
+        if found is None or found[0] is not memory or found[1] != version:
+            found = self._memories[owner] = (memory, version, make())
+        return found[2]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these sequences, (B',) indices of the batch, in this order: what beam search does after each step."""
+        for owner, held in self._held.items():
+            self._held[owner] = _Held([t.index_select(0, rows.to(t.device)) for t in held.tensors], held.length)
+        self._memories.clear()
+
+    def crop(self, length: int) -> None:
+        """Forget all positions from `length` on.
+
+        Raises:
+            ValueError: a negative length.
+        """
+        if length < 0:
+            raise ValueError(f"a cache cannot be cropped to {length} positions")
+        for owner, held in self._held.items():  # copies: maps of earlier calls look at the old ones
+            kept = min(length, held.length)
+            tensors = [_roomier(t, kept, self.size or kept) for t in held.tensors]
+            self._held[owner] = _Held(tensors, kept)
+
+    def __repr__(self) -> str:
+        room = "" if self.size is None else f" of {self.size}"
+        return f"Cache({self.length}{room} positions, {len(self._held)} modules)"
+
+
+def _roomier(t: Tensor, filled: int, room: int) -> Tensor:
+    """A copy of the first positions, with room for more."""
+    out = t.new_empty(*t.shape[:-2], room, t.shape[-1])
+    out[..., :filled, :] = t[..., :filled, :]
+    return out

@@ -1,0 +1,114 @@
+"""What attention modules are composed of besides projections: score, normaliser, mask and positions.
+
+Axes: B batch, H heads, L length, D head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from .. import masks
+from ..biases import Bias
+from ..masks import Mask
+from ..normalizers import Normalizer
+from ..scores import Score
+
+__all__ = ["Parts", "Rotates", "joined", "merge_heads", "split_heads"]
+
+
+@runtime_checkable
+class Rotates(Protocol):
+    """Positions that turn queries and keys, such as `fv.positions.Rotary`."""
+
+    def rotate(self, x: Any, positions: Any = 0, *, length: int | None = None) -> Any:
+        """(B, H, L, D), whose rows stand at `positions` (that of the first, or one each) in a text of `length`."""
+
+
+class Parts(nn.Module):
+    """Score, normaliser, mask and positions of a module, and how they go into a call of `fv.attention`.
+
+    Args:
+        score: as in `fv.attention`, learned ones included.
+        normalizer: as in `fv.attention`, or a module that gives one.
+        mask: one that holds in every call; a call's own is joined to it with `&`.
+        positions: an object that rotates queries and keys, `rotate(x, positions, length=)`; or a bias, or a module
+            that gives one (`fv.positions.alibi(heads)`, `fv.positions.RelativeBuckets(heads)`); or None.
+
+    Parameters inside a part, such as the sinks of a softmax, become parameters of the module.
+
+    Raises:
+        TypeError: positions or a mask that are none of these.
+    """
+
+    def __init__(
+        self,
+        *,
+        score: str | Score | Callable[[Tensor, Tensor], Tensor] | nn.Module = "scaled_dot",
+        normalizer: str | Normalizer | nn.Module = "softmax",
+        mask: Mask | None = None,
+        positions: Rotates | Bias | nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if mask is not None and not isinstance(mask, Mask):
+            raise TypeError(f"a module's mask must be one of fv.masks; got {type(mask).__name__}")
+        if positions is not None and not isinstance(positions, Rotates | Bias | nn.Module):
+            raise TypeError(
+                "positions must rotate queries and keys, as fv.positions.Rotary does, or be a bias, as those of "
+                f"fv.positions.alibi are; got {type(positions).__name__}"
+            )
+        self.score, self.normalizer, self.mask, self.positions = score, normalizer, mask, positions
+        for name in ("score", "normalizer", "positions"):
+            for i, t in enumerate(getattr(getattr(self, name), "tensors", ())):
+                if isinstance(t, nn.Parameter):
+                    self.register_parameter(f"{name}_{i}", t)
+
+    def rotated(self, x_BHLD: Tensor, first: int, length: int) -> Tensor:
+        """Queries or keys, turned if positions turn them; `first` is the position of the first row."""
+        if not isinstance(self.positions, Rotates):
+            return x_BHLD
+        turned: Tensor = self.positions.rotate(x_BHLD, first, length=length)
+        return turned
+
+    def options(self, mask: Any, bias: Any) -> dict[str, Any]:
+        """Options for `fv.attention`, a call's own mask and bias included."""
+        if self.mask is not None:
+            given = None if mask is None else mask if isinstance(mask, Mask) else masks.tensor(mask)
+            mask = self.mask if given is None else self.mask & given
+        if self.positions is not None and not isinstance(self.positions, Rotates):
+            own = self.positions() if isinstance(self.positions, nn.Module) else self.positions
+            bias = own if bias is None else own + bias
+        normalizer = self.normalizer() if isinstance(self.normalizer, nn.Module) else self.normalizer
+        return {"score": self.score, "normalizer": normalizer, "mask": mask, "bias": bias}
+
+
+def split_heads(x_BLM: Tensor, heads: int) -> Tensor:
+    """(..., L, H D) -> (..., H, L, D)."""
+    return x_BLM.unflatten(-1, (heads, x_BLM.shape[-1] // heads)).transpose(-3, -2)
+
+
+def merge_heads(x_BHLD: Tensor) -> Tensor:
+    """(..., H, L, D) -> (..., L, H D)."""
+    return x_BHLD.transpose(-3, -2).flatten(-2)
+
+
+def joined(layers: tuple[nn.Module, ...]) -> tuple[Tensor, Tensor | None] | None:
+    """The weights and biases of plain linear maps, one above the other; None if one is more than a linear map."""
+    plain = [layer for layer in layers if type(layer) is nn.Linear and not _has_hooks(layer)]
+    if len(plain) < len(layers):
+        return None
+    weights, biases = [layer.weight for layer in plain], [layer.bias for layer in plain]
+    if any(w.shape[1] != weights[0].shape[1] or w.dtype != weights[0].dtype for w in weights):
+        return None
+    given = [b for b in biases if b is not None]
+    if len(given) not in (0, len(biases)):
+        return None
+    return torch.cat(tuple(weights)), torch.cat(tuple(given)) if given else None
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    kinds = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return any(kinds)

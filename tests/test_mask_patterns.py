@@ -30,17 +30,20 @@ def dense(mask: Mask, batch: int, queries: int, keys: int, heads: int = 1) -> Te
     return mask.settle(Layout((batch,), 2), g).predicate(g)(*grid).expand(g.shape)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
-@pytest.mark.parametrize("kind", [mask_kinds.dilated, mask_kinds.strided, mask_kinds.block_sparse])
-def test_coverage_is_exact_where_it_can_be(kind: Any, data: Any) -> None:
-    g = Geometry(1, 1, data.draw(st.integers(1, 9)), data.draw(st.integers(1, 12)))
+@pytest.mark.parametrize("kind", mask_kinds.KINDS)
+def test_coverage_never_lies_and_is_exact_where_it_can_be(kind: Any, data: Any) -> None:
+    exactly = kind in (mask_kinds.dilated, mask_kinds.strided, mask_kinds.block_sparse)
+    batch = 1 if exactly else data.draw(st.integers(1, 2))
+    g = Geometry(batch, 1, data.draw(st.integers(1, 9)), data.draw(st.integers(1, 12)))
     mask = kind(data.draw, g)[0].settle(Layout((1,), 2), g)
     r0, c0 = data.draw(st.integers(0, g.queries - 1)), data.draw(st.integers(0, g.keys - 1))
     r1, c1 = data.draw(st.integers(r0 + 1, g.queries)), data.draw(st.integers(c0 + 1, g.keys))
-    block = dense(mask, 1, g.queries, g.keys)[0, 0, r0:r1, c0:c1]
+    block = dense(mask, batch, g.queries, g.keys)[:, 0, r0:r1, c0:c1]
     exact = Coverage.ALL if block.all() else Coverage.SOME if block.any() else Coverage.NONE
-    assert mask.coverage(g, (r0, r1), (c0, c1)) is exact
+    said = mask.coverage(g, (r0, r1), (c0, c1))
+    assert said is exact or (said is Coverage.SOME and not exactly)
 
 
 def test_one_mask_is_another() -> None:

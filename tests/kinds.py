@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 import foveate as fv
+from foveate.scores.perceptron import Perceptron
+from foveate.scores.products import Bilinear
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Kind:
 SCORES: dict[str, Kind] = {
     "dot": Kind(lambda: fv.scores.dot(softcap=1.5)),
     "scaled_dot": Kind(lambda: fv.scores.scaled_dot()),
+    "cosine": Kind(lambda log: fv.scores.cosine(log.exp()), ((2,),)),
+    "l2": Kind(lambda: fv.scores.l2()),
+    "additive": Kind(lambda wq, wk, v, b: Perceptron(wq, wk, v, b), ((3, 2), (3, 2), (3,), (3,))),
+    "concat, by head": Kind(lambda wq, wk, v: Perceptron(wq, wk, v, None, "concat"), ((2, 3, 2), (2, 3, 2), (2, 3))),
+    "general": Kind(lambda w: Bilinear(w), ((2, 2),)),
     "a function with weights": Kind(lambda w: lambda q, k: (q @ w) @ k.mT, ((2, 2),)),
     "a positive function": Kind(lambda: lambda q, k: torch.exp(q @ k.mT / 2), positive=True),
 }
@@ -42,6 +49,11 @@ NORMALIZERS: dict[str, Kind] = {
     "softmax": Kind(lambda: fv.normalizers.softmax()),
     "softmax with sinks": Kind(lambda sinks: fv.normalizers.softmax(sinks), ((2,),)),
     "softmax off by one, cooler": Kind(lambda: fv.normalizers.softmax(off_by_one=True, temperature=0.7)),
+    "top_k": Kind(lambda: fv.normalizers.top_k(2)),
+    "sparsemax": Kind(lambda: fv.normalizers.sparsemax()),
+    "entmax15": Kind(lambda: fv.normalizers.entmax15()),
+    "hard": Kind(lambda: fv.normalizers.hard()),
+    "hard, straight through": Kind(lambda: fv.normalizers.hard(straight_through=True), smooth=False),
     "sigmoid": Kind(lambda bias: fv.normalizers.sigmoid(bias), ((2,),)),
     "proportional": Kind(lambda: fv.normalizers.proportional(), positive=True),
 }

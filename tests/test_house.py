@@ -29,6 +29,7 @@ LAYERS = {
     "explain": 3,
     "stats": 3,
     "map": 4,
+    "ragged": 5,
     "attend": 5,
     "linear": 5,
     "retrieval": 5,

@@ -6,6 +6,7 @@ Axes: B batch, H query heads, G key/value heads (G divides H), Q queries, K keys
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from .map import AttentionMap, pose
 from .masks import Mask
 from .normalizers import Normalizer
 from .operator import BACKENDS, choose, tell
+from .ragged import by_sequence, is_nested
 from .scores import Score
 from .shapes import full_precision
 
@@ -56,6 +58,9 @@ def attention(
         output: (..., H, Q, V) in the inputs' dtype; sums run in float32 or wider.
         weights: an `AttentionMap` (..., H, Q, K): lazy, exact, free until it is looked at.
 
+    Nested tensors (B, H, j, D) of layout torch.jagged are taken sequence by sequence, and the mask and bias are those
+    of each sequence: the output is nested like the query, and `weights` a tuple with the map of each sequence.
+
     A query that may see no key reads zeros. NaN, or scores that overflow, make NaN rows, which
     `weights.nan_rows()` lists. A value with weight 0 is never read, whatever it holds.
 
@@ -65,6 +70,10 @@ def attention(
     """
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be at least 0 and less than 1; got {dropout}")
+    if is_nested(query, key, value):
+        parts: dict[str, Any] = {"score": score, "scale": scale, "mask": mask, "bias": bias, "normalizer": normalizer}
+        each = partial(attention, **parts, dropout=dropout, backend=backend)
+        return by_sequence(each, query, key, value)  # type: ignore[return-value]
     weights, v_BGKV = pose(query, key, value, score=score, scale=scale, mask=mask, bias=bias, normalizer=normalizer)
     assert v_BGKV is not None
     problem = weights.problem

@@ -274,3 +274,19 @@ def test_checkpointing() -> None:
     again = torch.utils.checkpoint.checkpoint(output, q, k, v, use_reentrant=False)
     for a, b in zip(torch.autograd.grad(again.square().sum(), (q, k, v)), plain, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("backend", ["sdpa", "blocks", "auto"])
+def test_one_tensor_as_query_key_and_value_is_counted_once_in_a_graph_of_gradients(backend: str) -> None:
+    """With `create_graph`, the fused backend differentiates again: by names, and not by what tensors they share."""
+
+    def twice(backend: str) -> tuple[Tensor, Tensor]:
+        x = torch.randn(1, 2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        scaled = x * 0.5
+        out = fv.attention(x, scaled, x, bias=x.sum((1, 3))[:, None, None], backend=backend)[0]
+        (first,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), x)
+        return first.detach(), second
+
+    for mine, expected in zip(twice(backend), twice("reference"), strict=True):
+        assert torch.allclose(mine, expected, rtol=1e-10, atol=1e-10)

@@ -139,6 +139,8 @@ class _Fused(torch.autograd.Function):
         if torch.is_grad_enabled():
             if ctx.dropout:
                 raise NotImplementedError("double backward through dropout needs backend='blocks'")
+            # Each input under a name of its own: one may be another, or be computed from it, as a bias from queries.
+            inputs = tuple(None if t is None else t.view_as(t) for t in inputs)
             q, k, v, bias = inputs
             again = Problem(
                 q, k, ctx.problem.score, ctx.problem.normalizer, ctx.problem.mask, None if bias is None else Given(bias)

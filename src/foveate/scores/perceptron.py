@@ -31,13 +31,14 @@ HIDDEN_NUMBERS = 1 << 18  # numbers of the hidden layer held at a time, at most;
 class Perceptron(Score):
     """v.tanh(Wq q + Wk k + b): `query_weight` (N, D), `key_weight` (N, E), `v` (N,), `bias` (N,).
 
-    With a leading axis (H, ...) each head has its own.
+    With a leading axis (H, ...) each head has its own. Without `key_weight` keys are Wk k already, (..., C, N), so that
+    what many queries read one after the other is multiplied once.
 
     Bahdanau et al. 2015, appendix A.1.2; with [Wq Wk] as one matrix it is Luong et al. 2015, eq. 8, "concat".
     """
 
     query_weight: Tensor
-    key_weight: Tensor
+    key_weight: Tensor | None
     v: Tensor
     bias: Tensor | None = None
     name: str = "additive"  # type: ignore[assignment]
@@ -46,14 +47,14 @@ class Perceptron(Score):
 
     def __post_init__(self) -> None:
         wanted = self.v.shape
-        shapes = {w.shape[:-1] for w in (self.query_weight, self.key_weight)}
+        shapes = {w.shape[:-1] for w in (self.query_weight, self.key_weight) if w is not None}
         shapes |= set() if self.bias is None else {self.bias.shape}
         if self.v.ndim not in (1, 2) or shapes != {wanted}:
             raise ValueError(f"query_weight, key_weight and bias must lead with the axes of v, {tuple(wanted)}")
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        return (self.query_weight, self.key_weight, self.v, *(() if self.bias is None else (self.bias,)))
+        return tuple(t for t in (self.query_weight, self.key_weight, self.v, self.bias) if t is not None)
 
     @property
     def per_head(self) -> bool:
@@ -62,22 +63,20 @@ class Perceptron(Score):
     def of_heads(self, heads: slice) -> Perceptron:
         if not self.per_head:
             return self
-        bias = None if self.bias is None else self.bias[heads]
-        return replace(
-            self, query_weight=self.query_weight[heads], key_weight=self.key_weight[heads], v=self.v[heads], bias=bias
-        )
+        key_weight, bias = (None if t is None else t[heads] for t in (self.key_weight, self.bias))
+        return replace(self, query_weight=self.query_weight[heads], key_weight=key_weight, v=self.v[heads], bias=bias)
 
     def settle(self, scale: Any, heads: int, query_width: int, key_width: int) -> Perceptron:
         super().settle(scale, heads, query_width, key_width)
         fits(self, heads, self.query_weight, query_width=(-1, query_width))
-        fits(self, heads, self.key_weight, key_width=(-1, key_width))
+        fits(self, heads, self.v if self.key_weight is None else self.key_weight, key_width=(-1, key_width))
         return self
 
     def __call__(self, q: Float[Tensor, "*batch R D"], k: Float[Tensor, "*batch C E"]) -> Float[Tensor, "*batch R C"]:
         of_query = q @ self.query_weight.to(q).mT
         if self.bias is not None:
             of_query = of_query + self.bias.to(q)[..., None, :]
-        of_key, v = k @ self.key_weight.to(q).mT, self.v.to(q)
+        of_key, v = k if self.key_weight is None else k @ self.key_weight.to(q).mT, self.v.to(q)
         if is_traced() or torch.autograd.forward_ad._current_level >= 0:
             return _plain(of_query, of_key, v)
         if is_tracked(of_query, of_key, v):

@@ -1,5 +1,5 @@
 """Looking up in a memory that does not fit into attention: `fv.lookup`."""
 
-from .lookup import Lookup, Report, lookup
+from .soft import Lookup, Report, lookup
 
 __all__ = ["Lookup", "Report", "lookup"]

@@ -24,6 +24,7 @@ __all__ = ["Lookup", "Report", "lookup"]
 
 NUMBERS = 1 << 22  # scores held at a time
 ROWS = 1024  # queries compared at a time
+PANEL = 48  # keys of which matrix products compute all columns alike: equal keys then have equal scores, to the bit
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class _Call:
     def _exact(self, carry: bool, progress: Callable[[float], None] | None) -> tuple[list[_Top], list[_Sum]]:
         """One pass over the memory."""
         groups = self.q_QD.to(self.compute_dtype).split(ROWS)
-        size = self.block or max(1, NUMBERS // max(1, min(ROWS, len(self.q_QD))))
+        size = self.block or NUMBERS // max(1, min(ROWS, len(self.q_QD))) // PANEL * PANEL
         tops, sums = [_Top(q, self.k or 0) for q in groups], [_Sum(q) for q in groups]
         total = len(self.keys) if self.keys.at_hand and progress is not None else None
 
@@ -183,14 +184,16 @@ class _Call:
                 raise ValueError(f"query and memory must have the same width D; got {shapes}")
             k_CD = k_CD.to(self.q_QD.device, self.compute_dtype)
             v_CV = v_CV.to(self.q_QD.device, self.compute_dtype) if carry or self.k is None else v_CV
+            n = len(k_CD)
+            k_CD = torch.nn.functional.pad(k_CD, (0, 0, 0, -n % PANEL)) if n % PANEL else k_CD
             for q, top, total_of in zip(groups, tops, sums, strict=True):
-                s_RC = self.score(q[None], k_CD[None])[0]
+                s_RC = self.score(q[None], k_CD[None])[0, :, :n]
                 s_RC = s_RC if self.score.fresh else s_RC.clone()
                 if self.k is None:
                     total_of.add(s_RC, s_RC.amax(-1), v_CV)
                 else:
                     total_of.add(s_RC, top.add(s_RC, start, v_CV if carry else None), None)
-            start += len(k_CD)
+            start += n
         return tops, sums
 
     def _by_index(self) -> Lookup:
@@ -223,7 +226,7 @@ class _Call:
         wanted = [output.to(dtype), weights, indices, found, lse, covered]
         for i in (1, 3, 4, 5):  # row statistics were summed wide
             wanted[i] = None if (t := wanted[i]) is None else t.to(dtype if i == 1 else self.compute_dtype)
-        shown = [None if t is None else t.reshape(*self.lead, *t.shape[1:]) for t in wanted]
+        shown = [None if t is None else t.reshape((*self.lead, *t.shape[1:])) for t in wanted]
         given: list[Any] = [None if t is None else to_numpy(t) if self.numpy else t for t in shown]
         return Lookup(*given, self)  # type: ignore[call-arg]
 

@@ -65,6 +65,29 @@ MASKS: dict[str, Callable[[], Any]] = {
 }
 
 
+# all others, for 3 queries and 4 keys of one sequence; they meet one score and one normaliser
+MORE_MASKS: dict[str, Callable[[], Any]] = {
+    "causal from the start": lambda: fv.masks.causal("start"),
+    "causal by an offset": lambda: fv.masks.causal(offset=[2]),
+    "window by an offset": lambda: fv.masks.window(1, 0, offset=[0]),
+    "padding": lambda: fv.masks.padding([2]),
+    "padding at the left": lambda: fv.masks.padding([2], "left"),
+    "documents": lambda: fv.masks.documents([0, 0, 1, 1]),
+    "packed": lambda: fv.masks.packed([1, 2], [3, 1], causal=True),
+    "prefix": lambda: fv.masks.causal("start") | fv.masks.prefix(2),
+    "everything": lambda: ~fv.masks.everything(),
+    "tensor": lambda: fv.masks.tensor([[True, False, True, False], [False] * 4, [True] * 4]),
+    "dilated": lambda: fv.masks.dilated(1, dilation=2),
+    "strided": lambda: fv.masks.strided(2),
+    "fixed": lambda: fv.masks.fixed(2),
+    "global_tokens": lambda: fv.masks.window(0) | fv.masks.global_tokens([0]),
+    "longformer": lambda: fv.masks.longformer(1, [3]),
+    "bigbird": lambda: fv.masks.bigbird(1, random=1),
+    "block_sparse": lambda: fv.masks.block_sparse([[True, False], [False, True]], 2),
+    "neighbourhood": lambda: fv.masks.neighbourhood([3], 3, leading=1),
+}
+
+
 def combinations(smooth: bool = True) -> Iterator[tuple[str, str, str]]:
     """Names of scores, normalisers and masks that go together."""
     for s, score in SCORES.items():

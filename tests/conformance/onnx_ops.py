@@ -24,6 +24,8 @@ import foveate as fv
 import oracle
 from foveate.masks import Mask
 
+FAR = 1 << 20  # beyond any key
+
 
 class NotExpressibleError(Exception):
     """Something that an ONNX operator asks for and foveate does not have."""
@@ -160,22 +162,17 @@ def _looked_at(weights: fv.AttentionMap, mode: int) -> Tensor:
 
 
 def _band(left: int | None, right: int | None, offset: int | Tensor, Q: Tensor, K: Tensor) -> Mask | None:
-    """Keys from `left` before to `right` after a query, query i being at key position i + offset, one per batch or one
-    for all."""
-    queries, keys = Q.shape[2], K.shape[2]
+    """Keys from `left` before to `right` after a query, query i being at key position i + offset, one for each sequence
+    or one for all; None: no limit."""
     if left is None and right is None:
         return None
-    if not isinstance(offset, Tensor) and (left, right) == (None, 0) and offset in (0, keys - queries):
-        return fv.masks.causal("start" if offset == 0 else "end")
-    if not isinstance(offset, Tensor) and offset == keys - queries:
-        return fv.masks.window(keys if left is None else left, keys if right is None else right)
-    first = torch.as_tensor(offset).reshape(-1)
-
-    def band(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        gap = k - q - first[b if len(first) > 1 else torch.zeros_like(b)]
-        return (gap >= (-torch.inf if left is None else -left)) & (gap <= (torch.inf if right is None else right))
-
-    return fv.masks.where(band)
+    given = isinstance(offset, Tensor) or offset != K.shape[2] - Q.shape[2]
+    where = {"offset": offset} if given else {}
+    if (left, right) != (None, 0):
+        return fv.masks.window(FAR if left is None else left, FAR if right is None else right, **where)
+    if not isinstance(offset, Tensor) and offset == 0:
+        return fv.masks.causal(align="start")
+    return fv.masks.causal(**where)
 
 
 def flex_attention(

@@ -63,9 +63,11 @@ def _shift(by: int) -> Callable[[Patch], None]:
 def _window(left: int, right: int) -> Callable[[Patch], None]:
     def put(patch: Patch) -> None:
         true = fv.masks.window
-        patch.setattr(
-            fv.masks, "window", lambda a, b=None: true(max(a + left, 0), max((a if b is None else b) + right, 0))
-        )
+
+        def window(a: int, b: int | None = None, **where: Any) -> Any:
+            return true(max(a + left, 0), max((a if b is None else b) + right, 0), **where)
+
+        patch.setattr(fv.masks, "window", window)
 
     return put
 
@@ -77,6 +79,12 @@ MUTANTS |= {
     "window one narrower to the left": _window(-1, 0),
     "window one wider to the right": _window(0, 1),
 }
+
+
+@mutant
+def an_offset_of_queries_is_one_off(patch: Patch) -> None:
+    true = positional._offsets
+    patch.setattr(positional, "_offsets", lambda offset: true(offset) + 1)
 
 
 @mutant

@@ -117,10 +117,19 @@ def test_parameters_inside_a_part_are_those_of_the_module() -> None:
     module = MultiHeadAttention(
         M, H, head_width=D, normalizer=normalizers.softmax(sinks), positions=positions.alibi(slopes)
     )
-    assert {"normalizer_0", "positions_0"} <= set(module.state_dict())
+    assert {"normalizer_sinks", "positions_slopes"} <= set(module.state_dict())
     module.double()(sequence()).sum().backward()
     assert sinks.grad is not None
     assert slopes.grad is not None
+    others = {name: torch.zeros_like(t) for name, t in module.state_dict().items()}
+    module.load_state_dict(others, assign=True)  # puts other tensors in their place
+    weights = module(sequence(), return_weights=True)[1]
+    oracle.close(weights.dense(), torch.full((B, H, Q, Q), 1 / (Q + 1), dtype=torch.float64))
+    warm = normalizers.softmax(nn.Parameter(torch.zeros(H)), temperature=2.0)
+    inner = MultiHeadAttention(M, H, head_width=D, normalizer=warm)
+    assert len(list(inner.parameters())) == 9  # also from inside a part of a part
+    inner(torch.randn(B, Q, M)).sum().backward()
+    assert all(t.grad is not None for t in inner.parameters())
     shared = positions.RelativeBuckets(H)
     assert "positions.weight" in MultiHeadAttention(M, H, head_width=D, positions=shared).state_dict()
 

@@ -16,7 +16,7 @@ from ..attend import attention
 from ..map import AttentionMap
 from ..masks import Mask
 from .cache import Cache
-from .parts import Parts, Rotates, joined, merge_heads, split_heads
+from .parts import Parts, joined, merge_heads, split_heads
 
 __all__ = ["MultiHeadAttention"]
 
@@ -129,7 +129,7 @@ class MultiHeadAttention(Parts):
         """Turned queries, and keys and values of all positions so far."""
         first = 0 if cache is None else cache.length_of(self)
         length = first + q.shape[-2]
-        changing = isinstance(self.positions, Rotates) and getattr(self.positions, "needs_length", False)
+        changing = self.rotates and getattr(self.positions, "needs_length", False)
         q = self.rotated(q, first, length)
         if cache is None:
             return q, self.rotated(k, 0, length), v

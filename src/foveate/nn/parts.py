@@ -6,6 +6,7 @@ Axes: B batch, H heads, L length, D head width.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -61,16 +62,38 @@ class Parts(nn.Module):
                 f"fv.positions.alibi are; got {type(positions).__name__}"
             )
         self.score, self.normalizer, self.mask, self.positions = score, normalizer, mask, positions
-        for name in ("score", "normalizer", "positions"):
-            for i, t in enumerate(getattr(getattr(self, name), "tensors", ())):
-                if isinstance(t, nn.Parameter):
-                    self.register_parameter(f"{name}_{i}", t)
+        self.rotates = isinstance(positions, Rotates)
+        self._with_parameters = [n for n in ("score", "normalizer", "positions") if self._adopt(n, getattr(self, n))]
+
+    def _adopt(self, name: str, part: Any) -> bool:
+        """Register the parameters inside a part that is no module; whether there are any."""
+        found = False
+        for field in fields(part) if is_dataclass(part) else ():
+            inner, path = getattr(part, field.name), f"{name}_{field.name}"
+            if isinstance(inner, nn.Parameter):
+                self.register_parameter(path, inner)
+                found = True
+            else:
+                found = self._adopt(path, inner) or found
+        return found
+
+    def part(self, name: str) -> Any:
+        """Score, normaliser or positions, with their parameters as they are now (loading may have put others there)."""
+        found = getattr(self, name)
+        return self._current(name, found) if name in self._with_parameters else found
+
+    def _current(self, name: str, part: Any) -> Any:
+        changed = {}
+        for field in fields(part) if is_dataclass(part) else ():
+            inner, path = getattr(part, field.name), f"{name}_{field.name}"
+            changed[field.name] = self._parameters[path] if path in self._parameters else self._current(path, inner)
+        return replace(part, **changed) if changed else part
 
     def rotated(self, x_BHLD: Tensor, first: int, length: int) -> Tensor:
         """Queries or keys, turned if positions turn them; `first` is the position of the first row."""
-        if not isinstance(self.positions, Rotates):
+        if not self.rotates:
             return x_BHLD
-        turned: Tensor = self.positions.rotate(x_BHLD, first, length=length)
+        turned: Tensor = self.part("positions").rotate(x_BHLD, first, length=length)
         return turned
 
     def options(self, mask: Any, bias: Any) -> dict[str, Any]:
@@ -78,11 +101,11 @@ class Parts(nn.Module):
         if self.mask is not None:
             given = None if mask is None else mask if isinstance(mask, Mask) else masks.tensor(mask)
             mask = self.mask if given is None else self.mask & given
-        if self.positions is not None and not isinstance(self.positions, Rotates):
-            own = self.positions() if isinstance(self.positions, nn.Module) else self.positions
+        if self.positions is not None and not self.rotates:
+            own = self.positions() if isinstance(self.positions, nn.Module) else self.part("positions")
             bias = own if bias is None else own + bias
-        normalizer = self.normalizer() if isinstance(self.normalizer, nn.Module) else self.normalizer
-        return {"score": self.score, "normalizer": normalizer, "mask": mask, "bias": bias}
+        normalizer = self.normalizer() if isinstance(self.normalizer, nn.Module) else self.part("normalizer")
+        return {"score": self.part("score"), "normalizer": normalizer, "mask": mask, "bias": bias}
 
 
 def split_heads(x_BLM: Tensor, heads: int) -> Tensor:

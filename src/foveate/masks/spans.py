@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..shapes import Geometry
 from .base import And, Everything, Mask, Not, Or
-from .positional import Band, Prefix
-from .sequences import Documents, Padding
+from .positional import Band, Prefix, ShiftedBand
+from .sequences import Documents, Packed, Padding
 
 __all__ = ["spans"]
 
@@ -39,9 +39,13 @@ def _(mask: Everything, g: Geometry) -> Spans | None:
 @spans.register
 def _(mask: Band, g: Geometry) -> Spans | None:
     place = torch.arange(g.queries, device=CPU).reshape(1, 1, -1) + (g.offset if mask.align == "end" else 0)
-    first = torch.zeros_like(place) if mask.left is None else place - mask.left
-    last = torch.full_like(place, g.keys) if mask.right is None else place + mask.right + 1
-    return _bounded(first, last, g)
+    return _around(place, mask.left, mask.right, g)
+
+
+@spans.register
+def _(mask: ShiftedBand, g: Geometry) -> Spans | None:
+    place = torch.arange(g.queries, device=CPU) + mask.offset.detach().cpu().reshape(-1, 1, 1)
+    return _around(place, mask.left, mask.right, g)
 
 
 @spans.register
@@ -72,6 +76,16 @@ def _(mask: Documents, g: Geometry) -> Spans | None:
     place = torch.arange(g.queries, device=CPU) + g.offset
     inside, place = place >= 0, place.clamp(min=0)
     return _bounded(first[:, None, place], torch.where(inside, last[:, place], 0)[:, None], g)
+
+
+@spans.register
+def _(mask: Packed, g: Geometry) -> Spans | None:
+    lengths = mask.query_lengths.detach().cpu(), mask.key_lengths.detach().cpu()
+    of_query = torch.arange(len(lengths[0]), device=CPU).repeat_interleave(lengths[0])
+    q_ends, k_ends = (t.cumsum(0)[of_query] for t in lengths)
+    place = torch.arange(g.queries, device=CPU) + k_ends - q_ends
+    first, last = _around(place.reshape(1, 1, -1), mask.left, mask.right, g)
+    return _bounded(torch.maximum(first, k_ends - lengths[1][of_query]), torch.minimum(last, k_ends), g)
 
 
 @spans.register
@@ -110,6 +124,13 @@ def _(mask: Not, g: Geometry) -> Spans | None:
 
 def _number(n: int) -> Tensor:
     return torch.full((1, 1, 1), n, dtype=torch.int64, device=CPU)
+
+
+def _around(place: Tensor, left: int | None, right: int | None, g: Geometry) -> Spans:
+    """Keys from `left` before to `right` after each row's own place."""
+    first = torch.zeros_like(place) if left is None else place - left
+    last = torch.full_like(place, g.keys) if right is None else place + right + 1
+    return _bounded(first, last, g)
 
 
 def _bounded(first: Tensor, last: Tensor, g: Geometry) -> Spans:

@@ -58,8 +58,10 @@ void share_out(const FvPlan* plan, int64_t r, int64_t chunks, double lse, FvScra
     const float *bases = s->bases + r * plan->chunks;
     float* shares = s->shares + r * plan->chunks;
     const double safe = lse == -INFINITY ? 0.0 : lse;
-    for (int64_t c = 0; c < chunks; c++) shares[c] = (float)((double)bases[c] - safe);
-    for (int64_t c = 0; c < chunks; c += VL) store(shares + c, exp_(smaller(all(0.0f), load(shares + c))));
+    for (int64_t c = 0; c < chunks; c++) {  // bases are running maxima, and seldom change
+        const double less = (double)bases[c] - safe;
+        shares[c] = c && bases[c] == bases[c - 1] ? shares[c - 1] : (float)exp(less > 0.0 ? 0.0 : less);
+    }
 }
 
 int block(const FvPlan* plan, const FvHead* head, FvLook* look, FvPart* part, FvScratch* s) {

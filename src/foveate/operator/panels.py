@@ -58,9 +58,7 @@ def lists(problem: Problem, rows: slice) -> Lists:
 
 def _live(problem: Problem, rows: slice) -> list[tuple[int, int]]:
     """Runs of panels outside which the rows see nothing."""
-    found = problem.live(rows)
-    parts = found if isinstance(found, list) else [found]
-    runs = [(part.start // PANEL, -(-part.stop // PANEL)) for part in parts]
+    runs = [(part.start // PANEL, -(-part.stop // PANEL)) for part in problem.live(rows)]
     ends = [0, *(last for _, last in runs[:-1])]
     return [(max(first, end), last) for (first, last), end in zip(runs, ends, strict=True) if max(first, end) < last]
 

@@ -163,7 +163,8 @@ def taken(make: Options) -> str:
     return found[0] if found[0] == found[1] else f"{found[0]}; {found[1]} with gradients"
 
 
-INTRODUCTION = """Written by `python tests/forms.py`, which runs every cell and compares it with the dense definition; a test fails when
+INTRODUCTION = """\
+Written by `python tests/forms.py`, which runs every cell and compares it with the dense definition; a test fails when
 this page is not what it would write. `f` forward, `b` backward, `d` double backward, `j` forward-mode derivatives,
 `-` refused with the reason. Softmax, scaled dot product and no mask, unless the row says otherwise. `auto` is asked at
 this size (3 queries); the compiled core (`native`) is taken for large problems without gradients, see

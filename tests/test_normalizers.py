@@ -222,10 +222,10 @@ def test_empty_axes(name: str) -> None:
 
 @pytest.mark.usefixtures("small_blocks")
 def test_ties() -> None:
-    s = torch.tensor([[1.0, 3, 2, 3, 2, 3, 2], [2, 2, 2, 2, 2, 2, 2]], dtype=torch.float64)
+    some = torch.tensor([[1.0, 3, 2, 3, 2, 3, 2], [2, 2, 2, 2, 2, 2, 2]], dtype=torch.float64)
 
-    def row(name: Any) -> Tensor:
-        q, k = torch.zeros(2, 1, 1, 1).double(), torch.zeros(2, 1, K, 1).double()
+    def row(name: Any, s: Tensor = some) -> Tensor:
+        q, k = torch.zeros(len(s), 1, 1, 1).double(), torch.zeros(len(s), 1, K, 1).double()
         weights = AttentionMap(q, k, bias=s[:, None, None], normalizer=name)
         columns = torch.cat([weights[..., j : j + 1] for j in range(K)], dim=-1)
         assert torch.equal(columns, weights.dense())
@@ -234,6 +234,10 @@ def test_ties() -> None:
     assert torch.equal(row("hard"), torch.tensor([[0, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]]).double())
     four = row(normalizers.top_k(4))
     assert torch.equal(four > 0, torch.tensor([[0, 1, 1, 1, 0, 1, 0], [1, 1, 1, 1, 0, 0, 0]]).bool())
+    late = row(normalizers.top_k(2), torch.tensor([[5.0, 5, 5, 7, 1, 1, 1]]).double())  # a block later, 5 is cut
+    assert torch.equal(late > 0, torch.tensor([[1, 0, 0, 1, 0, 0, 0]]).bool())
+    for k in range(1, K):
+        assert torch.equal(row(normalizers.top_k(k))[1] > 0, torch.arange(K) < k)
     two = row(normalizers.top_k(2))
     assert torch.equal(two > 0, torch.tensor([[0, 1, 0, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0]]).bool())
     for name in ("sparsemax", "entmax15"):
@@ -248,12 +252,16 @@ def test_ties() -> None:
 
 @pytest.mark.parametrize(("name", "theirs"), [("sparsemax", entmax.sparsemax), ("entmax15", entmax.entmax15)])
 def test_entmax_agrees(name: str, theirs: Callable) -> None:
-    for spread in (0.01, 1.0, 30.0):  # everything in the support, some, one
-        q, k, _ = oracle.inputs(keys=97)
+    for spread, down in ((1e-5, 0), (0.3, 0), (30.0, 0), (1e-3, -9)):  # in the support: all, some, one, the first 20
+        q, k, _ = oracle.inputs(keys=997)
         q, k = q.requires_grad_(), k.requires_grad_()
-        weights = AttentionMap(q * spread, k, score="dot", normalizer=name).dense()
-        plain = theirs(torch.einsum("bhqd,bhkd->bhqk", q * spread, k.repeat_interleave(2, 1)), dim=-1)
+        bias = torch.where(torch.arange(997) < 20, 0.0, down).double()
+        lazy = AttentionMap(q * spread, k, score="dot", bias=bias, normalizer=name)
+        weights = lazy.dense()
+        plain = theirs(torch.einsum("bhqd,bhkd->bhqk", q * spread, k.repeat_interleave(2, 1)) + bias, dim=-1)
         torch.testing.assert_close(weights, plain, rtol=1e-7, atol=1e-9)
+        with torch.no_grad():  # takes another way, without the part that derivatives need
+            torch.testing.assert_close(lazy.dense(), plain, rtol=1e-7, atol=1e-9)
         g = torch.randn_like(weights)
         for mine, other in zip(*(torch.autograd.grad(w, (q, k), g) for w in (weights, plain)), strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-7 * spread)

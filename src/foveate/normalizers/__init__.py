@@ -71,7 +71,7 @@ def sparsemax() -> Sparsemax:
 
 
 def entmax15() -> Entmax15:
-    """max((s - t) / 2, 0)^2, t such that the weights sum to 1 (Peters et al. 2019, eq. 10).
+    """max((s - t) / 2, 0)^2, t such that the weights sum to 1 (Peters et al. 2019).
 
     Keys with equal scores get equal weights.
     """
@@ -87,7 +87,7 @@ def hard(straight_through: bool = False) -> Hard:
 
 
 def sigmoid(bias: float | str | Tensor = 0.0) -> Sigmoid:
-    """sigmoid(s + bias), each key by itself (Ramapuram et al. 2024, eq. 3). Weights of a row need not sum to 1.
+    """sigmoid(s + bias), each key by itself (Ramapuram et al. 2024). Weights of a row need not sum to 1.
 
     `bias`: a number, a tensor (H,), or "-log n", minus the log of the number of keys K, masked ones included.
     """
@@ -95,7 +95,7 @@ def sigmoid(bias: float | str | Tensor = 0.0) -> Sigmoid:
 
 
 def proportional() -> Proportional:
-    """s / sum(s), for scores that are not negative (Katharopoulos et al. 2020, eq. 4)."""
+    """s / sum(s), for scores that are not negative (Katharopoulos et al. 2020, eq. 3)."""
     return Proportional()
 
 

@@ -23,7 +23,7 @@ __all__ = ["Proportional", "Sigmoid"]
 @describable
 @dataclass(frozen=True)
 class Proportional(Normalizer):
-    """s / sum(s): what linear attention does with its scores (Katharopoulos et al. 2020, eq. 4).
+    """s / sum(s): what linear attention does with its scores (Katharopoulos et al. 2020, eq. 3).
 
     Scores must not be negative, or weights and the statistics of a map mean nothing; a masked one counts as 0. A row
     whose scores are all 0 has weights 0. The statistic is the sum.
@@ -61,7 +61,7 @@ class Proportional(Normalizer):
 @describable
 @dataclass(frozen=True, eq=False)
 class Sigmoid(Normalizer):
-    """1 / (1 + exp(-(s + bias))), each key by itself: a row's weights need not sum to 1 (Ramapuram et al. 2024, eq. 3).
+    """1 / (1 + exp(-(s + bias))), each key by itself: a row's weights need not sum to 1 (Ramapuram et al. 2024).
 
     `bias` is a number, one per head (H,), or "-log n", minus the log of the number of keys K, as that paper advises.
     The statistic is -bias, the score at which a weight is 1/2.

@@ -102,7 +102,7 @@ def _near(x: Float[Tensor, "b h R C"]) -> Float[Tensor, "b h R n"]:
 class Sparsemax(Thresholded):
     """max(s - t, 0) with the threshold t at which the weights sum to 1 (Martins & Astudillo 2016, eq. 3).
 
-    The support is found by their algorithm 1.
+    The support is found by sorting, as there.
     """
 
     @property
@@ -124,9 +124,9 @@ class Sparsemax(Thresholded):
 @describable
 @dataclass(frozen=True)
 class Entmax15(Thresholded):
-    """max((s - t) / 2, 0)^2 with the threshold t at which the weights sum to 1 (Peters et al. 2019, eq. 10).
+    """max((s - t) / 2, 0)^2 with the threshold t at which the weights sum to 1 (Peters et al. 2019).
 
-    The support is found by their algorithm 2.
+    The support is found by sorting, as there.
     """
 
     factor: ClassVar[float] = 0.5

@@ -38,7 +38,7 @@ __all__ = [
 
 
 def dot(softcap: float | None = None) -> Dot:
-    """q.k, the dot product (Luong et al. 2015, eq. 8, "dot")."""
+    """q.k, the dot product (Luong et al. 2015, section 3.1, "dot")."""
     return Dot(1.0, softcap)
 
 

@@ -39,7 +39,7 @@ class Additive(Learned):
 
 
 class Concat(Learned):
-    """v.tanh(W [q; k]) (Luong et al. 2015, eq. 8, "concat"), W (N, D + E). Queries and keys may differ in width."""
+    """v.tanh(W [q; k]), W (N, D + E) (Luong et al. 2015, section 3.1, "concat"). Widths may differ."""
 
     def __init__(self, query_width: int, key_width: int, hidden: int, *, heads: int | None = None) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Concat(Learned):
 
 
 class General(Learned):
-    """q.W k (Luong et al. 2015, eq. 8, "general"), W (D, E). Queries and keys may differ in width."""
+    """q.W k (Luong et al. 2015, section 3.1, "general"), W (D, E). Queries and keys may differ in width."""
 
     def __init__(self, query_width: int, key_width: int, *, heads: int | None = None) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ class Perceptron(Score):
     With a leading axis (H, ...) each head has its own. Without `key_weight` keys are Wk k already, (..., C, N), so that
     what many queries read one after the other is multiplied once.
 
-    Bahdanau et al. 2015, appendix A.1.2; with [Wq Wk] as one matrix it is Luong et al. 2015, eq. 8, "concat".
+    Bahdanau et al. 2015, appendix A.1.2; with [Wq Wk] as one matrix it is Luong et al. 2015, section 3.1, "concat".
     """
 
     query_weight: Tensor

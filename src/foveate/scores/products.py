@@ -54,7 +54,7 @@ class Dot(Score):
 @describable
 @dataclass(frozen=True, eq=False)
 class Bilinear(Score):
-    """q.W k, W (D, E) or one per head (H, D, E) (Luong et al. 2015, eq. 8, "general")."""
+    """q.W k, W (D, E) or one per head (H, D, E) (Luong et al. 2015, section 3.1, "general")."""
 
     weight: Tensor
 
@@ -135,7 +135,7 @@ class Angle(Score):
 @describable
 @dataclass(frozen=True)
 class Distance(Score):
-    """-scale |q - k|^2 (Kim et al. 2021, eq. 12); `scale` None means 1/sqrt(D), as there."""
+    """-scale |q - k|^2 (Kim et al. 2021, "L2 self-attention"); `scale` None means 1/sqrt(D), as there."""
 
     scale: float | None = None
 

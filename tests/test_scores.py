@@ -123,6 +123,9 @@ def test_weights_output_and_tiles(name: str, monkeypatch: pytest.MonkeyPatch) ->
         oracle.close(weights.reduce(fv.stats.Received()), expected.sum(-2))
         assert weights.explain(1, 3, 2, 1)["weight"] == pytest.approx(expected[1, 3, 2, 1].item())
         assert weights.explain(1, 3, 2, 1)["scaled"] == pytest.approx(s_BHQK[1, 3, 2, 1].item())
+        read, received = weights.read(v, fv.stats.Received())
+        oracle.close(read, oracle.output(expected, v))
+        oracle.close(received, expected.sum(-2))
     if name != "dot":
         with pytest.raises(ValueError, match=f"cannot compute this attention: its score is {weights.score.name}"):
             fv.attention(q, k, v, score=score, backend="sdpa")

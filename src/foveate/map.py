@@ -384,7 +384,7 @@ class AttentionMap:
         Returns the output (..., H, Q, V) as `fv.attention` gives it, and what `reduce` returns (None for no reducer).
         """
         q, k, v = to_tensors(query=self.query, key=self.key, value=value)[0]
-        v_BGKV = canonical(q, k, v)[2]
+        v_BGKV = canonical(q, k, v, any_widths=self.problem.score.mixes_widths)[2]
         both = in_one_pass(self.problem, v_BGKV, reducers)
         if both is None or both[0] is None:
             with full_precision(self.device):

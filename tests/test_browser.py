@@ -209,6 +209,26 @@ def test_the_mechanism_shows_how_the_weight_came_about(tab: Any, serve: Any) -> 
         assert min(abs(abs(pair[name]) - abs(number)) for number in numbers) < 1e-3, name
 
 
+def test_the_mechanism_of_another_score_and_normaliser_is_told_in_words(tab: Any, serve: Any) -> None:
+    draw = torch.Generator().manual_seed(1)
+    query, key, value = torch.randn(3, 1, 2, len(WORDS), 4, generator=draw)
+    torch.manual_seed(1)
+    score = fv.scores.Additive(4, 4, 8)
+    weights = fv.AttentionMap(query, key, value=value, score=score, normalizer="sparsemax")
+    source = Source({"attn": weights}, from_words(WORDS))
+    open_page(tab, serve(source).url)
+    word(tab, "two").click()
+    settled(tab)
+    other = int(source.row(0, 0, 1, "reads", "token")[0].argmax())
+    pair = source.pair(0, 0, 0, 1, other)
+    text = tab.get_by_label("Mechanism", exact=True).inner_text().replace("−", "-")
+    assert "additive" in text and "no sum of query × key" in text and "sparsemax; this row's threshold" in text
+    assert "add up to" not in text and "exp" not in text and "soft cap" not in text
+    numbers = [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
+    for name in ("score", "statistic", "weight"):
+        assert min(abs(pair[name] - number) for number in numbers) < 1e-3, name
+
+
 def test_special_tokens_and_parts_of_words_can_be_hidden(tab: Any, serve: Any) -> None:
     draw = torch.Generator().manual_seed(1)
     query, key = torch.randn(2, 1, 2, 5, 4, generator=draw)

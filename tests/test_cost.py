@@ -87,7 +87,7 @@ def test_memory_that_runs_out_ends_one_measurement_and_nothing_else(tmp_path: Pa
 def test_the_command_measures_prints_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "cost"
     given = ["cost", "--forms", "softmax,window:9", "--lengths", "2000", "--heads", "2", "--width", "8"]
-    assert cli.main([*given, "-o", str(folder)]) == 0
+    assert cli.main([*given, "-o", str(folder), "--busy"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     rows = [line.split() for line in out.splitlines() if line.strip().startswith("2,000 ")]
@@ -267,6 +267,15 @@ def test_growth_says_its_range_and_the_clock(tmp_path: Path) -> None:
     point = found.point("softmax", 64)
     assert point is not None
     assert (point.seconds(), point.seconds(busy=True)) == pytest.approx((64**2 * 1e-9, 3 * 64**2 * 1e-9))
+
+
+def test_a_busy_machine_is_noticed(tmp_path: Path) -> None:
+    disturbed = {"wall": [4.0, 6.0], "processor": [2.0, 1.0], "bytes": 1, "memory": "", "backend": ""}
+    meter = Meter(**{"softmax@64": disturbed})
+    assert study(tmp_path / "a", meter, forms=["softmax"], lengths=[64]).lost() == pytest.approx(0.7)
+    several = Settings(heads=2, width=8, threads=2)
+    assert study(tmp_path / "b", meter, forms=["softmax"], lengths=[64], settings=several).lost() == 0
+    assert study(tmp_path / "c", Meter(), forms=["softmax"], lengths=[64]).lost() == 0
 
 
 def test_a_change_of_backend_is_not_fitted_through(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from foveate.apps.cost.study import Plan, Study
 
 Shown = tuple[Callable[[str, bool], None], Callable[[str], None]]
+_DISTURBED = 0.2  # share of the wall time in which a single thread did not run
 FOLDER = "foveate-cost"
 
 _EXAMPLES = """  foveate cost                                      the usual forms, 512 to 8,192
@@ -67,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     store = Store(folder, asdict(plan.settings), machine.machine(), fresh=arguments.fresh)
     study = Study(plan, store, ask_child)
     _measure(study)
+    if not busy and (lost := study.lost()) > _DISTURBED:
+        print(f"other programs took {lost:.0%} of the time; --busy shows processor time", file=sys.stderr)
     files = [str(store.path), *_draw(study, folder, busy)]
     if arguments.json:
         print(json.dumps(table.as_json(study, files, busy), indent=2))

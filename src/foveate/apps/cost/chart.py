@@ -94,7 +94,7 @@ def _panels(figure: Any, labels: list[str]) -> tuple[Any, Any]:
         text = figure.text(0, 0, label)
         width = max(width, text.get_window_extent().width / (figure.dpi * _WIDE))
         text.remove()
-    scale, tie, end = 0.065, 0.03, 0.005  # of the figure: the numbers at a panel's left, the lines to the labels
+    scale, tie, end = 0.078, 0.03, 0.005  # of the figure: the numbers at a panel's left, the lines to the labels
     panel = 0.5 - scale - tie - width - end
     boxes = [(start + scale, 0.19, panel, 0.71) for start in (0.0, 0.5)]
     return figure.add_axes(boxes[0]), figure.add_axes(boxes[1])

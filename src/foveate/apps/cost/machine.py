@@ -22,6 +22,7 @@ def machine() -> dict[str, str | int]:
         "cpu": platform.machine().replace("_", "-"),
         "isa": _ISA.get(capability, capability),
         "system": platform.system(),
+        "core": foveate.config().isa or "not built",
         "torch": torch.__version__,
         "foveate": foveate.__version__,
     }

@@ -84,6 +84,12 @@ class Study:
         """Those of one form, by length."""
         return [point for n in self.plan.lengths if (point := self.point(form, n)) is not None]
 
+    def lost(self) -> float:
+        """The share of the calls' wall time in which a single thread did not run; 0 with several threads."""
+        points = [point for form in self.plan.forms for point in self.points(form)]
+        wall, processor = sum(sum(p.wall) for p in points), sum(sum(p.processor) for p in points)
+        return max(0.0, 1 - processor / wall) if wall and self.plan.settings.threads == 1 else 0.0
+
     def growth(self, form: str, busy: bool = False) -> Growth | None:
         """The exponents over the larger lengths that ran on the backend of the longest; None if those are too few."""
         points = self.points(form)

@@ -146,6 +146,19 @@ def test_maps_of_earlier_calls_stay_what_they_were(size: int | None) -> None:
     assert torch.equal(first.dense(), before)
 
 
+@pytest.mark.parametrize(("odd", "rows"), [(torch.nan, slice(2, L)), (1e200, slice(2, 3))])
+@torch.no_grad()
+def test_odd_numbers_in_a_cache_are_not_hidden(odd: float, rows: slice) -> None:
+    """The fused kernel would give zeros; what lies in a cache is a part of a larger tensor."""
+    module = MultiHeadAttention(M, H, mask=masks.causal()).double()
+    x, cache = sequence(), Cache(11)
+    x[1, 2] = odd
+    out = torch.cat([module(x[:, i : i + 1], cache=cache) for i in range(L)], dim=1)
+    assert out[1, rows].isnan().all()
+    assert out[1, :2].isfinite().all()
+    assert out[0].isfinite().all()
+
+
 @torch.no_grad()
 def test_generation_is_watched() -> None:
     decoder = Decoder(1, M, H, F).double().eval()

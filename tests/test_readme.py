@@ -35,7 +35,24 @@ def test_the_operator_page_runs() -> None:
     assert scope["weights"].reduce(scope["FirstToken"]()).shape == (2, 6)  # type: ignore[attr-defined,operator]
 
 
+def test_the_page_on_modules_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (README.parent / "docs" / "nn.md").read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    scope: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/nn.md", "exec"), scope)
+
+
 def test_local_links_lead_somewhere() -> None:
     for page in [README, *sorted((README.parent / "docs").glob("*.md"))]:
         for link in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name} links to {link}, which is not there"
+
+
+@pytest.mark.parametrize("page", ["linear.md", "lookup.md"])
+def test_pages_run(page: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (README.parent / "docs" / page).read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    scope: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, f"docs/{page}", "exec"), scope)

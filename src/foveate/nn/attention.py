@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -16,11 +15,9 @@ from ..attend import attention
 from ..map import AttentionMap
 from ..masks import Mask
 from .cache import Cache
-from .parts import Parts, joined, merge_heads, split_heads
+from .parts import Parts, merge_heads, split_heads
 
 __all__ = ["MultiHeadAttention"]
-
-JOIN_ROWS = 256  # from here on one product for queries, keys and values pays for joining their weights
 
 
 class MultiHeadAttention(Parts):
@@ -95,35 +92,21 @@ class MultiHeadAttention(Parts):
         """
         memory = x_BQM if memory_BKN is None else memory_BKN
         values = memory if values_BKO is None else values_BKO
-        own = memory is x_BQM and values is x_BQM
-        if own:
-            q, k, v = self._project(x_BQM)
-            q, k, v = self._read(q, k, v, cache)
+
+        def make() -> tuple[Tensor, Tensor]:
+            return split_heads(self.key(memory), self.groups), split_heads(self.value(values), self.groups)
+
+        q = split_heads(self.query(x_BQM), self.heads)
+        if memory is x_BQM and values is x_BQM:
+            q, k, v = self._read(q, *make(), cache)
         else:
-
-            def make() -> tuple[Tensor, ...]:
-                return split_heads(self.key(memory), self.groups), split_heads(self.value(values), self.groups)
-
             k, v = make() if cache is None or values is not memory else cache.once(self, memory, make)
-            q = split_heads(self.query(x_BQM), self.heads)
             q = self.rotated(q, k.shape[-2] - q.shape[-2], k.shape[-2])
             k = self.rotated(k, 0, k.shape[-2])
         dropout = self.dropout if self.training else 0.0
         out_BHQD, weights = attention(q, k, v, dropout=dropout, **self.options(mask, bias))
         out_BQM: Tensor = self.output(merge_heads(out_BHQD))
         return (out_BQM, weights) if return_weights else out_BQM
-
-    def _project(self, x_BLM: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values of one sequence, (B, H, L, D) and twice (B, G, L, D)."""
-        made: tuple[Tensor, ...] | None = None
-        layers = (self.query, self.key, self.value)
-        if x_BLM.shape[:-1].numel() >= JOIN_ROWS:
-            together = joined(layers)
-            if together is not None:
-                made = F.linear(x_BLM, *together).split([layer.out_features for layer in layers], dim=-1)
-        made = tuple(layer(x_BLM) for layer in layers) if made is None else made
-        counts = (self.heads, self.groups, self.groups)
-        return tuple(split_heads(t, n) for t, n in zip(made, counts, strict=True))
 
     def _read(self, q: Tensor, k: Tensor, v: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor, Tensor]:
         """Turned queries, and keys and values of all positions so far."""

@@ -92,7 +92,6 @@ class Cache:
         """Keep these sequences, (B',) indices of the batch, in this order: what beam search does after each step."""
         for owner, held in self._held.items():
             self._held[owner] = _Held([t.index_select(0, rows.to(t.device)) for t in held.tensors], held.length)
-        self._memories.clear()
 
     def crop(self, length: int) -> None:
         """Forget all positions from `length` on.

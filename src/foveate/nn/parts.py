@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
 from .. import masks
@@ -18,7 +17,7 @@ from ..masks import Mask
 from ..normalizers import Normalizer
 from ..scores import Score
 
-__all__ = ["Parts", "Rotates", "joined", "merge_heads", "split_heads"]
+__all__ = ["Parts", "Rotates", "merge_heads", "split_heads"]
 
 
 @runtime_checkable
@@ -116,22 +115,3 @@ def split_heads(x_BLM: Tensor, heads: int) -> Tensor:
 def merge_heads(x_BHLD: Tensor) -> Tensor:
     """(..., H, L, D) -> (..., L, H D)."""
     return x_BHLD.transpose(-3, -2).flatten(-2)
-
-
-def joined(layers: tuple[nn.Module, ...]) -> tuple[Tensor, Tensor | None] | None:
-    """The weights and biases of plain linear maps, one above the other; None if one is more than a linear map."""
-    plain = [layer for layer in layers if type(layer) is nn.Linear and not _has_hooks(layer)]
-    if len(plain) < len(layers):
-        return None
-    weights, biases = [layer.weight for layer in plain], [layer.bias for layer in plain]
-    if any(w.shape[1] != weights[0].shape[1] or w.dtype != weights[0].dtype for w in weights):
-        return None
-    given = [b for b in biases if b is not None]
-    if len(given) not in (0, len(biases)):
-        return None
-    return torch.cat(tuple(weights)), torch.cat(tuple(given)) if given else None
-
-
-def _has_hooks(layer: nn.Module) -> bool:
-    kinds = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
-    return any(kinds)

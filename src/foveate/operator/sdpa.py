@@ -95,7 +95,9 @@ def _poison(problem: Problem, v: Tensor) -> Tensor:
 def _length(t: Tensor) -> float:
     """A number that no row's Euclidean length exceeds; NaN or Inf if any entry is (or may be). One cheap pass."""
     if t.dtype.itemsize >= 4:
-        return float(torch.linalg.vector_norm(t))
+        if t.is_contiguous() or t.transpose(-3, -2).is_contiguous():
+            return float(torch.linalg.vector_norm(t))
+        return math.sqrt(float((t * t).sum()))  # part of a cache or joint projection: the norm crawls there
     return float(t.abs().amax()) * math.sqrt(t.shape[-1])
 
 

@@ -380,15 +380,18 @@ def test_reading_and_statistics_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_some_rows_progress_and_foreign_reducers() -> None:
     q, k, _ = oracle.inputs(queries=1100, keys=83, dtype=torch.float32)
-    weights, seen = fv.AttentionMap(q, k, mask=masks.causal()), list[float]()
+    bias = fv.biases.Distances(torch.randn(H, 1100 + 83 - 1))
+    weights, seen = fv.AttentionMap(q, k, mask=masks.causal(), bias=bias), list[float]()
     reducers = stats.Received(), stats.Pooled(7, 9), stats.Pooled(7, 9, "mean"), stats.TopK(1), stats.LogSumExp()
     whole = weights.reduce(*reducers)
     again = weights.reduce(*reducers, progress=seen.append)
     parts = weights.partial(*reducers, rows=slice(0, 500)).merge(weights.partial(*reducers, rows=slice(500, 1100)))
     assert seen == sorted(seen) and seen[-1] == 1.0 and len(seen) > 1
-    for a, b, c in zip(whole, again, parts.result(), strict=True):
+    nothing = weights.partial(*reducers, rows=slice(5, 5))
+    for a, b, c, d in zip(whole, again, parts.result(), parts.merge(nothing).result(), strict=True):
         torch.testing.assert_close(a, b)
         torch.testing.assert_close(a, c)
+        torch.testing.assert_close(a, d)
 
     class Own(stats.Entropy):
         def result(self, state: Tensor) -> Tensor:

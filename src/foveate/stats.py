@@ -74,8 +74,8 @@ class LogSumExp:
     def wanted(self, g: Geometry) -> Wanted:
         return Wanted(lse=True)
 
-    def take(self, state: Tensor, found: Found, rows: slice) -> None:
-        state[:, :, rows] = found.lse
+    def take(self, state: Tensor | None, found: Found, rows: slice, g: Geometry) -> Tensor:
+        return _placed(state, found.lse, rows)
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class Entropy:
     def wanted(self, g: Geometry) -> Wanted:
         return Wanted(entropy=True)
 
-    def take(self, state: Tensor, found: Found, rows: slice) -> None:
-        state[:, :, rows] = found.entropy
+    def take(self, state: Tensor | None, found: Found, rows: slice, g: Geometry) -> Tensor:
+        return _placed(state, found.entropy, rows)
 
 
 class TopKResult(NamedTuple):
@@ -144,9 +144,12 @@ class TopK:
     def wanted(self, g: Geometry) -> Wanted:
         return Wanted(top=min(self.k, g.keys))
 
-    def take(self, state: tuple[Tensor, Tensor], found: Found, rows: slice) -> None:
-        for kept, best in zip(state, found.top, strict=True):
-            kept[:, :, rows] = best[..., : self.k]
+    def take(
+        self, state: tuple[Tensor, Tensor] | None, found: Found, rows: slice, g: Geometry
+    ) -> tuple[Tensor, Tensor]:
+        values, indices = (t[..., : self.k] for t in found.top)
+        kept = (None, None) if state is None else state
+        return _placed(kept[0], values, rows), _placed(kept[1], indices, rows)
 
 
 @dataclass(frozen=True)
@@ -169,8 +172,8 @@ class Received:
     def wanted(self, g: Geometry) -> Wanted:
         return Wanted(received=True)
 
-    def take(self, state: Tensor, found: Found, rows: slice) -> None:
-        state += found.received
+    def take(self, state: Tensor | None, found: Found, rows: slice, g: Geometry) -> Tensor:
+        return found.received if state is None else state + found.received
 
 
 @dataclass(frozen=True)
@@ -220,13 +223,11 @@ class Pooled:
     def wanted(self, g: Geometry) -> Wanted:
         return Wanted(pooled=((min(self.rows, g.queries), min(self.columns, g.keys), self.how),))
 
-    def take(self, state: tuple[Tensor, Geometry], found: Found, rows: slice) -> None:
-        grid, g = state
-        part = found.pooled[self.wanted(g).pooled[0]]
-        if self.how == "max":
-            torch.maximum(grid, part, out=grid)
-        else:
-            grid += part
+    def take(
+        self, state: tuple[Tensor, Geometry] | None, found: Found, rows: slice, g: Geometry
+    ) -> tuple[Tensor, Geometry]:
+        part = found.pooled[self.wanted(g).pooled[0]], g
+        return part if state is None else self.merge(state, part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,10 +324,14 @@ def in_one_pass(
         return None
     if native.obstacle(problem, v_BGKV) is not None:
         return None
-    states = tuple(reducer.start(g, problem.compute_dtype, problem.q_BHQD.device) for reducer in reducers)
+    for reducer in reducers:
+        reducer.start(g, problem.compute_dtype, torch.device("meta"))  # says what is wrong with it
+    states: list[Any] = [None] * len(reducers)
     wanted = Wanted.union([reducer.wanted(g) for reducer in reducers])  # type: ignore[attr-defined]
     span = slice(0, g.queries) if rows is None else rows
-    step = max(1, span.stop - span.start)
+    if span.stop <= span.start:
+        return None
+    step = span.stop - span.start
     step = step if progress is None else max(512, -(-step // STEPS))
     outputs: list[Tensor] = []
     for start in range(span.start, span.stop, step):
@@ -334,13 +339,23 @@ def in_one_pass(
         for part, found in native.passes(problem, v_BGKV, wanted, slice(start, stop)):
             if found.status & (NAN_ROWS | ODD_VALUES):
                 return None
-            for reducer, state in zip(reducers, states, strict=True):
-                reducer.take(state, found, part)  # type: ignore[attr-defined]
+            if part.start == span.start and part != slice(0, g.queries):
+                states = [reducer.start(g, problem.compute_dtype, problem.q_BHQD.device) for reducer in reducers]
+            pairs = zip(reducers, states, strict=True)
+            states = [reducer.take(state, found, part, g) for reducer, state in pairs]  # type: ignore[attr-defined]
             if found.output is not None:
                 outputs.append(found.output)
         if progress is not None:
             progress((stop - span.start) / (span.stop - span.start))
-    return (torch.cat(outputs, dim=2) if outputs else None), states
+    return (torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0] if outputs else None), tuple(states)
+
+
+def _placed(state: Tensor | None, part: Tensor, rows: slice) -> Tensor:
+    """The part in its rows of a state; itself, where it is the whole."""
+    if state is None:
+        return part
+    state[:, :, rows] = part
+    return state
 
 
 def _largest(w: Tensor, k: int, chunk: int = 64) -> tuple[Tensor, Tensor]:

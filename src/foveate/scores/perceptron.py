@@ -41,7 +41,7 @@ class Perceptron(Score):
     key_weight: Tensor | None
     v: Tensor
     bias: Tensor | None = None
-    name: str = "additive"  # type: ignore[assignment]
+    name: str = "additive"
 
     mixes_widths = True
 

@@ -128,7 +128,8 @@ class Angle(Score):
 
     def __call__(self, q: Float[Tensor, "*batch R D"], k: Float[Tensor, "*batch C D"]) -> Float[Tensor, "*batch R C"]:
         t = self.temperature
-        t = t.to(q).reshape(-1, 1, 1) if self.per_head else t.to(q) if isinstance(t, Tensor) else t
+        if isinstance(t, Tensor):
+            t = t.to(q).reshape(-1, 1, 1) if self.per_head else t.to(q)
         return (_unit(q) / t) @ _unit(k).mT
 
 

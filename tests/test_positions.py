@@ -131,7 +131,7 @@ SCALINGS = [
     ("yarn", YaRN(2.0, 1 << 20), {"factor": 2.0, "original_max_position_embeddings": 1 << 20}),
     (
         "yarn",
-        YaRN(8.0, 4096, fast=16, slow=2, magnitude=1.25, truncate=False),
+        YaRN(8.0, 4096, fast=16.0, slow=2.0, magnitude=1.25, truncate=False),
         {
             "factor": 8.0,
             "original_max_position_embeddings": 4096,
@@ -148,7 +148,7 @@ SCALINGS = [
     ),
     (
         "longrope",
-        LongRoPE(tuple(1 + n / 10 for n in range(7)), tuple(2 + n for n in range(7)), 4.0, 40),
+        LongRoPE(tuple(1 + n / 10 for n in range(7)), tuple(2.0 + n for n in range(7)), 4.0, 40),
         {
             "factor": 4.0,
             "short_factor": [1 + n / 10 for n in range(7)],

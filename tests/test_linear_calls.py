@@ -43,9 +43,8 @@ def _parts(options: dict[str, Any], cut: int) -> tuple[dict[str, Any], dict[str,
     """The options of the first keys and of the others; one gate for all keys stays."""
     first, second = dict(options), dict(options)
     for name, t in options.items():
-        if t.shape[-1] == N or t.ndim == 4:
-            axis = 2
-            first[name], second[name] = t.narrow(axis, 0, cut), t.narrow(axis, cut, N - cut)
+        if isinstance(t, Tensor) and (t.shape[-1] == N or t.ndim == 4):
+            first[name], second[name] = t.narrow(2, 0, cut), t.narrow(2, cut, N - cut)
     return first, second
 
 
@@ -160,17 +159,17 @@ def test_relu_rows_of_zeros_read_zeros() -> None:
 
 
 def test_favor_is_unbiased_and_its_error_falls() -> None:
-    """The mean over draws lies within 4 standard errors of the softmax kernel; 16 times the features, 1/4 the error."""
+    """The mean over draws lies within 4 standard errors of the softmax kernel; 16 times the features, a quarter of the error."""
     q, k = 0.5 * torch.randn(2, 5, 8, dtype=torch.float64)
     exact = torch.exp(q @ k.mT * 8**-0.5)
     error = {}
     for features in (8, 128):
         first = linear.favor(8, features)
-        draws = torch.stack([phi(q) @ phi(k).mT for phi in map(first.redraw, range(400))])
-        standard = draws.std(0) / 400**0.5
+        draws = torch.stack([phi(q) @ phi(k).mT for phi in map(first.redraw, range(100))])
+        standard = draws.std(0) / 100**0.5
         assert ((draws.mean(0) - exact).abs() < 4 * standard).all()
         error[features] = float((draws - exact).square().mean().sqrt())
-    assert 3 < error[8] / error[128] < 5.5
+    assert 2.7 < error[8] / error[128] < 6
 
 
 def test_favor_is_orthogonal_and_repeats() -> None:

@@ -162,7 +162,7 @@ def test_nan_and_nothing() -> None:
 def test_ranking_is_a_stable_sort(data) -> None:
     draw = data.draw
     columns, k = draw(st.integers(1, 9 * CHUNK)), draw(st.integers(1, 5))
-    different = draw(st.sampled_from([1, 2, 5, 10_000]))
+    different = draw(st.sampled_from([1, 2, 5, 300, 10_000]))
     torch.manual_seed(draw(st.integers(0, 999)))
     s = torch.randint(0, different, (3, columns)).double()
     if draw(st.booleans()):
@@ -170,6 +170,19 @@ def test_ranking_is_a_stable_sort(data) -> None:
     values, places = best(s, k)
     exact = s.sort(dim=-1, descending=True, stable=True)
     assert torch.equal(places, exact.indices[:, :k]) and torch.equal(values, exact.values[:, :k])
+
+
+def test_a_tie_across_chunks_goes_to_the_first() -> None:
+    """The chunk of the largest number holds one more that ties with one further left."""
+    s = torch.zeros(1, 9 * CHUNK)
+    s[0, [5, 3 * CHUNK, 3 * CHUNK + 1]] = torch.tensor([1.0, 2.0, 1.0])
+    assert best(s, 2)[1].tolist() == [[3 * CHUNK, 5]]
+
+
+def test_ties_over_an_index_go_to_the_first() -> None:
+    keys = torch.eye(4).repeat(2, 1)
+    got = fv.lookup(keys[2], keys, k=3, index=lambda q, k: np.array([[6, 1, 2]]))
+    assert got.indices.tolist() == [2, 6, 1]
 
 
 @pytest.mark.parametrize("block", [None, 7, 50])

@@ -19,6 +19,7 @@ LAYERS = {
     "describe": 0,
     "shapes": 0,
     "native": 0,
+    "gpu": 0,
     "masks": 1,
     "scores": 1,
     "biases": 1,
@@ -51,8 +52,12 @@ OPTIONAL = {
     "IPython",
     "sacrebleu",
     "anywidget",
+    "faiss",
+    "hnswlib",
+    "triton",
 }
 MAY_IMPORT_OPTIONAL = {"apps", "tasks", "hf"}
+MAY_IMPORT_TRITON = {"gpu"}  # and nothing else that is optional
 
 
 def layer(path: Path) -> str:
@@ -89,7 +94,8 @@ def test_imports_point_one_way(path: Path) -> None:
         if top[0] == "foveate" and len(top) > 1:
             assert LAYERS[top[1]] <= LAYERS[here], f"{path.name} ({here}) may not import {top[1]}"
         if top[0] in OPTIONAL:
-            assert here in MAY_IMPORT_OPTIONAL, f"{path.name} ({here}) may not import {top[0]}"
+            may = MAY_IMPORT_TRITON if top[0] == "triton" else MAY_IMPORT_OPTIONAL
+            assert here in may, f"{path.name} ({here}) may not import {top[0]}"
 
 
 def test_the_import_check_can_fail(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .native import NAN_ROWS, ODD_VALUES, Found, Wanted
 from .normalizers import Normalizer
-from .operator import Block, Problem, native, strips
+from .operator import ENGINES, Block, Problem, engine, strips
 from .shapes import Geometry, Layout, full_precision, sum_dtype
 
 __all__ = ["Entropy", "LogSumExp", "Partial", "Pooled", "Received", "Reducer", "TopK", "TopKResult", "run"]
@@ -315,14 +315,12 @@ def in_one_pass(
     rows: slice | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Tensor | None, tuple[Any, ...]] | None:
-    """Output (where there are values) and the reducers' states, both at once, by the compiled core.
+    """Output (where there are values) and the reducers' states, both at once, by a compiled kernel.
 
     None: it cannot, or it met NaN, which makes rows NaN, and which blocks then treat by rule.
     """
     g = problem.geometry
     if not all(type(r) in BUILT_IN and getattr(r, "k", 1) <= MOST_BEST for r in reducers):
-        return None
-    if native.obstacle(problem, v_BGKV) is not None:
         return None
     for reducer in reducers:
         reducer.start(g, problem.compute_dtype, torch.device("meta"))  # says what is wrong with it
@@ -331,12 +329,15 @@ def in_one_pass(
     span = slice(0, g.queries) if rows is None else rows
     if span.stop <= span.start:
         return None
+    name = engine(problem, v_BGKV, wanted, span).backend
+    if name not in ENGINES:
+        return None
     step = span.stop - span.start
-    step = step if progress is None else max(512, -(-step // STEPS))
+    step = step if progress is None or name != "native" else max(512, -(-step // STEPS))
     outputs: list[Tensor] = []
     for start in range(span.start, span.stop, step):
         stop = min(start + step, span.stop)
-        for part, found in native.passes(problem, v_BGKV, wanted, slice(start, stop)):
+        for part, found in ENGINES[name].passes(problem, v_BGKV, wanted, slice(start, stop)):
             if found.status & (NAN_ROWS | ODD_VALUES):
                 return None
             if part.start == span.start and part != slice(0, g.queries):

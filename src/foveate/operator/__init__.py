@@ -1,7 +1,21 @@
 """The operator: the canonical problem, its backends, and the choice between them."""
 
 from .choice import BACKENDS, Choice, choose
+from .engine import ENGINES, engine
 from .observers import observe, tell
 from .problem import Block, Problem, Strip, statistics, strips
 
-__all__ = ["BACKENDS", "Block", "Choice", "Problem", "Strip", "choose", "observe", "statistics", "strips", "tell"]
+__all__ = [
+    "BACKENDS",
+    "ENGINES",
+    "Block",
+    "Choice",
+    "Problem",
+    "Strip",
+    "choose",
+    "engine",
+    "observe",
+    "statistics",
+    "strips",
+    "tell",
+]

@@ -29,7 +29,7 @@ FEWEST_QUERIES, FEWEST_SCORES = 64, 1 << 17  # of a problem that is worth it
 MOST_STRIP = 1 << 24  # booleans of a mask that must be formed at once, at most
 
 
-def obstacle(problem: Problem, v_BGKV: Tensor | None = None) -> str | None:
+def obstacle(problem: Problem, v_BGKV: Tensor | None = None, wanted: Wanted | None = None) -> str | None:
     """Why this backend cannot compute a problem; None if it can."""
     if native.find().library is None:
         return f"the compiled core is not in use: {native.find().reason}"

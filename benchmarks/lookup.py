@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 import foveate as fv
+from figures import figure
 
 ROWS = ["fv.lookup", "fv.lookup, mapped", "fv.lookup, all keys", "torch topk", "torch softmax, all keys", "faiss flat"]
 WIDTH = 64
@@ -95,6 +96,11 @@ def main() -> None:
             print(f"{name:24} {one['seconds']:7.3f} s {one['bytes'] / 1e6:9.1f} MB beyond the keys", flush=True)
     if a.json:
         print(json.dumps(found))
+        return
+    ours, plain, faiss = (found[name] for name in ("fv.lookup", "torch topk", "faiss flat"))
+    size = f"lookup of {a.queries} queries in {a.keys:,} keys"
+    figure(size, ours["seconds"], "s", peer=("FAISS flat", faiss["seconds"]), threads=1)
+    figure(f"{size}: memory", ours["bytes"] / 1e6, "MB", peer=("torch topk", plain["bytes"] / 1e6), threads=1)
 
 
 if __name__ == "__main__":

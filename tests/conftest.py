@@ -14,7 +14,8 @@ import torch
 if os.environ.get("FOVEATE_CHECK_SHAPES"):  # a session of its own: `make test` runs one
     from jaxtyping import install_import_hook
 
-    names = "attend describe explain indexing map masks normalizers operator positions scores shapes stats nn"
+    names = "attend describe explain indexing linear map masks normalizers operator positions retrieval"
+    names += " scores shapes stats nn"
     install_import_hook([f"foveate.{name}" for name in names.split()], "beartype.beartype")
 
 

@@ -159,7 +159,7 @@ def test_relu_rows_of_zeros_read_zeros() -> None:
 
 
 def test_favor_is_unbiased_and_its_error_falls() -> None:
-    """The mean over draws lies within 4 standard errors of the softmax kernel; 16 times the features, a quarter of the error."""
+    """The mean over draws lies within 4 standard errors of the softmax kernel; 16 times the features, 1/4 the error."""
     q, k = 0.5 * torch.randn(2, 5, 8, dtype=torch.float64)
     exact = torch.exp(q @ k.mT * 8**-0.5)
     error = {}
@@ -302,6 +302,20 @@ def test_nan_stays_in_its_rows() -> None:
         output, weights = fv.linear_attention(q, k, v, form=form)
         lost = torch.isnan(output).any(-1)
         assert lost[0, 1, 3] and lost.sum() == 1 and torch.equal(weights.nan_rows(), lost)
+
+
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf])
+@pytest.mark.parametrize("rule", ["plain", "scalar gate", "gated delta"])
+def test_what_is_not_finite_reaches_no_earlier_query(rule: str, odd: float) -> None:
+    q, k, v = inputs()
+    exact, _ = fv.linear_attention(q, k, v, **ours(rule))
+    for i, place in ((1, (1, 2, 6, 3)), (2, (1, 2, 6, 4))):
+        given = [q, k.clone(), v.clone()]
+        given[i][place] = odd
+        output, _ = fv.linear_attention(*given, **ours(rule))
+        oracle.close(output[0], exact[0])
+        oracle.close(output[1, :, :6], exact[1, :, :6])
+        assert not torch.isfinite(output[1, 4:, 6:]).all(-1).any() and torch.isfinite(output[1, :4]).all()
 
 
 def test_other_layouts_and_arrays() -> None:

@@ -54,7 +54,7 @@ def linear_attention(
     key: Any,
     value: Any,
     *,
-    feature_map: features.Given | tuple[features.Given, features.Given] = "elu",
+    feature_map: features.Given | tuple[features.Given, features.Given] | Any = "elu",
     causal: bool | Mask | Any = True,
     form: str = "auto",
     chunk: int | None = None,
@@ -76,7 +76,8 @@ def linear_attention(
             (B, heads, rows, D) -> (B, heads, rows, F), or a pair, for queries and for keys.
         causal: True: a query sees the keys up to its own place, the last query all of them. False: all. Or a mask of
             `fv.masks`; any but `causal()`, `padding` and both together is computed in time O(Q K).
-        form: "parallel" (one chunk), "chunked", "recurrent" (key by key), or "auto".
+        form: "parallel" (one chunk), "chunked", "recurrent" (key by key), or "auto": by chunks, unless there are
+            at most 4 keys, or NaN or Inf among keys or values.
         chunk: keys per chunk.
         state: where an earlier call ended, see `fv.linear.run`; its keys come before these, and are not in `weights`.
         gate: logarithms, at most 0, of what is kept of the state at each key: (..., G, K), or, if it has as many axes
@@ -115,7 +116,7 @@ def run(
     key: Any,
     value: Any,
     *,
-    feature_map: features.Given | tuple[features.Given, features.Given] = "elu",
+    feature_map: features.Given | tuple[features.Given, features.Given] | Any = "elu",
     causal: bool | Mask | Any = True,
     form: str = "auto",
     chunk: int | None = None,
@@ -200,7 +201,7 @@ class _Call:
         start = p.nothing() if state is None else _state_in(state, p, layout)
         n = p.k_BGKD.shape[2]
         if form == "auto":
-            form = "recurrent" if self.causal and n <= 4 else "chunked"
+            form = "recurrent" if self.causal and (n <= 4 or not _finite(p)) else "chunked"
         by_channel = p.gate is not None and p.gate.shape[-1] > 1
         size = max(1, n) if form == "parallel" else chunk or (CHUNK_BY_CHANNEL if by_channel else CHUNK)
         if not self.causal:
@@ -242,6 +243,11 @@ def _read(mask: Mask | None, g: Geometry, device: torch.device) -> tuple[bool, T
     return ordered, hidden, dense
 
 
+def _finite(p: forms.Parts) -> bool:
+    """Whether all keys and values are finite numbers; products within a chunk would carry others to earlier queries."""
+    return is_traced() or all(bool(t.sum(dtype=p.compute_dtype).isfinite()) for t in (p.k_BGKD, p.v_BGKV))
+
+
 def _per_key(t: Tensor, name: str, layout: Layout, k_BGKF: Tensor, features: int | None = None) -> Tensor:
     """Numbers that broadcast to (..., G, K) or (..., G, K, F) -> (B|1, G|1, K) or (B|1, G|1, K, 1|F)."""
     groups, keys = k_BGKF.shape[1:3]
@@ -256,7 +262,7 @@ def _per_key(t: Tensor, name: str, layout: Layout, k_BGKF: Tensor, features: int
     t = t if t.dtype.is_floating_point else t.to(k_BGKF.dtype)
     t = t.reshape((1,) * (len(full) - t.ndim) + tuple(t.shape))
     front, rest = t.shape[: len(layout.lead)], t.shape[len(layout.lead) :]
-    t = t.reshape(1, *rest) if front.numel() == 1 else t.expand(*layout.lead, *rest).reshape(-1, *rest)
+    t = t.reshape(1, *rest) if front.numel() == 1 else t.expand(*layout.lead, *rest).reshape(k_BGKF.shape[0], *rest)
     return t.expand(-1, -1, keys, *t.shape[3:])
 
 

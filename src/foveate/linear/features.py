@@ -124,7 +124,7 @@ Given = str | Map
 _NAMED: dict[str, FeatureMap] = {"elu": Elu(), "relu": Relu(), "identity": Identity()}
 
 
-def resolve(feature_map: Given | tuple[Given, Given], width: int) -> tuple[Map, Map]:
+def resolve(feature_map: Given | tuple[Given, Given] | Any, width: int) -> tuple[Map, Map]:
     """The maps of queries and of keys, for a name, a callable or a pair of these.
 
     Raises:

@@ -196,7 +196,7 @@ def cumulated(gate: Float[Tensor, "B G C X"]) -> Float[Tensor, "B G C X"]:
 
 
 def products(
-    q: Float[Tensor, "B G M C F"], k: Float[Tensor, "B G C F"], b: Float[Tensor, "B G C X"] | None
+    q: Float[Tensor, "B G M C F"], k: Float[Tensor, "B G C F"], b: Float[Tensor, "#B #G C X"] | None
 ) -> Float[Tensor, "B G M C C"]:
     """Sum over the features of q_i k_j exp(b_i - b_j) for j <= i, else 0."""
     if b is None:

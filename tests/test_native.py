@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,10 @@ def plain(q: Tensor, k: Tensor, **options: Any) -> Tensor:
     """Weights in float32 at least, as anybody would compute them in the inputs' dtype."""
     allowed, bias, sinks, softcap = (options.get(n) for n in ("allowed", "bias", "sinks", "softcap"))
     scale = options.get("scale") or q.shape[-1] ** -0.5
-    s = ((q * scale) @ k.repeat_interleave(q.shape[-3] // k.shape[-3], -3).mT).float()
+    n, m = q.shape[-2], k.shape[-2]
+    rows = (q * scale).repeat(1, 1, -(-64 // n), 1)  # for a few rows or keys libraries take sums in another, finer way
+    keys = torch.nn.functional.pad(k.repeat_interleave(q.shape[-3] // k.shape[-3], -3), (0, 0, 0, max(0, 64 - m)))
+    s = (rows @ keys.mT)[..., :n, :m].float()
     s = s if softcap is None else softcap * torch.tanh(s / softcap)
     s = s if bias is None else s + bias.float()
     s = s if allowed is None else s.masked_fill(~allowed, -torch.inf)
@@ -61,23 +64,31 @@ def entropy(w: Tensor) -> Tensor:
 
 
 def check(q: Tensor, k: Tensor, v: Tensor, found: native.Found, **options: Any) -> None:
-    """All that the core found is as exact as the plain computation, by the float64 oracle."""
+    """All that the core found is as exact as the plain computation, by the float64 oracle.
+
+    Sums of few numbers round well or badly by luck, so the plain computation gets several orders of the width.
+    """
     exact = oracle.weights(q, k, **options)
-    w = plain(q, k, **options)
+    orders = [torch.arange(q.shape[-1]), *(torch.randperm(q.shape[-1]) for _ in range(3))]
+    tried = [plain(q[..., order], k[..., order], **options) for order in orders]
+
+    def as_good(got: Tensor, of: Callable[[Tensor], Tensor], truth: Tensor) -> None:
+        worst = max((of(w) for w in tried), key=lambda t: float((t.double() - truth).abs().max()))
+        oracle.as_good_as(got, worst, truth)
+
     shared = q.shape[-3] // k.shape[-3]
     assert found.output is not None and found.output.dtype == q.dtype
-    loose = (w.to(q.dtype) @ v.repeat_interleave(shared, -3)).to(q.dtype)
-    oracle.as_good_as(found.output, loose, oracle.output(exact, v))
-    oracle.as_good_as(found.entropy, entropy(w), entropy(exact))
-    oracle.as_good_as(found.received.float(), w.sum(-2), exact.sum(-2))
+    read = v.repeat_interleave(shared, -3)
+    as_good(found.output, lambda w: (w.to(q.dtype) @ read).to(q.dtype), oracle.output(exact, v))
+    as_good(found.entropy, entropy, entropy(exact))
+    as_good(found.received.float(), lambda w: w.sum(-2), exact.sum(-2))
     values, indices = found.top
     n = values.shape[-1]
-    oracle.as_good_as(values, w.topk(n).values, exact.topk(n).values)
-    shown = exact.gather(-1, indices.clamp(min=0)).masked_fill(indices < 0, 0.0)
-    oracle.as_good_as(values, w.topk(n).values, shown)
+    as_good(values, lambda w: w.topk(n).values, exact.topk(n).values)
+    as_good(values, lambda w: w.topk(n).values, exact.gather(-1, indices.clamp(min=0)).masked_fill(indices < 0, 0.0))
     assert all(len(set(row[row >= 0].tolist())) == int((row >= 0).sum()) for row in indices.reshape(-1, n))
     for (rows, columns, how), grid in found.pooled.items():
-        oracle.as_good_as(grid.float(), pooled(w, rows, columns, how), pooled(exact, rows, columns, how))
+        as_good(grid.float(), lambda w: pooled(w, rows, columns, how), pooled(exact, rows, columns, how))  # noqa: B023
 
 
 GRIDS = ((3, 5, "max"), (3, 5, "mean"), (5, 2, "mean"))
@@ -148,7 +159,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", [*INTERVALS, *OTHERS])
-def test_masks(name: str, isa: str) -> None:
+def test_masks(name: str) -> None:
     """Each mask's intervals are those of its predicate, and the core sees what the predicate says."""
     mask = (INTERVALS | OTHERS)[name]
     q, k, v = oracle.inputs(queries=Q, keys=K, dtype=torch.float32)
@@ -198,7 +209,7 @@ def laid_out(t: Tensor, layout: str) -> Tensor:
     return t[:, :1].expand_as(t) if layout == "shared heads" else t
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(p=problems())
 def test_any_problem(p: dict[str, Any]) -> None:
     torch.manual_seed(p["seed"])
@@ -302,6 +313,37 @@ def test_nan_and_overflow_reach_their_rows_and_no_other(isa: str, where: str) ->
     assert in_one_pass(weights.problem, None, [stats.Entropy()]) is None  # left to the blocks, which mark such rows
     assert torch.equal(weights.reduce(stats.Entropy()).isnan(), lost)
     assert torch.equal(weights.nan_rows(), lost)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_the_smallest_number_in_a_bias_hides_its_key_whatever_it_holds(isa: str, dtype: torch.dtype) -> None:
+    q, k, v = oracle.inputs(queries=13, keys=71, dtype=dtype)
+    k[:, :, 5] = torch.nan
+    bias = torch.zeros(13, 71, dtype=dtype)
+    bias[:, 5], bias[3] = torch.finfo(dtype).min, torch.finfo(dtype).min
+    out = fv.attention(q, k, v, bias=bias, backend="native")[0]
+    allowed = torch.arange(71) != 5
+    expected = fv.attention(q, k, v, mask=allowed[None], backend="native")[0]
+    assert bool((out[:, :, 3] == 0).all())
+    assert torch.equal(out[:, :, 4:], expected[:, :, 4:]) and torch.equal(out[:, :, :3], expected[:, :, :3])
+
+
+def test_blocks_of_fewer_rows_than_a_list_has() -> None:
+    """So many keys that not all rows of one block of the list are kept at once."""
+    q, k = torch.randn(1, 1, 53, 2), torch.randn(1, 1, 23003, 2)
+    weights = fv.AttentionMap(q, k, mask=masks.where(lambda b, h, i, j: (i * 7 + j) % 5 == 0))
+    exact = weights.to(torch.float64).reduce(stats.Received())
+    torch.testing.assert_close(weights.reduce(stats.Received()).double(), exact, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", FLOATS[1:], ids=str)
+def test_outputs_are_rounded_to_nearest(isa: str, dtype: torch.dtype) -> None:
+    q, k, v = oracle.inputs(queries=53, keys=331, dtype=dtype)
+    wide = native.run(q.float(), k.float(), v.float(), scale=0.3).output
+    narrow = native.run(q, k, v, scale=0.3).output
+    assert wide is not None and narrow is not None
+    same = (narrow == wide.to(dtype)).float().mean()
+    assert same > 0.999 if isa == "avx512bf16" else same == 1  # there sums of products run in another order
 
 
 def test_bfloat16_products_that_overflow_before_they_are_scaled(isa: str) -> None:

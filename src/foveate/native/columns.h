@@ -9,13 +9,17 @@ static void lines(const FvPlan* plan, const FvLook* look, int64_t from, int64_t 
         const float* tile = s->tiles + c * plan->rows * TILE_STRIDE + i % CHUNK_PANELS * FV_PANEL;
         for (int at = 0; at < FV_PANEL; at += 4 * VL) {
             vf sum[4] = {}, top[4] = {};
-            for (int64_t r = from; r < to; r++) {
-                const vf share = all(s->shares[r * plan->chunks + c]);
-                for (int j = 0; j < 4; j++) {
-                    const vf w = load(tile + r * TILE_STRIDE + at + j * VL) * share;
-                    sum[j] += w;
-                    top[j] = larger(top[j], w);
+            for (int64_t few = from; few < to; few += 8) {  // sums of sums, which round less
+                vf part[4] = {};
+                for (int64_t r = few; r < least(few + 8, to); r++) {
+                    const vf share = all(s->shares[r * plan->chunks + c]);
+                    for (int j = 0; j < 4; j++) {
+                        const vf w = load(tile + r * TILE_STRIDE + at + j * VL) * share;
+                        part[j] += w;
+                        top[j] = larger(top[j], w);
+                    }
                 }
+                for (int j = 0; j < 4; j++) sum[j] += part[j];
             }
             const int64_t key = (int64_t)look->panel[i] * FV_PANEL + at;
             for (int j = 0; j < 4; j++) {

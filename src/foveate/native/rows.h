@@ -133,17 +133,14 @@ static void read_chunk(const FvPlan* plan, const FvHead* head, const FvLook* loo
     }
 }
 
-// One tile of up to 6 rows, whose products with a chunk are at hand where `live` says so.
+// One tile of up to 6 rows. Where `masked`, `words` hide what is not live, and what lies there may be anything.
 static void tile_of_chunk(const FvPlan* plan, const FvLook* look, FvSums* sums, int64_t i, int64_t panels, int64_t row,
-                          int64_t rows, const uint64_t (*words)[CHUNK_PANELS], int masked, uint32_t live, float* tile,
-                          float* tops, FvScratch* s) {
+                          int64_t rows, const uint64_t (*words)[CHUNK_PANELS], int masked, float* tile, float* tops,
+                          FvScratch* s) {
     const FvCall* call = plan->call;
     const int changes = plan->pairs || call->softcap != 0 || call->table || call->bias;
     for (int64_t r = 0; r < rows; r++) {
         float *scores = tile + r * TILE_STRIDE, *out = call->v ? s->out + (row + r) * plan->width : NULL;
-        for (int64_t p = 0; p < panels; p++)
-            if (!(live >> p & 1))
-                for (int c = 0; c < FV_PANEL; c += VL) store(scores + p * FV_PANEL + c, all(-INFINITY));
         vf best = load(tops + r * VL);
         int holes = masked || call->bias || call->table;
         if (changes || masked) {
@@ -187,7 +184,7 @@ static void all_chunks(const FvPlan* plan, const FvHead* head, const FvLook* loo
             for (int64_t r = 0; masked && r < rows; r++)
                 for (int64_t p = 0; p < panels; p++) words[r][p] = word_of(plan->call, look, row + r, i + p);
             if (live[t] || plan->keep)
-                tile_of_chunk(plan, look, sums, i, panels, row, rows, words, masked, live[t], tile + row * TILE_STRIDE,
+                tile_of_chunk(plan, look, sums, i, panels, row, rows, words, masked, tile + row * TILE_STRIDE,
                               tops + row * VL, s);
             if (plan->call->v && live[t])
                 read_chunk(plan, head, look, i, panels, live[t], rows, tile + row * TILE_STRIDE, s->out + row * plan->width);

@@ -13,6 +13,7 @@ from torch import Tensor
 import foveate as fv
 import oracle
 from foveate import linear
+from foveate.describe import describe, restore
 from foveate.linear import forms
 from oracle import B, D, G, H, K, Q
 
@@ -207,6 +208,17 @@ def test_what_it_says_of_itself() -> None:
     assert parts["weight"] == pytest.approx(float(weights[0, 1, 4, 2]), rel=1e-12)
     assert parts["products"] is None and parts["normalizer"] == "unscaled"
     assert not weights.explain(0, 1, 2, 4)["allowed"] and weights.explain(0, 1, 2, 4)["weight"] == 0
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_score_and_normalizer_can_be_stored(rule: str) -> None:
+    """The same map from a description in JSON and tensors, as recordings keep them."""
+    q, k, v = inputs()
+    for options in (ours(rule), {"feature_map": linear.favor(D), "normalize": False}):
+        _, weights = fv.linear_attention(q, k, v, **options)
+        score, normalizer = (restore(*describe(part)) for part in (weights.score, weights.normalizer))
+        again = fv.AttentionMap(q, k, score=score, normalizer=normalizer, mask=weights.mask)
+        assert torch.equal(again.dense(), weights.dense())
 
 
 def test_top_weights_without_a_dense_map() -> None:

@@ -5,8 +5,9 @@
     pick      each program one row or some: the largest weights, out of those chunks
     columns   each program some keys, over their rows: attention received, and what the cells of a thumbnail pool
 
-Scores are kept in base 2 (times log2 e). What may not be seen is LOWEST, which is finite, so that no difference of two
-such numbers is NaN. A chunk is 8 keys of a tile, N/8 apart: its maximum takes no exchange between threads. The k
+Exponentials are of differences from the peak: scores in base 2, scaled before the difference is taken, would save a
+product but err by more than a softmax does. What may not be seen is LOWEST, which is finite, so that no difference of
+two such numbers is NaN. A chunk is 8 keys of a tile, N/8 apart: its maximum takes no exchange between threads. The k
 largest scores of a row lie in the k chunks of the largest maxima.
 
 Axes: M rows of a tile, N keys of a tile, D head width, V value width (both filled up to powers of two).
@@ -20,8 +21,6 @@ import triton.language as tl
 __all__ = ["CHUNK", "columns", "pick", "rows"]
 
 LOWEST = tl.constexpr(-1.0e30)
-LOG2E = tl.constexpr(1.4426950408889634)
-LN2 = tl.constexpr(0.6931471805599453)
 CHUNK = tl.constexpr(8)
 _COUNTS = ["heads", "shared", "queries", "keys", "place", "left", "right"]  # of any size; no kernel is made for each
 _CELLS = ["first_row", "all_rows", "grid_rows", "grid_columns", "per_row", "per_column"]
@@ -33,7 +32,7 @@ def _tanh(x):
     z = x * x
     odd = (((-5.70498872745e-3 * z + 2.06390887954e-2) * z - 5.37397155531e-2) * z + 1.33314422036e-1) * z
     small = x + x * z * (odd - 3.33332819422e-1)
-    large = 1.0 - 2.0 / (tl.exp2(tl.abs(x) * (2.0 * LOG2E)) + 1.0)
+    large = 1.0 - 2.0 / (tl.exp(2.0 * tl.abs(x)) + 1.0)
     return tl.where(tl.abs(x) < 0.625, small, tl.where(x < 0, -large, large))
 
 
@@ -76,7 +75,7 @@ def _collect(s, tile, best, chunks, M: tl.constexpr, PARTS: tl.constexpr):
 
 # fmt: off
 @triton.jit(do_not_specialize=_COUNTS)
-def rows(q, k, v, sinks, out, peak, total, entropy, chunk, q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n,
+def rows(q, k, v, sinks, out, peak, total, entropy, chunk, best, q_b, q_h, q_n, k_b, k_h, k_n, v_b, v_h, v_n,
          heads, shared, queries, keys, width, depth, place, left, right, factor, outer,
          M: tl.constexpr, N: tl.constexpr, D: tl.constexpr, V: tl.constexpr, SLOTS: tl.constexpr, PARTS: tl.constexpr,
          OUT: tl.constexpr, ENTROPY: tl.constexpr, SINKS: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr,
@@ -96,7 +95,7 @@ def rows(q, k, v, sinks, out, peak, total, entropy, chunk, q_b, q_h, q_n, k_b, k
         stop = tl.minimum(tl.maximum(last + right + 1, 0), keys)
     m, t, u = tl.full([M], LOWEST, tl.float32), tl.zeros([M], tl.float32), tl.zeros([M], tl.float32)
     acc = tl.zeros([M, V if OUT else 1], tl.float32)
-    best = tl.full([M, SLOTS], LOWEST, tl.float32)
+    maxima = tl.full([M, SLOTS], LOWEST, tl.float32)
     chunks = tl.full([M, SLOTS], -1, tl.int32)
     for n in range(start, stop, N):
         column = n + tl.arange(0, N)
@@ -105,10 +104,10 @@ def rows(q, k, v, sinks, out, peak, total, entropy, chunk, q_b, q_h, q_n, k_b, k
         if (n + N > keys) | (RIGHT & (n + N - 1 > first + right)) | (LEFT & (n < last - left)):
             s = tl.where(_allowed(here[:, None], column[None], keys, left, right, LEFT, RIGHT), s, LOWEST)
         if SLOTS > 1:
-            best, chunks = _collect(s, n // N, best, chunks, M, PARTS)
+            maxima, chunks = _collect(s, n // N, maxima, chunks, M, PARTS)
         new = tl.maximum(m, tl.max(s, 1))
         x = s - new[:, None]
-        p, shrink = tl.exp2(x), tl.exp2(m - new)
+        p, shrink = tl.exp(x), tl.exp(m - new)
         if ENTROPY:  # the sum of p x follows the peak as the sum of p does; no term of it has another sign
             u = shrink * (u + (m - new) * t) + tl.sum(p * x, 1)
         t, m = shrink * t + tl.sum(p, 1), new
@@ -123,7 +122,9 @@ def rows(q, k, v, sinks, out, peak, total, entropy, chunk, q_b, q_h, q_n, k_b, k
     _finish(m, t, u, acc, sees, sinks + h, out, peak, total, entropy, at, row < queries, e, depth,
             OUT, ENTROPY, SINKS)  # fmt: skip
     if SLOTS > 1:
-        tl.store(chunk + at[:, None] * SLOTS + tl.arange(0, SLOTS)[None], chunks, mask=(row < queries)[:, None])
+        spot, live = at[:, None] * SLOTS + tl.arange(0, SLOTS)[None], (row < queries)[:, None]
+        tl.store(chunk + spot, chunks, mask=live)
+        tl.store(best + spot, maxima, mask=live)
 
 
 @triton.jit
@@ -143,17 +144,17 @@ def _finish(m, t, u, acc, sees, sink, out, peak, total, entropy, at, live, e, de
     t = tl.where(none, tl.where(sees, float("nan"), 0.0), t)
     every = t
     if SINKS:
-        extra = tl.load(sink) * LOG2E
+        extra = tl.load(sink)
         new = tl.maximum(m, extra)
-        shrink = tl.exp2(m - new)
+        shrink = tl.exp(m - new)
         u = shrink * (u + (m - new) * t)
         t, acc, m = shrink * t, acc * shrink[:, None], new
-        every = t + tl.exp2(extra - new)
+        every = t + tl.exp(extra - new)
     tl.store(peak + at, m, mask=live)
     tl.store(total + at, every, mask=live)
     one = tl.where(every == 0, 1.0, every)
     if ENTROPY:
-        found = tl.where(t == 0, 0.0, (tl.log2(one) * t - u) / one * LN2)
+        found = tl.where(t == 0, 0.0, (tl.log(one) * t - u) / one)
         tl.store(entropy + at, found, mask=live)
     if OUT:
         read = tl.where((t == 0)[:, None], 0.0, acc / one[:, None])
@@ -163,7 +164,7 @@ def _finish(m, t, u, acc, sees, sink, out, peak, total, entropy, at, live, e, de
 
 # fmt: off
 @triton.jit(do_not_specialize=[*_COUNTS, "top"])
-def pick(q, k, chunk, peak, total, values, indices, q_b, q_h, q_n, k_b, k_h, k_n,
+def pick(q, k, chunk, best, peak, total, values, indices, q_b, q_h, q_n, k_b, k_h, k_n,
          heads, shared, queries, keys, width, top, place, left, right, factor, outer,
          M: tl.constexpr, N: tl.constexpr, D: tl.constexpr, SLOTS: tl.constexpr, PARTS: tl.constexpr,
          LEFT: tl.constexpr, RIGHT: tl.constexpr, CAP: tl.constexpr):
@@ -180,12 +181,15 @@ def pick(q, k, chunk, peak, total, values, indices, q_b, q_h, q_n, k_b, k_h, k_n
     k_MND = tl.load(base + column.to(tl.int64)[:, :, None] * k_n + d[None, None], mask=inside, other=0.0)
     q_MD = _tile(q + b * q_b + h * q_h, row, q_n, queries, d, width)
     s = _scaled(tl.sum(k_MND.to(tl.float32) * q_MD.to(tl.float32)[:, None], 2), factor, outer, CAP)
-    s = tl.where(ok, s, LOWEST)
+    # The largest of each chunk is taken as `rows` rounded it, for so it stands in the row's sum too.
+    s = tl.reshape(tl.where(ok, s, LOWEST), [M, SLOTS, 8])
+    known = tl.load(best + at[:, None] * SLOTS + tl.arange(0, SLOTS)[None], mask=live[:, None], other=LOWEST)
+    s = tl.reshape(tl.where(s == tl.max(s, 2)[:, :, None], known[:, :, None], s), [M, SLOTS * 8])
     m, t = tl.load(peak + at, mask=live, other=0.0), tl.load(total + at, mask=live, other=1.0)
     for i in range(top):
         largest, place_of = tl.max(s, 1), tl.argmax(s, 1)
         hit = j[None] == place_of[:, None]
-        weight = tl.where(largest > LOWEST, tl.exp2(largest - m) / tl.where(t == 0, 1.0, t), 0.0)
+        weight = tl.where(largest > LOWEST, tl.exp(largest - m) / tl.where(t == 0, 1.0, t), 0.0)
         key = tl.sum(tl.where(hit, column, 0), 1)
         tl.store(values + at * top + i, weight, mask=live)
         tl.store(indices + at * top + i, tl.where(weight > 0, key, -1).to(tl.int64), mask=live)
@@ -238,7 +242,7 @@ def columns(q, k, peak, total, received, biggest, summed, q_b, q_h, q_n, k_b, k_
         low, high = r + place, tl.minimum(r + M, end) - 1 + place
         if (n0 + N > n1) | (RIGHT & (n1 - 1 > low + right)) | (LEFT & (n0 < high - left)):
             s = tl.where(_allowed((row + place)[:, None], column[None], n1, left, right, LEFT, RIGHT), s, LOWEST)
-        p = tl.exp2(s - m[:, None]) * tl.where(t > 0, 1.0 / tl.where(t > 0, t, 1.0), 0.0)[:, None]
+        p = tl.exp(s - m[:, None]) * tl.where(t > 0, 1.0 / tl.where(t > 0, t, 1.0), 0.0)[:, None]
         sums = tl.sum(p, 0).to(tl.float64)
         if RECEIVED:
             mass += sums

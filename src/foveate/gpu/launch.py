@@ -5,7 +5,6 @@ Axes: B batch, H query heads, G key/value heads (G divides H), Q queries, K keys
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,6 @@ __all__ = ["DTYPES", "MOST_BEST", "MOST_WIDTH", "Band", "Tiles", "run", "tiles"]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 MOST_WIDTH, MOST_BEST = 256, 16
-LOG2E = math.log2(math.e)
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,7 @@ class _Call:
         self.left, self.right = (
             far if n is None else max(-far, min(n, far)) for n in (self.band.left, self.band.right)
         )
-        outer = LOG2E if softcap is None else softcap * LOG2E
-        self.factors = (scale * LOG2E if softcap is None else scale / softcap, outer)
+        self.factors = (scale, 1.0) if softcap is None else (scale / softcap, softcap)
         rows = (self.batch, self.heads, self.queries)
         self.peak, self.total = (torch.empty(rows, dtype=torch.float32, device=q.device) for _ in range(2))
         self.flags: dict[str, Any] = {
@@ -125,8 +122,8 @@ class _Call:
         }
         self.compiled = {"num_warps": self.tiles.warps, "num_stages": self.tiles.stages}
 
-    def rows(self, v: Tensor | None, wanted: Wanted) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Output, entropy, and the chunks of the largest scores: (B, H, Q, slots)."""
+    def rows(self, v: Tensor | None, wanted: Wanted) -> tuple[Tensor | None, Tensor | None, tuple[Tensor, ...] | None]:
+        """Output, entropy, and the chunks of the largest scores with these: (B, H, Q, slots)."""
         from . import kernels
 
         rows, device = (self.batch, self.heads, self.queries), self.q.device
@@ -135,12 +132,13 @@ class _Call:
         output = None if v is None else torch.empty(*rows, depth, dtype=v.dtype, device=device)
         entropy = torch.empty(rows, dtype=torch.float32, device=device) if wanted.entropy else None
         slots = max(2, _power(wanted.top, 1)) if wanted.top else 1
-        chunks = torch.empty(*rows, slots, dtype=torch.int32, device=device) if wanted.top else None
+        kinds = (torch.int32, torch.float32)
+        chunks = tuple(torch.empty(*rows, slots, dtype=d, device=device) for d in kinds) if wanted.top else None
         grid = (-(-self.queries // self.tiles.rows), self.batch * self.heads)
         kernels.rows[grid](
             self.q, self.k, values, self.peak if self.sinks is None else self.sinks,
             self.peak if output is None else output, self.peak, self.total,
-            self.peak if entropy is None else entropy, self.peak if chunks is None else chunks,
+            self.peak if entropy is None else entropy, *((self.peak, self.peak) if chunks is None else chunks),
             *self.q.stride()[:3], *self.k.stride()[:3], *values.stride()[:3],
             self.heads, self.shared, self.queries, self.keys, self.width, depth,
             self.band.offset + self.first_row, self.left, self.right, *self.factors,
@@ -150,7 +148,7 @@ class _Call:
         )  # fmt: skip
         return output, entropy, chunks
 
-    def pick(self, chunks: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    def pick(self, chunks: tuple[Tensor, ...], top: int) -> tuple[Tensor, Tensor]:
         """The largest weights and their keys, best first."""
         from . import kernels
 
@@ -158,11 +156,11 @@ class _Call:
         values = torch.empty(shape, dtype=torch.float32, device=self.q.device)
         indices = torch.empty(shape, dtype=torch.int64, device=self.q.device)
         kernels.pick[(-(-self.queries // self.tiles.picked), self.batch * self.heads)](
-            self.q, self.k, chunks, self.peak, self.total, values, indices, *self.q.stride()[:3], *self.k.stride()[:3],
+            self.q, self.k, *chunks, self.peak, self.total, values, indices, *self.q.stride()[:3], *self.k.stride()[:3],
             self.heads, self.shared, self.queries, self.keys, self.width, top,
             self.band.offset + self.first_row, self.left, self.right, *self.factors,
-            M=self.tiles.picked, N=self.tiles.keys, SLOTS=chunks.shape[-1], PARTS=self.tiles.keys // 8, num_warps=4,
-            **self.flags,
+            M=self.tiles.picked, N=self.tiles.keys, SLOTS=chunks[0].shape[-1], PARTS=self.tiles.keys // 8,
+            num_warps=4, **self.flags,
         )  # fmt: skip
         return values, indices
 
@@ -204,7 +202,7 @@ class _Call:
 
     def logsumexp(self) -> Tensor:
         """Natural log, float64; -inf where a row sees no key."""
-        return (self.peak.double() + self.total.double().log2()) / LOG2E
+        return self.peak.double() + self.total.double().log()
 
 
 def _odd(t: Tensor) -> bool:

@@ -15,6 +15,7 @@ __all__ = ["ENGINES", "engine"]
 
 # Each has `obstacle(problem, values, wanted)` and `passes(problem, values, wanted, rows)`. The first that can is taken.
 ENGINES: dict[str, ModuleType] = {"native": native, "triton": gpu, "identities": identities}
+BLOCKS_SUFFICE = ("cpu",)  # devices on which blocks are as fast as the identities
 
 
 def engine(problem: Problem, v_BGKV: Tensor | None, wanted: Wanted, rows: slice | None = None) -> Choice:
@@ -23,8 +24,8 @@ def engine(problem: Problem, v_BGKV: Tensor | None, wanted: Wanted, rows: slice 
     whole = rows is None or (rows.start, rows.stop) == (0, problem.geometry.queries)
     for name, module in ENGINES.items():
         hindrance = module.obstacle(problem, v_BGKV, wanted)
-        if name == "identities" and problem.q_BHQD.device.type == "cpu":
-            hindrance = "on the CPU, blocks are as fast"
+        if name == "identities" and problem.q_BHQD.device.type in BLOCKS_SUFFICE:
+            hindrance = hindrance or "blocks are as fast on this device"
         elif name == "identities" and not whole:
             hindrance = hindrance or "they take all rows at once"
         if hindrance is None:

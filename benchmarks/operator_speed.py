@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import foveate as fv
+from figures import figure as say
 
 HEADS, WIDTH = 8, 64
 MEMORY_GOAL = 64.0  # MB
@@ -200,15 +201,18 @@ def report(options: argparse.Namespace) -> list[dict[str, Any]]:
         figure = make()
         found = compare(figure, options.repeats, clock)
         rows.append({"name": figure.name, "peer": figure.peer, "goal": figure.goal} | found)
-        told = f"{found['ratio']:6.3f}  goal {figure.goal:<5} {figure.name:46s} / {figure.peer:22s}"
-        print(f"{told} {found['ours_ms']:8.1f} / {found['theirs_ms']:.1f} ms", flush=True)
+        say(
+            figure.name, found["ratio"], "x", goal=f"<= {figure.goal}", peer=(figure.peer, 1.0), threads=options.threads
+        )
+        print(f"    {found['ours_ms']:.1f} ms, {figure.peer} {found['theirs_ms']:.1f} ms", flush=True)
     for which in memory_ways(256):
         if options.only not in f"memory-{which}":
             continue
         command = [sys.executable, __file__, "--threads", str(options.threads), "--child", which]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         rows.append({"name": f"memory, {which}, n = 16,384", "goal": MEMORY_GOAL, "MB": float(done.stdout)})
-        print(f"{rows[-1]['MB']:6.1f}  goal {MEMORY_GOAL:<5} MB beyond the inputs, {which}, n = 16,384", flush=True)
+        goal = None if which == "sdpa" else f"<= {MEMORY_GOAL}"
+        say(f"beyond the inputs, {which}, n = 16,384", rows[-1]["MB"], "MB", goal=goal, threads=options.threads)
     return rows
 
 

@@ -94,15 +94,29 @@ def looks(model: Resolver, found: Sequence[tuple[Example, Example]]) -> dict[str
 
 
 def handwritten(path: Path, vocabulary: Vocabulary, part: str) -> list[tuple[Example, Example]]:
-    """Flip pairs of a hand-written file: pair, split, sentence, pronoun, antecedent, distractor (tab separated)."""
+    """Flip pairs of a hand-written file: pair, split, sentence, pronoun, antecedent, distractor (tab separated).
+
+    Raises:
+        ValueError: a line has other columns, or names a word its sentence lacks; or nothing belongs to `part`.
+    """
     rows: dict[str, list[Example]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
-        pair, split, sentence, pronoun, antecedent, distractor = line.split("\t")
+    parts: set[str] = set()
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()[1:], 2):
+        columns = line.split("\t")
+        if len(columns) != 6:
+            raise ValueError(f"{path}, line {number}: expected 6 columns, got {len(columns)}")
+        pair, split, sentence, *named = columns
+        parts.add(split)
         if split != part:
             continue
         words = [word.lower() for word in vocabulary.tokenize(sentence)[0]]
-        a, b, c = (words.index(word) for word in (pronoun, antecedent, distractor))
+        missing = [word for word in named if word not in words]
+        if missing:
+            raise ValueError(f"{path}, line {number}: the sentence has no word {missing[0]!r}, in lower case")
+        a, b, c = (words.index(word) for word in named)
         rows.setdefault(pair, []).append(Example(tuple(words), a, b, c, frame=sentence))
+    if not rows:
+        raise ValueError(f"{path} has no sentences of the part {part!r}; it has {', '.join(sorted(parts)) or 'none'}")
     return [(a, b) for a, b in rows.values()]
 
 
@@ -131,12 +145,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--mistakes", action="store_true", help="list the hand-written sentences that come out wrong")
     given = parser.parse_args(arguments)
     model = load(given.model) if given.model else load_builtin()
+    try:
+        written = handwritten(given.handwritten, model.vocabulary, given.part) if given.handwritten else []
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None
     lexicon = lexicons.load()
     split = split_of(lexicon)
     scores = held_out(model, lexicon, split, given.pairs)
     sample = list(islice(pairs(lexicon, random.Random(1), split, held_out="frames", people=0), min(200, given.pairs)))
-    if given.handwritten:
-        written = handwritten(given.handwritten, model.vocabulary, given.part)
+    if written:
         scores[f"hand-written, {given.part}"] = score(model, written)
         if given.mistakes:
             print("\n".join(mistakes(model, written)))

@@ -46,6 +46,13 @@ def test_kernels_compile_for_gpus_that_are_not_here(tmp_path: Path) -> None:
     run_file("gpu_compiled.py", TRITON_CACHE_DIR=str(tmp_path))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_benchmark_says_that_speed_is_unmeasured() -> None:
+    command = [sys.executable, str(HERE.parent / "benchmarks" / "gpu.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.startswith("No CUDA device here: the speed of the GPU kernels is unmeasured.")
+
+
 # the identities
 
 

@@ -7,6 +7,9 @@
 #include <string.h>
 
 #include "kernel.h"
+#if defined(FV_X86)
+#include <cpuid.h>
+#endif
 
 extern "C" {
 extern const FvIsa fv_isa_portable;
@@ -38,15 +41,20 @@ struct Carver {
     }
 };
 
+// Whether the processor has a set of instructions and the system keeps its registers; asked of both themselves.
 int runs_here(int isa) {
 #if defined(FV_X86)
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-    if (isa == 1) return avx2;
-    if (isa == 2) return avx512;
-    if (isa == 3) return avx512 && __builtin_cpu_supports("avx512bf16");
+    unsigned a, b, c, d, low, high;
+    if (isa == 0) return 1;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
+    if (~c & (fma | osxsave | avx | f16c)) return 0;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (low & 6) != 6 || !(b >> 5 & 1)) return 0;
+    if (isa == 1) return 1;
+    const unsigned f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31;
+    if ((low & 0xe6) != 0xe6 || (~b & (f | dq | bw | vl))) return 0;
+    return isa == 2 || (isa == 3 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1));
 #endif
     return isa == 0;
 }

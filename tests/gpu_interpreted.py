@@ -105,6 +105,15 @@ def test_parts_make_up_the_whole() -> None:
         torch.testing.assert_close(half, whole)
 
 
+def test_the_largest_weights_of_sharp_rows() -> None:
+    """Their scores are computed a second time, and rounded otherwise than in the row's sum: the largest must not be."""
+    q, k, _ = oracle.inputs((1,), heads=2, groups=1, queries=Q, keys=K, width=16, dtype=torch.float32)
+    everything = torch.ones(1, 2, Q, K, dtype=torch.bool)
+    plain, exact = plainly(q, k, everything, None, None, 0.9), oracle.weights(q, k, scale=0.9)
+    found = fv.AttentionMap(q, k, scale=0.9).reduce(stats.TopK(3))
+    oracle.as_good_as(found.values, plain.topk(3).values, exact.topk(3).values)
+
+
 @pytest.mark.parametrize("k", [1, 5, 16])
 def test_equal_and_ordered_weights(k: int) -> None:
     """Ties within a chunk and across chunks, and rows whose every key is better than all before it."""

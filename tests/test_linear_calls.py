@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 import foveate as fv
 import oracle
@@ -392,3 +393,32 @@ def test_more_queries_than_keys() -> None:
 def test_favor_refuses() -> None:
     with pytest.raises(ValueError, match="a width and a number of features of at least 1; got 4 and 0"):
         linear.favor(4, 0)
+
+
+class Fast(nn.Module):
+    """A model that attends in linear time, over everything before, its parts as it was made with."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.options = options
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out: Tensor = fv.linear_attention(q, k, v, **self.options)[0]
+        return out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"gate": torch.linspace(-1, 0, K)}, {"beta": torch.full((G, K), 0.3), "feature_map": "identity"}],
+    ids=["plain", "gate", "delta"],
+)
+def test_watch_sees_it_and_a_recording_keeps_it(options: dict[str, Any], tmp_path: Path) -> None:
+    q, k, v = oracle.inputs()
+    model = Fast(options)
+    plain = model(q, k, v)
+    with fv.watch(model, dtype=torch.float64) as seen:
+        assert torch.equal(model(q, k, v), plain)
+    expected = fv.linear_attention(q, k, v, **options)[1].dense()
+    assert torch.equal(seen["Fast"].dense(), expected)
+    seen.save(tmp_path / "run.fov")
+    assert torch.equal(fv.load(tmp_path / "run.fov")["Fast"].dense(), expected)

@@ -17,7 +17,7 @@ from ..masks import Mask
 from ..masks.base import And, Everything
 from ..masks.positional import Band
 from ..masks.sequences import Padding
-from ..operator import Problem, blocks
+from ..operator import Problem, blocks, tell
 from ..shapes import Geometry, Layout, as_tensor, canonical, full_precision, is_traced, to_tensors
 from . import features, forms
 from .features import FeatureMap
@@ -138,7 +138,9 @@ def run(
     q, k, v, layout = canonical(tensors[0], tensors[1], tensors[2], numpy)
     call = _Call.of(q, k, v, layout, feature_map, causal, gate, beta, normalize, float(scale))
     with full_precision(q.device):
-        return call.run(state, form, chunk)
+        result = call.run(state, form, chunk)
+    tell(result.weights, v)
+    return result
 
 
 @dataclass(frozen=True, eq=False)

@@ -216,7 +216,7 @@ def copied(ours: EncoderLayer | DecoderLayer, theirs: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
-@pytest.mark.parametrize("activation", ["relu", "gelu", torch.tanh], ids=str)
+@pytest.mark.parametrize("activation", ["relu", "gelu", torch.tanh], ids=["relu", "gelu", "tanh"])
 def test_layers_equal_torch(norm: Any, activation: Any) -> None:
     options = {"activation": activation, "batch_first": True, "norm_first": norm == "pre"}
     x, memory = sequence(), sequence(K)

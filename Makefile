@@ -54,6 +54,8 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml $(CORE)
 	@$(PIP) --editable '.[view]'
 	@touch $@
 
+# Triton has a folder of its own: where it is installed, torch loads it, and every process takes 75 MB more.
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml $(CORE)
 	@$(PIP) --editable '.[dev]'
+	@$(PIP) --upgrade --target $(VENV)/gpu triton || echo "no triton for this platform: tests of the GPU kernels are skipped"
 	@touch $@ $(VENV)/.installed

@@ -25,13 +25,18 @@ from foveate.shapes import Geometry
 
 ENGINE = sys.modules["foveate.operator.engine"]  # the name is the function's in the package
 HERE = Path(__file__).parent
-needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed; pip install triton")
+APART = Path(sys.prefix) / "gpu"  # where `make` puts Triton
+needs_triton = pytest.mark.skipif(
+    find_spec("triton") is None and not (APART / "triton").is_dir(),
+    reason="triton is not installed; pip install triton",
+)
 
 
 def run_file(name: str, **environment: str) -> None:
     """The tests of a file that is not collected here, in a process that has this environment from its start."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(HERE / name)]
     settings = {n: v for n, v in os.environ.items() if not n.startswith(("TRITON_", "PYTEST_"))} | environment
+    settings["PYTHONPATH"] = os.pathsep.join(filter(None, [str(APART), settings.get("PYTHONPATH")]))
     done = subprocess.run(command, capture_output=True, text=True, env=settings, cwd=HERE.parent, timeout=300)
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-6000:] + done.stderr[-2000:]
 

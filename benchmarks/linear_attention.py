@@ -15,13 +15,13 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import foveate as fv
 from figures import figure
+from memory import forget_peak, peak
 
 ROWS = {
     "linear, elu": {},
@@ -57,7 +57,7 @@ def measure(name: str, tokens: int, heads: int, width: int, repeats: int) -> dic
     torch.set_num_threads(1)
     call(name, 256, heads, width)()  # what the libraries need once
     run = call(name, tokens, heads, width)
-    before = reset_peak()
+    before = forget_peak()
     times = []
     for _ in range(repeats):
         start = time.process_time()
@@ -67,17 +67,6 @@ def measure(name: str, tokens: int, heads: int, width: int, repeats: int) -> dic
         memory = grown if len(times) == 1 else memory
         del out
     return {"seconds": min(times), "bytes": max(0, memory)}
-
-
-def reset_peak() -> int:
-    """Forget the peak so far (Linux); gives it as it is now, in bytes."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return peak()
-
-
-def peak() -> int:
-    (line,) = (s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def main() -> None:

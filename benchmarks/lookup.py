@@ -25,6 +25,7 @@ import torch
 
 import foveate as fv
 from figures import figure
+from memory import forget_peak, peak
 
 ROWS = ["fv.lookup", "fv.lookup, mapped", "fv.lookup, all keys", "torch topk", "torch softmax, all keys", "faiss flat"]
 WIDTH = 64
@@ -57,18 +58,12 @@ def measure(name: str, a: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         run = call(name, a.keys, a.queries, a.k, folder)
         call(name, 10_000, 2, a.k, folder)() if "mapped" not in name else None
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far (Linux)
-        before, times = peak(), []
+        before, times = forget_peak(), []
         for _ in range(a.repeats):
             start = time.process_time()
             run()
             times.append(time.process_time() - start)
         return {"seconds": min(times), "bytes": peak() - before}
-
-
-def peak() -> int:
-    (line,) = (s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ import argparse
 import datetime
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from torch import Tensor
 
 import foveate as fv
 from figures import figure as say
+from memory import forget_peak, peak
 
 HEADS, WIDTH = 8, 64
 MEMORY_GOAL = 64.0  # MB
@@ -159,25 +159,13 @@ def memory_ways(n: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def peak() -> float:
-    """MB; from /proc where there is one, because a process inherits the other figure from the one that started it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
 def measure_memory(which: str) -> float:
     """MB that one way takes beyond its inputs at n = 16,384, its result included."""
     memory_ways(256)[which]()  # libraries are loaded before anything is measured
     way = memory_ways(16384)[which]
-    fresh = Path("/proc/self/clear_refs")
-    if fresh.exists():
-        fresh.write_text("5")  # forgets the highest size so far
-    before = peak()
+    before = forget_peak()
     way()
-    return peak() - before
+    return (peak() - before) / 1e6
 
 
 def compare(figure: Figure, repeats: int, clock: Callable[[], float]) -> dict[str, float]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from torch import Tensor
 
 import foveate as fv
 from figures import figure
+from memory import peak
 
 WIDTH = 64
 
@@ -57,15 +57,11 @@ def inputs(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
     return q, k
 
 
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def measure_memory(options: argparse.Namespace) -> dict[str, float]:
     q, k = inputs(options)
-    before, start = _peak(), time.perf_counter()
+    before, start = peak(), time.perf_counter()
     WAYS[options.child](q, k)
-    return {"seconds": time.perf_counter() - start, "MB": (_peak() - before) / 1e6}
+    return {"seconds": time.perf_counter() - start, "MB": (peak() - before) / 1e6}
 
 
 def measure_time(options: argparse.Namespace) -> dict[str, float]:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 
 from figures import figure
+from memory import peak
 
 TARGET_GB = 1.5
 RUNS = {
@@ -49,8 +49,7 @@ def one(kind: str, n: int) -> None:
                 model(ids)
             kept = seen.nbytes
             assert len(seen) == config.n_layer
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"peak": peak, "kept": kept}))
+    print(json.dumps({"peak": peak(), "kept": kept}))
 
 
 def main() -> None:

@@ -392,6 +392,37 @@ def test_a_written_tensor_is_noticed() -> None:
     oracle.close(weights.logsumexp(), AttentionMap(q, k).logsumexp())
 
 
+def test_a_written_mask_is_noticed() -> None:
+    q, k, _ = oracle.inputs()
+    seen = torch.ones(Q, K, dtype=torch.bool)
+    weights = AttentionMap(q, k, mask=masks.causal() & masks.tensor(seen))
+    weights.logsumexp()
+    seen[:, 0] = False
+    after = AttentionMap(q, k, mask=masks.causal() & masks.tensor(seen.clone()))
+    oracle.close(weights[1, 2, 3:, 4:6], after[1, 2, 3:, 4:6])
+    oracle.close(weights.logsumexp(), after.logsumexp())
+
+
+@pytest.mark.parametrize("form", [Tensor.clone, Tensor.numpy])
+@pytest.mark.parametrize("name", ["logsumexp", "statistic"])
+def test_a_statistic_given_out_is_the_callers(name: str, form: Any) -> None:
+    q, k, _ = oracle.inputs()
+    weights = AttentionMap(form(q), form(k))
+    found = getattr(weights, name)()
+    found -= 1
+    oracle.close(torch.as_tensor(weights[1, 2, 3:, 4:6]), oracle.weights(q, k)[1, 2, 3:, 4:6])
+
+
+@pytest.mark.parametrize("who", ["query", "value"])
+def test_what_is_read_has_gradients(who: str) -> None:
+    q, k, v = oracle.inputs(queries=70, keys=70, dtype=torch.float32)
+    leaf = (q if who == "query" else v).requires_grad_()
+    (expected,) = torch.autograd.grad(fv.attention(q, k, v, backend="blocks")[0].square().sum(), leaf)
+    out, entropy = AttentionMap(q, k).read(v, fv.stats.Entropy())
+    torch.testing.assert_close(torch.autograd.grad(out.square().sum(), leaf)[0], expected, rtol=1e-4, atol=1e-5)
+    assert not entropy.requires_grad
+
+
 # explaining
 
 

@@ -420,6 +420,14 @@ def test_reading_and_statistics_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> 
         weights.read(v[:, :, :1])
 
 
+def test_fewer_of_the_largest_are_no_part_of_more() -> None:
+    weights = fv.AttentionMap(*oracle.inputs(queries=29, keys=83, dtype=torch.float32)[:2])
+    more, fewer = weights.reduce(stats.TopK(4), stats.TopK(2))
+    kept = more.values.clone()
+    fewer.values.view(-1).zero_()
+    assert torch.equal(more.values, kept) and fewer.indices.is_contiguous()
+
+
 def test_some_rows_progress_and_foreign_reducers() -> None:
     q, k, _ = oracle.inputs(queries=1100, keys=83, dtype=torch.float32)
     bias = fv.biases.Distances(torch.randn(H, 1100 + 83 - 1))

@@ -346,6 +346,14 @@ class Layer(nn.Module):
         return out
 
 
+@pytest.mark.parametrize("form", [Tensor.clone, Tensor.numpy])
+def test_numbers_may_stand_before_a_rule(form: Any) -> None:
+    q, k, _ = oracle.inputs()
+    numbers, rule = torch.randn(Q, K, dtype=torch.float64), positions.alibi(H)
+    before, after = (fv.AttentionMap(q, k, bias=b) for b in (form(numbers) + rule, rule + numbers))
+    oracle.close(before.dense(), after.dense())
+
+
 def test_a_recording_keeps_positions(tmp_path: Path) -> None:
     q, k, v = oracle.inputs(dtype=torch.float32)
     layer = Layer()

@@ -26,6 +26,8 @@ Block = tuple[slice, slice, Picked, Picked]  # some batches, heads, rows and col
 class Bias:
     """Base of all biases. Subclasses define `block` and `points`."""
 
+    __array_ufunc__ = None  # array + bias is a bias, not an array of biases
+
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """What it is computed from, and gradients may flow to."""

@@ -22,7 +22,7 @@ from .masks import Mask
 from .normalizers import Normalizer, lead
 from .operator import BACKENDS, Problem, choose, statistics
 from .scores import Function, Placed, Score
-from .shapes import Geometry, Layout, Picked, canonical, full_precision, sum_dtype, to_numpy, to_tensors
+from .shapes import Geometry, Layout, Picked, canonical, full_precision, is_tracked, sum_dtype, to_numpy, to_tensors
 from .stats import LogSumExp, Partial, Reducer, in_one_pass, run
 
 __all__ = ["AttentionMap", "pose"]
@@ -293,7 +293,8 @@ class AttentionMap:
     def _stamp(self) -> tuple[Any, ...]:
         """Changes when somebody writes into the tensors this map looks at."""
         p = self.problem
-        held = (p.q_BHQD, p.k_BGKD, *p.score.tensors, *p.normalizer.tensors, *_tensors_in(p.bias))
+        held = (p.q_BHQD, p.k_BGKD, *p.score.tensors, *p.normalizer.tensors)
+        held += (*_tensors_in(p.bias), *_tensors_in(p.mask))
         return tuple(None if t.is_inference() else t._version for t in held)
 
     def _known(self) -> Tensor | None:
@@ -317,7 +318,7 @@ class AttentionMap:
         -inf where a row sees no key, and NaN where the row is NaN. Kept, so that later tiles need no pass over their
         rows.
         """
-        return self.layout.restore(self._settled())
+        return self.layout.restore(self._settled().clone())
 
     def logsumexp(self) -> Any:
         """The rows' log-sum-exp, natural log, (..., H, Q): `statistic`, in the compute dtype, where that is what it is.
@@ -326,7 +327,7 @@ class AttentionMap:
             ValueError: the normaliser is not a softmax.
         """
         LogSumExp.check(self.normalizer)
-        return self.layout.restore(self._settled().to(self.problem.compute_dtype))
+        return self.layout.restore(self._settled().to(self.problem.compute_dtype, copy=True))
 
     def nan_rows(self) -> Any:
         """Which rows are NaN (a NaN in their query or keys, or scores beyond the float range): bool (..., H, Q)."""
@@ -385,7 +386,8 @@ class AttentionMap:
         """
         q, k, v = to_tensors(query=self.query, key=self.key, value=value)[0]
         v_BGKV = canonical(q, k, v, any_widths=self.problem.score.mixes_widths)[2]
-        both = in_one_pass(self.problem, v_BGKV, reducers)
+        tracked = self.problem.tracked or is_tracked(v_BGKV)  # the pass has no gradients, and the output may need them
+        both = None if tracked else in_one_pass(self.problem, v_BGKV, reducers)
         if both is None or both[0] is None:
             with full_precision(self.device):
                 out_BHQV = BACKENDS[choose(self.problem, v_BGKV).backend](self.problem, v_BGKV, 0.0)

@@ -147,7 +147,7 @@ class TopK:
     def take(
         self, state: tuple[Tensor, Tensor] | None, found: Found, rows: slice, g: Geometry
     ) -> tuple[Tensor, Tensor]:
-        values, indices = (t[..., : self.k] for t in found.top)
+        values, indices = (t[..., : self.k].contiguous() for t in found.top)  # itself, where it is as many
         kept = (None, None) if state is None else state
         return _placed(kept[0], values, rows), _placed(kept[1], indices, rows)
 

@@ -326,6 +326,20 @@ def test_distances_far_from_the_origin() -> None:
     oracle.as_good_as(AttentionMap(q, k, score="l2").problem.score(q, k.repeat_interleave(2, 1)), plain, exact)
 
 
+@pytest.mark.parametrize("far", [100.0, 1e3, 1e4])
+def test_distances_to_keys_that_lie_in_two_places(far: float) -> None:
+    """Their mean is near none of them, so what is summed about it is large beside what remains."""
+    q, k, _ = oracle.inputs(dtype=torch.float32)
+    k[:, :, ::2] += far
+    whole = k.repeat_interleave(2, 1)
+    exact = torch.softmax(-(q.double()[:, :, :, None] - whole.double()[:, :, None]).square().sum(-1) / D**0.5, -1)
+    plain = torch.softmax(-(q[:, :, :, None] - whole[:, :, None]).square().sum(-1) / D**0.5, -1)
+    weights = AttentionMap(q, k, score="l2")
+    oracle.as_good_as(weights.dense(), plain, exact)
+    at = torch.tensor([0, 1]), torch.tensor([1, 3]), torch.tensor([4, 0]), torch.tensor([1, 3])
+    oracle.as_good_as(weights[at], plain[at], exact[at])
+
+
 def test_a_masked_nan_key_spoils_no_distance() -> None:
     q, k, _ = oracle.inputs()
     plain = AttentionMap(q, k[:, :, :5], score="l2").dense()

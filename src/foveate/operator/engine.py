@@ -29,6 +29,6 @@ def engine(problem: Problem, v_BGKV: Tensor | None, wanted: Wanted, rows: slice 
         elif name == "identities" and not whole:
             hindrance = hindrance or "they take all rows at once"
         if hindrance is None:
-            return Choice(name, "; ".join(reasons) or "the compiled core is the fastest here")
+            return Choice(name, "; ".join(reasons) or f"{name} is the first choice, and can")
         reasons.append(f"{name}: {hindrance}")
     return Choice("blocks", "; ".join(reasons))

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..describe import describable
+from ..shapes import sum_dtype
 from .base import Score
 
 __all__ = ["Angle", "Bilinear", "Distance", "Dot"]
@@ -148,13 +149,15 @@ class Distance(Score):
         return replace(self, scale=settled(scale, self.scale, query_width))
 
     def __call__(self, q: Float[Tensor, "*batch R D"], k: Float[Tensor, "*batch C D"]) -> Float[Tensor, "*batch R C"]:
-        """2 q.k - |q|^2 - |k|^2 about the keys' mean, where these numbers are small beside their difference."""
+        """2 q.k - |q|^2 - |k|^2 about the keys' mean, in float64: far from that mean the three cancel."""
         scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
+        given, wide = q.dtype, sum_dtype(q.device)
+        q, k = q.to(wide), k.to(wide)
         with torch.no_grad():
             middle = torch.nan_to_num(torch.nan_to_num(k, 0.0, 0.0, 0.0).mean(-2, keepdim=True), 0.0, 0.0, 0.0)
         q, k = q - middle, k - middle
         q2, k2 = q.square().sum(-1, keepdim=True), k.square().sum(-1, keepdim=True)
-        return (2 * (q @ k.mT) - q2 - k2.mT) * scale
+        return ((2 * (q @ k.mT) - q2 - k2.mT) * scale).to(given)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -473,3 +473,10 @@ def test_refused(make: Callable, text: str) -> None:
 
 def _map(normalizer: Any) -> AttentionMap:
     return AttentionMap(*oracle.inputs()[:2], normalizer=normalizer)
+
+
+@pytest.mark.parametrize("name", ["sparsemax", "entmax15"])
+def test_scores_that_leave_no_room_for_a_threshold_are_nan_and_not_zero(name: str) -> None:
+    q, k, v = torch.tensor([[1e18]]), torch.tensor([[1.0], [0.0]]), torch.ones(2, 1)
+    out, weights = fv.attention(q, k, v, score="dot", normalizer=name)
+    assert bool(out.isnan().all()) and bool(weights.dense().isnan().all()) and bool(weights.nan_rows().all())

@@ -444,3 +444,8 @@ X = torch.zeros(2, 3, L, W)
 def test_positions_that_cannot_be(make: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def test_whole_numbers_are_not_turned() -> None:
+    with pytest.raises(TypeError, match=r"turn floating-point numbers; got torch\.int32"):
+        positions.rotary(torch.ones(3, 8, dtype=torch.int32))

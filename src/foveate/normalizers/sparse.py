@@ -65,7 +65,9 @@ class Thresholded(Normalizer):
             found = self.threshold(x.to(empty.dtype), inside)[..., None]
         found = c.to(empty.dtype) + found[..., 0] / self.factor
         odd = torch.where(top == -torch.inf, top, torch.nan).to(found.dtype)
-        return torch.where(torch.isfinite(top), found, odd)
+        return torch.where(
+            torch.isfinite(top) & (found < c), found, odd
+        )  # NaN where c is so large that 1 is lost in it
 
     def weights(
         self, s: Float[Tensor, "b h R C"], statistic: Float[Tensor, "b h R"], columns: Picked = slice(0, 0)

@@ -132,7 +132,10 @@ def rotate(
 
     Raises:
         ValueError: an unknown pairing, or tables wider than x.
+        TypeError: x holds no floating-point numbers.
     """
+    if not x.dtype.is_floating_point:
+        raise TypeError(f"rotary positions turn floating-point numbers; got {x.dtype}")
     if pairing not in ("halves", "interleaved"):
         raise ValueError(f"pairing must be 'halves' or 'interleaved'; got {pairing!r}")
     w = 2 * cos.shape[-1]

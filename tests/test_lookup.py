@@ -357,3 +357,17 @@ def test_only_a_block_is_held() -> None:
 
     got = fv.lookup(torch.ones(D).double(), blocks(), k=2)
     assert got.indices.tolist() == [3150, 3151] and most <= 3
+
+
+def test_a_key_that_an_index_finds_twice_counts_once() -> None:
+    q, keys = torch.randn(3, 4), torch.randn(9, 4)
+    got = fv.lookup(q, keys, k=4, index=lambda x, k: np.array([[5, 2, 5, 2]] * len(x)))
+    once = fv.lookup(q, keys, k=2, index=lambda x, k: np.array([[5, 2]] * len(x)))
+    assert torch.equal(got.output, once.output) and torch.equal(got.indices[:, :2], once.indices)
+    assert bool((got.indices[:, 2:] == -1).all()) and bool((got.weights[:, 2:] == 0).all())
+
+
+@pytest.mark.parametrize("row", [9, -2, 3.5])
+def test_rows_that_an_index_cannot_mean(row: float) -> None:
+    with pytest.raises(ValueError, match="whole row numbers from 0 to 8, and -1 for none"):
+        fv.lookup(torch.randn(2, 4), torch.randn(9, 4), k=1, index=lambda x, k: np.full((len(x), 1), row))

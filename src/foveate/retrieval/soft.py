@@ -199,8 +199,10 @@ class _Call:
     def _by_index(self) -> Lookup:
         if self.k is None or not self.keys.at_hand or (self.values is not None and not self.values.at_hand):
             raise ValueError("an index goes with a k, and with a memory and values whose rows are at hand")
-        places = _ask(self.index, self.q_QD, self.k)
-        places = places.sort(-1).values
+        places = _ask(self.index, self.q_QD, self.k, len(self.keys)).sort(-1).values
+        again = torch.zeros_like(places, dtype=torch.bool)
+        again[:, 1:] = places[:, 1:] == places[:, :-1]
+        places = places.masked_fill(again, -1)  # a key counts once, however often it was found
         none = places < 0
         found = self._compare(places.clamp(min=0)).masked_fill(none, -torch.inf)
         found, order = found.sort(dim=-1, descending=True, stable=True)
@@ -288,7 +290,7 @@ def _mix(weights: Float[Tensor, "Q k"], rows: Float[Tensor, "Q k V"]) -> Float[T
     return (weights[:, None] @ rows)[:, 0]
 
 
-def _ask(index: Any, q_QD: Tensor, k: int) -> Tensor:
+def _ask(index: Any, q_QD: Tensor, k: int, keys: int) -> Tensor:
     """The rows (Q, k) that an index finds; -1 where it finds none."""
     queries = np.ascontiguousarray(q_QD.detach().float().cpu().numpy())
     if hasattr(index, "search"):
@@ -299,9 +301,12 @@ def _ask(index: Any, q_QD: Tensor, k: int) -> Tensor:
         rows = index(queries, k)
     else:
         raise TypeError(f"an index has search or knn_query, or is a function (queries, k); got {type(index).__name__}")
-    rows = torch.as_tensor(np.asarray(rows).astype(np.int64), device=q_QD.device)
+    given = np.asarray(rows)
+    rows = torch.as_tensor(given.astype(np.int64), device=q_QD.device)
     if rows.ndim != 2 or len(rows) != len(q_QD):
         raise ValueError(f"an index gives rows (queries, k) = {(len(q_QD), k)}; got {tuple(rows.shape)}")
+    if (rows.cpu().numpy() != given).any() or bool(((rows < -1) | (rows >= keys)).any()):
+        raise ValueError(f"an index gives whole row numbers from 0 to {keys - 1}, and -1 for none")
     return rows
 
 

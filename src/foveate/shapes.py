@@ -29,6 +29,7 @@ __all__ = [
     "indices",
     "is_traced",
     "is_tracked",
+    "is_transformed",
     "sum_dtype",
     "to_numpy",
     "to_tensors",
@@ -55,6 +56,11 @@ class Geometry:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         return (self.batch, self.heads, self.queries, self.keys)
+
+    @property
+    def everything(self) -> tuple[slice, slice, slice, slice]:
+        """The block that is the whole problem."""
+        return (slice(0, self.batch), slice(0, self.heads), slice(0, self.queries), slice(0, self.keys))
 
 
 @dataclass(frozen=True)
@@ -210,6 +216,11 @@ def expand_to(t: Tensor, layout: Layout, g: Geometry, name: str) -> Shaped[Tenso
 def is_traced() -> bool:
     """Whether a function transform or a compiler runs the code, so that no value can be asked for."""
     return torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None
+
+
+def is_transformed() -> bool:
+    """Whether a function transform, a compiler or forward-mode differentiation is active: compiled code sees none."""
+    return is_traced() or torch.jit.is_tracing() or torch.autograd.forward_ad._current_level >= 0
 
 
 def is_tracked(*tensors: Tensor | None) -> bool:

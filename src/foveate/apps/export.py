@@ -164,14 +164,13 @@ def _shifted(tensor: Tensor, starts: list[int], axis: int) -> Tensor:
 def _mask_and_bias(one: AttentionMap) -> tuple[Tensor | None, Tensor | None]:
     """Who may attend (B|1, H|1, Q, K), and a bias (B|1, H|1, Q|1, K) of finite numbers; None where there is none."""
     problem = one.problem
-    batch, heads, queries, keys = problem.geometry.shape
-    allowed = problem.allowed(slice(0, batch), slice(0, heads), slice(0, queries), slice(0, keys))
+    _, _, queries, keys = problem.geometry.shape
+    allowed = problem.allowed(*problem.geometry.everything)
     if allowed is not None:
         allowed = None if allowed.all() else allowed.expand(*allowed.shape[:2], queries, keys)
     bias: Tensor | None = None
     if problem.bias is not None:
-        everywhere = (slice(0, batch), slice(0, heads), slice(0, queries), slice(0, keys))
-        bias = problem.bias.block(problem.geometry, everywhere, problem.q_BHQD)
+        bias = problem.bias.block(problem.geometry, problem.geometry.everything, problem.q_BHQD)
         bias = torch.where(bias <= torch.finfo(bias.dtype).min, torch.zeros_like(bias), bias)
         bias = bias.expand(*bias.shape[:3], keys) if bool(bias.any()) else None
     return allowed, bias

@@ -18,7 +18,7 @@ from ..masks.base import And, Everything
 from ..native import Found, Wanted
 from ..normalizers import Softmax
 from ..scores import Dot
-from ..shapes import Geometry, is_traced, is_tracked
+from ..shapes import Geometry, is_tracked, is_transformed
 from .problem import Problem
 
 __all__ = ["band", "obstacle", "odd", "passes"]
@@ -45,7 +45,7 @@ def obstacle(problem: Problem, v_BGKV: Tensor | None, wanted: Wanted) -> str | N
 def odd(problem: Problem, v_BGKV: Tensor | None) -> str | None:
     """What no kernel on the GPU takes: gradients and transforms, other scores and normalisers, biases."""
     given = [problem.q_BHQD, problem.k_BGKD, *([] if v_BGKV is None else [v_BGKV])]
-    if is_traced() or torch.jit.is_tracing() or torch.autograd.forward_ad._current_level >= 0:
+    if is_transformed():
         return "a function transform, a compiler or forward-mode differentiation is active"
     if problem.tracked or is_tracked(v_BGKV):
         return "they have no gradients"

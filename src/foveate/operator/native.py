@@ -18,7 +18,7 @@ from ..masks.spans import spans
 from ..native import Found, Wanted
 from ..normalizers import Softmax
 from ..scores import Dot
-from ..shapes import is_traced, is_tracked
+from ..shapes import is_tracked, is_transformed
 from . import blocks
 from .panels import LIST_BYTES, lists, variants
 from .problem import Problem
@@ -34,7 +34,7 @@ def obstacle(problem: Problem, v_BGKV: Tensor | None = None, wanted: Wanted | No
     if native.find().library is None:
         return f"the compiled core is not in use: {native.find().reason}"
     given = [problem.q_BHQD, problem.k_BGKD, *([] if v_BGKV is None else [v_BGKV])]
-    if is_traced() or torch.jit.is_tracing() or torch.autograd.forward_ad._current_level >= 0:
+    if is_transformed():
         return "a function transform, a compiler or forward-mode differentiation is active"
     if problem.tracked or is_tracked(v_BGKV):
         return "it has no gradients"

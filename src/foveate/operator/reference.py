@@ -20,7 +20,7 @@ def weights(problem: Problem) -> Float[Tensor, "B H Q K"]:
     d = problem.compute_dtype
     g = problem.geometry
     q_BHQD, k_BHKD = problem.q_BHQD.to(d), problem.k_BGKD.to(d).repeat_interleave(problem.shared, dim=1)
-    everywhere = (slice(0, g.batch), slice(0, g.heads), slice(0, g.queries), slice(0, g.keys))
+    everywhere = g.everything
     if isinstance(problem.score, Placed):
         s_BHQK = problem.score.block(problem.q_BHQD, problem.k_BGKD, everywhere)
     else:

@@ -49,8 +49,7 @@ def obstacle(problem: Problem, v_BGKV: Tensor) -> str | None:
 def output(problem: Problem, v_BGKV: Float[Tensor, "B G K V"], dropout: float = 0.0) -> Float[Tensor, "B H Q V"]:
     """(B, H, Q, V) in the value's dtype."""
     g = problem.geometry
-    everywhere = (slice(0, g.batch), slice(0, g.heads), slice(0, g.queries), slice(0, g.keys))
-    bias = None if problem.bias is None else problem.bias.block(g, everywhere, problem.q_BHQD)
+    bias = None if problem.bias is None else problem.bias.block(g, g.everything, problem.q_BHQD)
     inputs = (problem.q_BHQD, problem.k_BGKD, v_BGKV, bias)
     if torch.compiler.is_compiling():  # a graph cannot turn back at odd inputs, but it never hides them
         return _call(problem, problem.q_BHQD, problem.k_BGKD, v_BGKV, bias, dropout) + _poison(problem, v_BGKV)
@@ -107,8 +106,7 @@ def _call(problem: Problem, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None
     causal = is_plain_causal(problem)
     allowed = None
     if not causal and (problem.mask is not None or bias is not None):
-        everywhere = [slice(0, n) for n in g.shape]
-        allowed = problem.allowed(*everywhere)
+        allowed = problem.allowed(*g.everything)
     mask: Tensor | None = allowed
     if bias is not None:
         numbers = bias.to(q.dtype)

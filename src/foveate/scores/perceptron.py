@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..describe import describable
-from ..shapes import is_traced, is_tracked
+from ..shapes import is_tracked, is_transformed
 from .base import Score
 from .products import fits
 
@@ -77,7 +77,7 @@ class Perceptron(Score):
         if self.bias is not None:
             of_query = of_query + self.bias.to(q)[..., None, :]
         of_key, v = k if self.key_weight is None else k @ self.key_weight.to(q).mT, self.v.to(q)
-        if is_traced() or torch.autograd.forward_ad._current_level >= 0:
+        if is_transformed():
             return _plain(of_query, of_key, v)
         if is_tracked(of_query, of_key, v):
             return _Squashed.apply(of_query, of_key, v)

@@ -70,7 +70,7 @@ def test_a_changed_word_changes_the_answer(tab: Any, cat: Page) -> None:
     open_page(tab, cat.url)
     tab.get_by_label("Text", exact=True).fill(SENTENCE.replace("tired", "dirty"))
     tab.get_by_role("button", name="Run").click()
-    tab.wait_for_function("() => document.querySelector('h1').innerText.includes('it → mat')")
+    tab.locator("h1").filter(has_text="it → mat").wait_for()
 
 
 def test_all_heads_have_colours_of_their_own(tab: Any, cat: Page) -> None:
@@ -188,7 +188,7 @@ def test_the_map_tells_the_weight_of_the_head_that_is_shown(tab: Any, serve: Any
         settled(tab)
         box = tab.locator("canvas.fv-map").bounding_box()
         tab.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.75 * box["height"])
-        tab.wait_for_function(r"/0\.\d{4}$/.test(document.querySelector('.fv-readout').textContent)")
+        tab.locator(".fv-readout").filter(has_text=re.compile(r"0\.\d{4}$")).wait_for()
         row, column, weight = re.findall(r"“(\w+)” → “(\w+)”  (\d\.\d+)", tab.locator(".fv-readout").inner_text())[0]
         assert row != "two"
         exact = source.row(0, 0, WORDS.index(row), "reads", "token")[head, WORDS.index(column)]

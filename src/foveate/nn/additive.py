@@ -26,7 +26,8 @@ class AdditiveAttention(nn.Module):
         context, weights = attend(state, memory, lengths)
 
     A decoder that reads one memory at each step multiplies it once: `keys = attend.keys(memory)`, then
-    `attend(state, memory, lengths, keys=keys)`.
+    `attend(state, memory, lengths, keys=keys)`. Under autocast the hidden layer is computed in autocast's dtype, as any
+    linear layer is; the softmax never.
 
     Args:
         query_width, memory_width, hidden: D, M, N.
@@ -56,9 +57,18 @@ class AdditiveAttention(nn.Module):
             lengths: (B,), how much of each memory is no padding.
             mask: as in `fv.attention`, (B, 1, Q, K), joined to the lengths.
             keys: what `self.keys(memory)` gave; default: it is made anew.
+
+        Raises:
+            ValueError: queries or memory of another number of axes, or what `fv.attention` refuses.
         """
+        if query_BQD.ndim != 3 or memory_BKM.ndim != 3:
+            shapes = f"{tuple(query_BQD.shape)} and {tuple(memory_BKM.shape)}"
+            raise ValueError(
+                f"query must be (B, Q, D) and memory (B, K, M); got {shapes}. One state for each sequence, (B, D), "
+                "goes in as state[:, None]"
+            )
         keys = self.keys(memory_BKM) if keys is None else keys
-        score = replace(self.score.form(), key_weight=None)
+        score = replace(self.score.form(), key_weight=None, hidden_dtype=_autocast_dtype(query_BQD.device.type))
         q, k, v = (t.unsqueeze(1) for t in (query_BQD, keys, memory_BKM))
         context_B1QM, weights = attention(q, k, v, score=score, mask=_joined(lengths, mask))
         return context_B1QM.squeeze(1), weights
@@ -84,11 +94,24 @@ class AttentionPooling(nn.Module):
     def forward(
         self, x_BKM: Float[Tensor, "B K M"], lengths: Any | None = None, *, mask: Mask | Any | None = None
     ) -> tuple[Float[Tensor, "B M"], AttentionMap]:
-        """(B, M), and weights (B, 1, 1, K); `lengths` and `mask` as in `AdditiveAttention`."""
+        """(B, M), and weights (B, 1, 1, K); `lengths` and `mask` as in `AdditiveAttention`.
+
+        Raises:
+            ValueError: a sequence of another number of axes, or what `fv.attention` refuses.
+        """
+        if x_BKM.ndim != 3:
+            raise ValueError(f"a sequence must be (B, K, M); got {tuple(x_BKM.shape)}. One alone goes in as x[None]")
         k_B1KN = torch.tanh(self.key(x_BKM)).unsqueeze(1)
         q_B11N = self.query.to(k_B1KN.dtype).expand(len(x_BKM), 1, 1, -1)
         read_B11M, weights = attention(q_B11N, k_B1KN, x_BKM.unsqueeze(1), score="dot", mask=_joined(lengths, mask))
         return read_B11M[:, 0, 0], weights
+
+
+def _autocast_dtype(device: str) -> str | None:
+    """What autocast has layers compute in, if it is on."""
+    if not torch.is_autocast_enabled(device):
+        return None
+    return str(torch.get_autocast_dtype(device)).removeprefix("torch.")
 
 
 def _joined(lengths: Any | None, mask: Mask | Any | None) -> Mask | None:

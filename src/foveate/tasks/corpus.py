@@ -1,0 +1,201 @@
+"""Parallel text: pairs of sentences from a TSV file or from two line-aligned files, `.gz` or not.
+
+A line that breaks a rule is an error that names file, line and rule; or, with `skip_bad`, is counted. Files are read
+line by line, and never more of a line than `MAX_BYTES`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import BinaryIO, cast
+
+__all__ = ["Corpus", "Malformed", "Pair", "read_pairs", "reference_streams", "references"]
+
+MAX_BYTES = 1 << 20
+
+
+class Malformed(ValueError):  # noqa: N818  # an adjective says it
+    """Text that breaks a rule; the message names the file, the line and the rule."""
+
+    def __init__(self, place: str, message: str, rule: str = "") -> None:
+        super().__init__(f"{place}: {message}")
+        self.place = place
+        self.rule = rule  # in a few words; empty if it is of a whole file, which cannot be skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A sentence and its translation."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What was read: the pairs, how many lines there were, and how many of them were skipped under which rule."""
+
+    pairs: list[Pair]
+    lines: int
+    skipped: Counter[str] = field(default_factory=Counter)
+    first: str = ""  # where the first skipped line is
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def report(self) -> str:
+        """One line, such as `skipped 3 of 1,000 lines: 2 x empty side, 1 x bad UTF-8 (first: train.tsv:17)`."""
+        if not self.skipped:
+            return f"read {self.lines:,} lines, skipped none"
+        rules = ", ".join(f"{count:,} x {rule}" for rule, count in self.skipped.most_common())
+        return f"skipped {self.skipped.total():,} of {self.lines:,} lines: {rules} (first: {self.first})"
+
+
+def read_pairs(
+    paths: Sequence[str | Path], *, skip_bad: bool = False, max_words: int = 250, columns: int = 2
+) -> Corpus:
+    """Read pairs from one TSV file (source, tab, target) or from two files (sources, targets) with a line each.
+
+    Text is UTF-8; a byte-order mark at the beginning is dropped, and so is white space around a sentence.
+
+    Args:
+        paths: one path, or two; those that end in `.gz` are unpacked while they are read.
+        skip_bad: skip and count the lines that break a rule, instead of raising.
+        max_words: the most white-space words that a side may have.
+        columns: how many columns a TSV file has; the first two are read.
+
+    Raises:
+        Malformed: a line breaks a rule; or, whatever `skip_bad` says, a file cannot be read, is empty, is cut off or
+            is no UTF-8 text at all, two files have different numbers of lines, or no line can be used.
+        ValueError: there are not one or two paths, or less than two columns.
+    """
+    files = [Path(path) for path in paths]
+    if len(files) not in (1, 2):
+        raise ValueError(f"parallel text is one TSV file or two line-aligned files; got {len(files)} paths")
+    if columns < 2:
+        raise ValueError(f"a TSV file of pairs has at least 2 columns; got columns={columns}")
+    pairs: list[Pair] = []
+    skipped: Counter[str] = Counter()
+    lines, first = 0, ""
+    for lines, raw in enumerate(_rows(files), 1):
+        try:
+            pairs.append(_pair(files, raw, lines, max_words, columns))
+        except Malformed as error:
+            if not skip_bad:
+                raise
+            skipped[error.rule] += 1
+            first = first or error.place
+    corpus = Corpus(pairs, lines, skipped, first)
+    if not pairs:
+        raise Malformed(files[0].name, f"no line can be used; {corpus.report()}")
+    return corpus
+
+
+def references(pairs: Iterable[Pair]) -> tuple[list[str], list[list[str]]]:
+    """Each source once, in the order in which they are first seen, and all its different targets, in order as well."""
+    found: dict[str, dict[str, None]] = {}
+    for pair in pairs:
+        found.setdefault(pair.source, {})[pair.target] = None
+    return list(found), [list(targets) for targets in found.values()]
+
+
+def reference_streams(of_each: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """References of each sentence -> what `sacrebleu.corpus_bleu` takes: stream r holds reference r of every sentence.
+
+    Sentences with fewer references than others are filled up with None, which sacrebleu leaves out. It promises the
+    same of an empty string, but (2.6) counts that as one more reference, of length 0, in the brevity penalty.
+    """
+    most = max(map(len, of_each), default=0)
+    return [[of_one[r] if r < len(of_one) else None for of_one in of_each] for r in range(most)]
+
+
+def _rows(files: Sequence[Path]) -> Iterator[tuple[bytes, ...]]:
+    """The lines of one file, or of two side by side.
+
+    Raises:
+        Malformed: one of two files has fewer lines than the other.
+    """
+    streams = [_lines(path) for path in files]
+    for number, row in enumerate(zip_longest(*streams)):
+        if None in row:
+            have = [number + (line is not None) + sum(1 for _ in rest) for line, rest in zip(row, streams, strict=True)]
+            names = " and ".join(path.name for path in files)
+            raise Malformed(names, f"line-aligned files need equally many lines; got {have[0]:,} and {have[1]:,}")
+        yield row
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file without their ends; of one that is longer than `MAX_BYTES` only one byte more than that.
+
+    Raises:
+        Malformed: the file cannot be read, is empty, cut off, or obviously something else.
+    """
+    most = MAX_BYTES + 1
+    try:
+        with cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb") as file:
+            line = file.readline(most)
+            _check_beginning(path, line)
+            while line:
+                yield line.rstrip(b"\r\n")
+                while len(line) == most and not line.endswith(b"\n"):
+                    line = file.readline(most)
+                line = file.readline(most)
+    except FileNotFoundError:
+        raise Malformed(path.name, f"there is no file {path}") from None
+    except EOFError:
+        raise Malformed(path.name, "the file is cut off in the middle; copy it again") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise Malformed(path.name, f"the file is broken, or not packed by gzip ({error})") from None
+    except OSError as error:
+        raise Malformed(path.name, f"the file cannot be read: {error.strerror or error}") from None
+
+
+def _check_beginning(path: Path, line: bytes) -> None:
+    if not line:
+        raise Malformed(path.name, "the file is empty")
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Malformed(path.name, "expected UTF-8 text; this is UTF-16. Save it as UTF-8")
+    if line.startswith(b"\x1f\x8b"):
+        raise Malformed(path.name, "expected UTF-8 text; this is packed by gzip. Let its name end in .gz")
+
+
+def _pair(files: Sequence[Path], raw: Sequence[bytes], number: int, max_words: int, columns: int) -> Pair:
+    """The pair in line `number` of one file, or of two.
+
+    Raises:
+        Malformed: the line breaks a rule.
+    """
+    places = [f"{path.name}:{number}" for path in files]
+    texts = [_text(line, place, number) for line, place in zip(raw, places, strict=True)]
+    if len(files) == 1:
+        texts = texts[0].split("\t")
+        if len(texts) != columns:
+            message = f"expected {columns} columns separated by a tab; got {len(texts)}"
+            raise Malformed(places[0], message, f"not {columns} columns")
+        places *= 2
+    source, target = (text.strip() for text in texts[:2])
+    for side, text, place in (("source", source, places[0]), ("target", target, places[1])):
+        if not text:
+            raise Malformed(place, f"the {side} is empty", "empty side")
+        words = len(text.split())
+        if words > max_words:
+            message = f"the {side} has {words:,} words; at most {max_words:,} are allowed"
+            raise Malformed(place, message, f"more than {max_words:,} words")
+    return Pair(source, target)
+
+
+def _text(line: bytes, place: str, number: int) -> str:
+    if len(line) > MAX_BYTES:
+        raise Malformed(place, f"a line may have {MAX_BYTES:,} bytes; got more", f"more than {MAX_BYTES:,} bytes")
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"expected UTF-8 text; byte {error.start + 1} of the line is 0x{line[error.start]:02X}"
+        raise Malformed(place, message, "bad UTF-8") from None
+    return text.removeprefix("\ufeff") if number == 1 else text

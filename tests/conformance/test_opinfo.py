@@ -71,7 +71,7 @@ def test_every_sample_in_double(backend: str) -> None:
             oracle.close(got, exact)
 
 
-@pytest.mark.parametrize("backend", ["blocks", "reference"])
+@pytest.mark.parametrize("backend", ["auto", "sdpa", "blocks", "reference"])
 @pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
 def test_as_exact_as_the_plain_formula(dtype: torch.dtype, backend: str) -> None:
     """Over all samples: in a single one, of a few hundred numbers, the plain formula may be exact by luck."""
@@ -86,8 +86,9 @@ def test_as_exact_as_the_plain_formula(dtype: torch.dtype, backend: str) -> None
 
 
 @pytest.mark.parametrize("backend", ["auto", "sdpa"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d.itemsize > 2], ids=str)
 def test_the_fused_kernel_gets_what_it_should(dtype: torch.dtype, backend: str) -> None:
+    """Short rows in half precision, all samples are such, are handed over in float32: the test above is about them."""
     for sample in samples(dtype):
         found = results(ours(backend), sample, dtype), results(fused, sample, dtype)
         assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

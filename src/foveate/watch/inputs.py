@@ -16,6 +16,8 @@ from ..recording import Recording
 
 __all__ = ["Inputs"]
 
+CACHES = ("cache", "past_key_values")  # what transformers calls it, from 5.24 on and before
+
 
 @dataclass
 class _Side:
@@ -67,7 +69,7 @@ class Inputs:
         if not outermost and last != "decoder":
             return
         ids = kwargs.get("input_ids", args[0] if args else None)
-        cached = _filled(kwargs.get("past_key_values"))
+        cached = any(_filled(kwargs.get(name)) for name in CACHES)
         if self.two_sided and last == "decoder":
             self.target.note(ids, kwargs.get("attention_mask"), cached)
         elif outermost:

@@ -139,6 +139,14 @@ def test_errors() -> None:
     module = AdditiveAttention(D, M, N).double()
     with pytest.raises(ValueError, match="padding needs one length per sequence, 2; got 3"):
         module(query, memory, [7, 4, 2])
+    with pytest.raises(ValueError, match=r"query must be \(B, Q, D\) .*; got \(2, 11\) and .* state\[:, None\]"):
+        module(query[:, 0], memory)
+    with pytest.raises(ValueError, match=r"and memory \(B, K, M\); got .* and \(7, 13\)"):
+        module(query, memory[0])
+    with pytest.raises(
+        ValueError, match=r"sequence must be \(B, K, M\); got \(7, 13\). One alone goes in as x\[None\]"
+    ):
+        AttentionPooling(M).double()(memory[0])
     with pytest.raises(ValueError, match="the score 'additive' was made with query_width 11; got width 13"):
         module(memory, memory)
     with pytest.raises(ValueError, match="the score 'additive' was made with key_width 3; got width 13"):

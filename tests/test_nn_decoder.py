@@ -111,6 +111,13 @@ def test_beams_and_going_back() -> None:
     decoder(x[:, :4], memory, cache=cache)
     cache.select(rows)
     oracle.close(decoder(x[rows, 4:], memory[rows], cache=cache), decoder(x[rows], memory[rows])[:, 4:])
+    listed = Cache()
+    decoder(x[:, :4], memory, cache=listed)
+    listed.select(rows.tolist())
+    oracle.close(decoder(x[rows, 4:], memory[rows], cache=listed), decoder(x[rows], memory[rows])[:, 4:])
+    for odd in (torch.tensor([True, False]), [0.5], 1):
+        with pytest.raises(ValueError, match=r"rows must be whole numbers \(B',\), the sequences .*keep.nonzero"):
+            cache.select(odd)  # type: ignore[arg-type]
     cache.crop(2)
     assert cache.length == 2
     oracle.close(decoder(x[rows, 2:], memory[rows], cache=cache), decoder(x[rows], memory[rows])[:, 2:])

@@ -374,13 +374,30 @@ def test_what_the_function_refuses() -> None:
         ("attn_mask", None), ("dropout_p", 0.0), ("is_causal", False), ("scale", None), ("enable_gqa", False),
     ]  # fmt: skip
     q, k, v = oracle.inputs()
-    with pytest.raises(ValueError, match="give attn_mask or is_causal, not both"):
-        ours_sdpa(q, k, v, torch.ones(5, 7, dtype=torch.bool), is_causal=True)
     with pytest.raises(ValueError, match=r"must broadcast; got \(2, 6, 5, 11\).*Heads that share keys need enable_gqa"):
         ours_sdpa(q, k, v)
     with pytest.raises(ValueError, match="enable_gqa needs an axis of heads"):
         ours_sdpa(q[0, 0], k[0, 0], v[0, 0], enable_gqa=True)
     with pytest.raises(ValueError, match=r"must have at least 2 axes, .*; got \(11,\)"):
         ours_sdpa(q[0, 0, 0], k[0, 0], v[0, 0])
-    with pytest.raises(ValueError, match="dropout must be at least 0"):
-        ours_sdpa(q, k, v, dropout_p=-0.5, enable_gqa=True)
+    for outside in (-0.5, 1.5):
+        with pytest.raises(ValueError, match=f"dropout_p must lie between 0 and 1; got {outside}"):
+            ours_sdpa(q, k, v, dropout_p=outside, enable_gqa=True)
+
+
+def test_every_weight_dropped_reads_zeros_as_in_pytorch() -> None:
+    q, k, v = (t.requires_grad_() for t in oracle.inputs(groups=6))
+    for function in (ours_sdpa, F.scaled_dot_product_attention):
+        out = function(q, k, v, dropout_p=1.0)
+        assert not out.any()
+        assert not any(g.any() for g in torch.autograd.grad(out.sum(), (q, k, v)))
+
+
+@pytest.mark.parametrize("kind", ["booleans", "numbers"])
+def test_a_mask_and_causal_both_hold_as_in_pytorchs_fused_kernel(kind: str) -> None:
+    q, k, v = oracle.inputs(groups=6, depth=oracle.D)
+    mask = torch.rand(5, 7) > 0.3 if kind == "booleans" else torch.randn(5, 7, dtype=torch.float64)
+    mask[:, 0] = True if kind == "booleans" else 0.5
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        theirs = F.scaled_dot_product_attention(q, k, v, mask, is_causal=True)
+    torch.testing.assert_close(ours_sdpa(q, k, v, mask, is_causal=True), theirs)

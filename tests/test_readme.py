@@ -37,7 +37,7 @@ def test_the_operator_page_runs() -> None:
 
 def test_the_page_on_modules_runs() -> None:
     blocks = re.findall(r"```python\n(.*?)```", (README.parent / "docs" / "nn.md").read_text(), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     scope: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/nn.md", "exec"), scope)

@@ -369,6 +369,14 @@ Z = torch.zeros
             lambda: _map("dott"),
             "unknown score 'dott'; expected 'scaled_dot', 'dot', 'cosine', 'l2', one of fv.scores or",
         ),
+        (
+            lambda: _map(lambda q, k: k @ q.mT).dense(),
+            r"the score <lambda> must give \(..., R, C\) = \(1, 3, 10, 7\) .*; got \(1, 3, 7, 10\)",
+        ),
+        (
+            lambda: _map(lambda q, k: q.sum(-1, keepdim=True)).dense(),
+            r"must give .* \(..., R, D\) = .*; got \(1, 3, 10, 1\)",
+        ),
         (lambda: _map(scores.Additive), "score must be a name, one of fv.scores or a function .*; got type"),
         (lambda: _map(scores.Additive(D, E, N)), "the score 'additive' was made with key_width 17; got width 11"),
         (lambda: _map(scores.Additive(E, D, N)), "the score 'additive' was made with query_width 17; got width 11"),

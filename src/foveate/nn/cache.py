@@ -5,13 +5,13 @@ Axes: B batch, L new positions, K positions so far, D width; ... whatever lies b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ..shapes import is_tracked
+from ..shapes import as_tensor, is_tracked
 
 __all__ = ["Cache"]
 
@@ -88,10 +88,26 @@ class Cache:
             found = self._memories[owner] = (memory, version, make())
         return found[2]
 
-    def select(self, rows: Tensor) -> None:
-        """Keep these sequences, (B',) indices of the batch, in this order: what beam search does after each step."""
+    def select(self, rows: Tensor | Sequence[int], memory: Tensor | None = None) -> Tensor | None:
+        """Keep these sequences, (B',) indices of the batch, in this order: what beam search does after each step.
+
+        Keys of cross-attention stay, unless the `memory` that they were made from is given: then they follow too, and
+        the memory of the chosen sequences is returned, to be handed over from then on.
+
+        Raises:
+            ValueError: rows that are no list of whole numbers.
+        """
+        rows = _places(rows)
         for owner, held in self._held.items():
             self._held[owner] = _Held([t.index_select(0, rows.to(t.device)) for t in held.tensors], held.length)
+        if memory is None:
+            return None
+        chosen = memory.index_select(0, rows.to(memory.device))
+        version = None if chosen.is_inference() else chosen._version
+        for owner, (made_from, _, tensors) in self._memories.items():
+            if made_from is memory:
+                self._memories[owner] = chosen, version, tuple(t.index_select(0, rows.to(t.device)) for t in tensors)
+        return chosen
 
     def crop(self, length: int) -> None:
         """Forget all positions from `length` on.
@@ -109,6 +125,16 @@ class Cache:
     def __repr__(self) -> str:
         room = "" if self.size is None else f" of {self.size}"
         return f"Cache({self.length}{room} positions, {len(self._held)} modules)"
+
+
+def _places(rows: Tensor | Sequence[int]) -> Tensor:
+    t = as_tensor(rows)
+    if t.ndim != 1 or (t.numel() and (t.dtype.is_floating_point or t.dtype.is_complex or t.dtype == torch.bool)):
+        raise ValueError(
+            f"rows must be whole numbers (B',), the sequences to keep, in order; got {t.dtype} of shape "
+            f"{tuple(t.shape)}. Booleans choose as keep.nonzero()[:, 0]"
+        )
+    return t.to(torch.int64)
 
 
 def _roomier(t: Tensor, filled: int, room: int) -> Tensor:

@@ -30,15 +30,16 @@ def scaled_dot_product_attention(
 
     Args:
         attn_mask: booleans, True = may attend, or numbers to add, that broadcast to (N, L, S).
-        dropout_p: applied whether or not a module trains, as in PyTorch.
-        is_causal: query i sees keys 0 to i, also where there are more keys than queries.
+        dropout_p: applied whether or not a module trains, as in PyTorch; 1 gives zeros.
+        is_causal: query i sees keys 0 to i, also where there are more keys than queries. With an `attn_mask` both hold,
+            as in PyTorch's fused kernel for the CPU; PyTorch's other kernels and its documentation refuse the two.
         enable_gqa: the third axis from the end is one of heads, and several query heads share a key head.
 
     Raises:
-        ValueError: a mask beside `is_causal`, or shapes that break a rule.
+        ValueError: a probability outside 0 to 1, or shapes that break a rule.
     """
-    if is_causal and attn_mask is not None:
-        raise ValueError("give attn_mask or is_causal, not both; a causal mask with others is fv.attention(mask=...)")
+    if not 0 <= dropout_p <= 1:
+        raise ValueError(f"dropout_p must lie between 0 and 1; got {dropout_p}")
     if min(t.ndim for t in (query, key, value)) < 2:
         shapes = ", ".join(str(tuple(t.shape)) for t in (query, key, value))
         raise ValueError(f"query, key and value must have at least 2 axes, (..., length, width); got {shapes}")
@@ -46,11 +47,13 @@ def scaled_dot_product_attention(
     mask = masks.causal(align="start") if is_causal else None
     bias = None
     if attn_mask is not None and attn_mask.dtype == torch.bool:
-        mask = masks.tensor(attn_mask)
+        allowed = masks.tensor(attn_mask)
+        mask = allowed if mask is None else mask & allowed
     elif attn_mask is not None:
         bias = attn_mask
-    out: Tensor = attention(q, k, v, scale=scale, mask=mask, bias=bias, dropout=dropout_p)[0]
-    return out
+    kept = dropout_p if dropout_p < 1 else 0.0
+    out: Tensor = attention(q, k, v, scale=scale, mask=mask, bias=bias, dropout=kept)[0]
+    return out if dropout_p < 1 else out * 0.0
 
 
 def _broadcast(*given: Tensor) -> list[Tensor]:

@@ -70,7 +70,15 @@ class Function(Score):
         return getattr(self.call, "__name__", type(self.call).__name__)
 
     def __call__(self, q: Tensor, k: Tensor) -> Tensor:
-        return self.call(q, k)
+        s, expected = self.call(q, k), (*q.shape[:-1], k.shape[-2])
+        if not isinstance(s, Tensor):
+            raise TypeError(f"the score {self.name} must give a tensor (..., R, C); got {type(s).__name__}")
+        if tuple(s.shape) != expected:
+            raise ValueError(
+                f"the score {self.name} must give (..., R, C) = {expected} for blocks of queries (..., R, D) = "
+                f"{tuple(q.shape)} and keys (..., C, E) = {tuple(k.shape)}; got {tuple(s.shape)}"
+            )
+        return s
 
 
 class Learned(nn.Module):

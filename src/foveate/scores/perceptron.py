@@ -9,6 +9,7 @@ L all leading axes as one; l, r, c some of L, R, C.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -114,8 +115,9 @@ def _lead(a: Tensor, c: Tensor, v: Tensor) -> torch.Size:
 
 def _flat(lead: torch.Size, a: Tensor, c: Tensor, v: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """(L, R, N), (L, C, N), and v: (N,) if all share it, else (L, N)."""
-    a, c = (t.to(dtype).expand(*lead, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (a, c))
-    return a, c, v.to(dtype) if v.ndim == 1 else v.to(dtype).expand(*lead, -1).reshape(-1, v.shape[-1])
+    every = math.prod(lead)
+    a, c = (t.to(dtype).expand(*lead, *t.shape[-2:]).reshape(every, *t.shape[-2:]) for t in (a, c))
+    return a, c, v.to(dtype) if v.ndim == 1 else v.to(dtype).expand(*lead, -1).reshape(every, v.shape[-1])
 
 
 def _parts(lead: int, rows: int, columns: int, hidden: int) -> Iterator[tuple[slice, slice, slice]]:
@@ -158,7 +160,7 @@ def _gradients(a: Tensor, c: Tensor, v: Tensor, grad: Tensor, dtype: torch.dtype
     """Of `_sum`, with respect to a, c and v."""
     lead, wide = _lead(a, c, v), grad.dtype
     a_LRN, c_LCN, v_LN = _flat(lead, a, c, v, dtype)
-    g_LRC = grad.to(dtype).reshape(-1, *grad.shape[-2:])
+    g_LRC = grad.to(dtype).reshape(len(a_LRN), *grad.shape[-2:])
     to_a, to_c = torch.zeros_like(a_LRN, dtype=wide), torch.zeros_like(c_LCN, dtype=wide)
     to_v, one = torch.zeros_like(v_LN, dtype=wide), torch.ones((), dtype=dtype, device=a.device)
     for some, r, k in _parts(len(a_LRN), a.shape[-2], c.shape[-2], a.shape[-1]):

@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from foveate.tasks import checkpoint
 from foveate.tasks.resolve import evaluate
 from foveate.tasks.resolve import lexicon as lexicons
 from foveate.tasks.resolve.batches import assemble, batches, read_english
@@ -21,7 +20,8 @@ from foveate.tasks.resolve.model import Resolver, Size
 from foveate.tasks.resolve.resolution import load
 from foveate.tasks.resolve.train import Run, export, main, split_of, train
 from foveate.tasks.resolve.vocabulary import Vocabulary, build
-from foveate.tasks.training import learning_rate
+from foveate.tasks.training import checkpoint
+from foveate.tasks.training.schedule import learning_rate
 
 ENGLISH = [words_of(text) for text in ("The dog is asleep.", "I don't know him.", "We like the new house.")]
 TINY = Run(

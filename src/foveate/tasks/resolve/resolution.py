@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ...operator import observe
-from ..checkpoint import load_model
+from ..training.checkpoint import load_model
 from .model import Resolver, Size
 from .vocabulary import Vocabulary
 

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from ..checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint, save_model
-from ..training import Progress, learning_rate
+from ..training.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint, save_model
+from ..training.report import Log, Progress
+from ..training.schedule import learning_rate
 from . import lexicon as lexicons
 from .batches import Batch, batches, read_english, word_counts
 from .evaluate import held_out
@@ -129,7 +130,8 @@ def train(
     if resume:
         state = load_checkpoint(output, model, optimizer)
         start, seconds = state["step"], state["seconds"]
-    progress = Progress(output / "log.jsonl", run.steps, first=start, seconds=seconds)
+    progress = Progress(run.steps, first=start, seconds=seconds)
+    log = Log(output / "log.jsonl", after=start if resume else None)
     if not resume:
         chosen = word_vectors(
             model, pairs(lexicon, random.Random(run.seed + 1), split, counts=word_counts(english)), run.word_steps
@@ -152,11 +154,14 @@ def train(
         done = step + 1
         if done % run.report_every == 0 or done == run.steps:
             means = {part: sums[part] / sums["steps"] for part in parts}
-            progress.report(done, **means, accuracy=sums["right"] / max(1, sums["seen"]))
+            told = {**means, "accuracy": sums["right"] / max(1, sums["seen"])}
+            log.add(step=done, seconds=round(progress.seconds, 1), **told)
+            progress.say(done, told)
             sums.clear()
         if done % run.save_every == 0 or done == stop_after:
             state = {"step": done, "seconds": progress.seconds, "words": " ".join(vocabulary.words), "run": asdict(run)}
             save_checkpoint(output, model, optimizer, state)
+    progress.close()
     model.eval()
     export(model, run, output, {"seconds": round(progress.seconds), "threads": torch.get_num_threads()})
     return model

@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-__all__ = ["describe_checkpoint", "load_checkpoint", "load_model", "save_checkpoint", "save_model"]
+__all__ = [
+    "CHECKPOINT",
+    "clear_temporaries",
+    "describe_checkpoint",
+    "load_checkpoint",
+    "load_model",
+    "save_checkpoint",
+    "save_model",
+    "save_tensors",
+    "save_text",
+]
+
+CHECKPOINT = "checkpoint.safetensors"
+_TEMPORARY = re.compile(r"\..+\.(safetensors|json|jsonl|png|md)\.[0-9]+")
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Delete what processes that were killed had half written, here and one folder down."""
+    for path in (*folder.glob(".*"), *folder.glob("*/.*")):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
@@ -22,6 +44,8 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(temporary)
         temporary.chmod(0o644)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # else a power failure could leave the new name on an empty file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -29,19 +53,46 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
 
 def save_model(folder: Path, tensors: dict[str, Tensor], description: dict[str, Any], name: str = "model") -> None:
     """Write `name.safetensors` and `name.json`; a reader sees the old or the new file, never half of one."""
+    save_tensors(folder / f"{name}.safetensors", tensors)
+    save_text(folder / f"{name}.json", json.dumps(description, ensure_ascii=False, indent=1) + "\n")
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file in one step."""
+    _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file in one step."""
     contiguous = {key: tensor.detach().contiguous().clone() for key, tensor in tensors.items()}
-    _replace(folder / f"{name}.safetensors", lambda path: save_file(contiguous, path))
-    text = json.dumps(description, ensure_ascii=False, indent=1)
-    _replace(folder / f"{name}.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    _replace(path, lambda temporary: save_file(contiguous, temporary))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """One sentence where a file is cut off or something else."""
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path.name} in {path.parent.name} is cut off or of another kind: {told}") from None
 
 
 def load_model(folder: Path, name: str = "model") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save_model` wrote."""
+    """What `save_model` wrote.
+
+    Raises:
+        ValueError: there is none, or a file is cut off.
+    """
     for suffix in ("safetensors", "json"):
         if not (folder / f"{name}.{suffix}").is_file():
             raise ValueError(f"no {name}.{suffix} in {folder.name}; train one first, or name another folder")
-    description = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    return load_file(folder / f"{name}.safetensors"), description
+    with _reading(folder / f"{name}.json"):
+        description = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        if not isinstance(description, dict):
+            raise ValueError(f"expected an object, got {type(description).__name__}")
+    with _reading(folder / f"{name}.safetensors"):
+        return load_file(folder / f"{name}.safetensors"), description
 
 
 def save_checkpoint(
@@ -57,24 +108,37 @@ def save_checkpoint(
     tensors["random"] = torch.get_rng_state()
     contiguous = {key: tensor.detach().contiguous().clone() for key, tensor in tensors.items()}
     metadata = {"description": json.dumps(description)}
-    _replace(folder / "checkpoint.safetensors", lambda path: save_file(contiguous, path, metadata))
+    _replace(folder / CHECKPOINT, lambda path: save_file(contiguous, path, metadata))
 
 
 def describe_checkpoint(folder: Path) -> dict[str, Any]:
-    """The description that was saved with a checkpoint."""
-    path = folder / "checkpoint.safetensors"
+    """The description that was saved with a checkpoint.
+
+    Raises:
+        ValueError: there is none, or it is cut off.
+    """
+    path = folder / CHECKPOINT
     if not path.is_file():
-        raise ValueError(f"nothing to resume: no checkpoint.safetensors in {folder.name}")
-    with safe_open(path, framework="pt") as file:
-        description: dict[str, Any] = json.loads(file.metadata()["description"])
+        raise ValueError(f"nothing to resume: no {CHECKPOINT} in {folder.name}")
+    with _reading(path), safe_open(path, framework="pt") as file:
+        description: dict[str, Any] = json.loads((file.metadata() or {}).get("description", ""))
     return description
 
 
 def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Restore what `save_checkpoint` wrote and return its description."""
+    """Restore what `save_checkpoint` wrote and return its description.
+
+    Raises:
+        ValueError: there is none, it is cut off, or it is of a model of another shape.
+    """
     description = describe_checkpoint(folder)
-    tensors = load_file(folder / "checkpoint.safetensors")
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    with _reading(folder / CHECKPOINT):
+        tensors = load_file(folder / CHECKPOINT)
+    try:
+        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    except RuntimeError as error:
+        told = " ".join(str(error).split())[:200]
+        raise ValueError(f"{CHECKPOINT} in {folder.name} is of another model: {told}") from None
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):

@@ -1,0 +1,57 @@
+"""A language of a few templates, and translators of it that learn in seconds on one core."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from foveate.tasks.corpus import Pair
+from foveate.tasks.training import Options
+from foveate.tasks.translation import Shape
+from foveate.tasks.translation.task import TranslationTask, prepare
+
+NUMBERS = dict(
+    zip(
+        ["two", "three", "four", "five", "six", "seven"],
+        ["deux", "trois", "quatre", "cinq", "six", "sept"],
+        strict=True,
+    )
+)
+NOUNS = dict(
+    zip(["cats", "dogs", "birds", "books", "apples"], ["chats", "chiens", "oiseaux", "livres", "pommes"], strict=True)
+)
+COLOURS = dict(zip(["red", "blue", "green"], ["rouges", "bleus", "verts"], strict=True))
+WHO = {"I have": "j'ai", "you have": "vous avez", "they have": "ils ont"}
+
+RNN = Shape(arch="rnn", width=32, hidden=48, dropout=0.0, state_dropout=0.1)
+TRANSFORMER = Shape(arch="transformer", width=32, heads=2, layers=2, inner=64, dropout=0.0)
+OPTIONS = Options(epochs=2, peak=1e-2, warmup=10, patience=0, average=2, precision="float32", save_every=5, log_every=1)
+
+
+def pairs(count: int = 240, seed: int = 1) -> list[Pair]:
+    """Adjectives come behind nouns in the second language, so that not every word stays where it is."""
+    draw, found = random.Random(seed), []
+    for _ in range(count):
+        who, (first, second), (one, other) = (
+            draw.choice(list(WHO)), draw.sample(list(NUMBERS), 2), draw.sample(list(NOUNS), 2),
+        )  # fmt: skip
+        colour = draw.choice(list(COLOURS))
+        source = f"{who} {first} {colour} {one} and {second} {other}."
+        target = f"{WHO[who]} {NUMBERS[first]} {NOUNS[one]} {COLOURS[colour]} et {NUMBERS[second]} {NOUNS[other]}."
+        found.append(Pair(source, target))
+    return found
+
+
+def write(path: Path, given: Sequence[Pair]) -> Path:
+    path.write_text("".join(f"{pair.source}\t{pair.target}\n" for pair in given), encoding="utf-8")
+    return path
+
+
+def task(*, extra: Sequence[tuple[str, str]] = (), dropout: float = 0.1, **options: Any) -> TranslationTask:
+    """Of a few pairs, untrained and tiny."""
+    some = [*pairs(24), *(Pair(*texts) for texts in extra)]
+    shape = replace(RNN, width=8, hidden=12, dropout=dropout, state_dropout=dropout)
+    return TranslationTask(prepare(some, some[:6], 600), shape, **{"tokens": 96, "pictures": 0, **options})

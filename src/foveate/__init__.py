@@ -13,7 +13,7 @@ from .retrieval import lookup
 from .watch import watch  # from here on `foveate.watch` is the function; the package is still imported by its path
 
 if TYPE_CHECKING:
-    from . import hf, nn
+    from . import hf, nn, tasks
     from .apps import plot
     from .apps.viewing import export_html, view
 
@@ -35,6 +35,7 @@ __all__ = [
     "positions",
     "scores",
     "stats",
+    "tasks",
     "view",
     "watch",
 ]
@@ -46,6 +47,7 @@ _LATER = {
     "plot": "apps",
     "nn": "",
     "hf": "",
+    "tasks": "",
 }
 
 try:
@@ -60,7 +62,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     home = _LATER[name]
-    if name in ("plot", "nn", "hf"):
+    if name in ("plot", "nn", "hf", "tasks"):
         thing = import_module(".".join(filter(None, [__name__, home, name])))
     else:
         thing = getattr(import_module(f"{__name__}.{home}"), name)

@@ -1,1 +1,19 @@
-"""Things to do with attention: training our own models, resolving a pronoun."""
+"""Things to do with attention: training our own models, translating, aligning words, resolving a pronoun."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import alignment, resolve, translation
+
+__all__ = ["alignment", "resolve", "translation"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'foveate.tasks' has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

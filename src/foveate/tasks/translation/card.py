@@ -1,0 +1,48 @@
+"""The model card that a run writes: what was trained, on what, for how long, and how good it became."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..training.checkpoint import save_text
+from ..training.report import duration
+from .shape import Shape
+
+__all__ = ["write_card"]
+
+
+def write_card(path: Path, shape: Shape, facts: dict[str, Any]) -> None:
+    """Markdown; everything in it is in `model.json` too."""
+    trained, settings = facts["trained"], facts["settings"]
+    if shape.arch == "transformer":
+        sizes = f"{shape.layers} + {shape.layers} layers, {shape.heads} heads, inner width {shape.inner}"
+    else:
+        sizes = f"hidden {shape.hidden}"
+    direction = " (second language to first)" if settings["reverse"] else ""
+    metrics = ", ".join(f"{name} {value:g}" for name, value in trained["validation"].items())
+    save_text(
+        path,
+        f"""# A translator: {shape.name}
+
+- Model: {shape.name}, width {shape.width}, {sizes}, {facts["parameters"]:,} parameters,
+  {trained["vocabulary"]:,} sub-words{"; kept in float16" if settings["half"] else ""}.
+- Data: {", ".join(trained["data"])}, {trained["pairs"]:,} pairs{direction}; {trained["reading"]}.
+- Training: {trained["epochs"]} epochs, {trained["steps"]:,} steps, {duration(trained["seconds"])} on
+  {_place(trained)} in {trained["precision"]}; seed {settings["options"]["seed"]}.
+  Chosen: {trained["chosen"]}.
+- Validation on {", ".join(trained["valid"])}, {trained["valid_pairs"]:,} pairs (greedy search, sacrebleu
+  tokenize={settings["tokenize"]}): {metrics}.
+
+What a word reads is a statistic of the computation. It often names the words that a person would align, and need not.
+""",
+    )
+
+
+def _place(trained: dict[str, Any]) -> str:
+    """On what it ran: 2 threads; 2 processes with 1 thread each; 1 process on cuda."""
+    one, many = trained["processes"] == 1, trained["processes"]
+    threads = f"{trained['threads']} thread{'s' * (trained['threads'] != 1)}"
+    if trained["device"] != "cpu":
+        return f"{many} process{'es' * (not one)} on {trained['device']}"
+    return threads if one else f"{many} processes with {threads} each"

@@ -1,0 +1,59 @@
+"""A trained translator as a folder: `model.safetensors`, `model.json`, `subwords.json`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..subwords import Subwords
+from ..training.checkpoint import load_model, save_model
+from .shape import Shape, Trained, build
+from .translator import Translator
+
+__all__ = ["builtin", "load", "save"]
+
+BUILTIN = Path(__file__).parent / "weights"
+
+
+def save(
+    folder: Path, model: Trained, subwords: Subwords, shape: Shape, facts: dict[str, Any], *, half: bool = False
+) -> None:
+    """Write a model; `half` in float16, half the size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {k: t.half() if half and t.is_floating_point() else t for k, t in model.state_dict().items()}
+    subwords.save(folder / "subwords.json")
+    save_model(folder, tensors, {"task": "translation", "shape": asdict(shape), **facts})
+
+
+def load(folder: str | Path) -> Translator:
+    """The translator that `foveate train translation -o folder` left.
+
+    Raises:
+        ValueError: there is none, or its files do not belong together.
+    """
+    folder = Path(folder)
+    tensors, facts = load_model(folder)
+    if facts.get("task") != "translation":
+        raise ValueError(
+            f"{folder.name} holds a model for {facts.get('task', 'something else')!r}, not for translation"
+        )
+    subwords = Subwords.load(folder / "subwords.json")
+    try:
+        shape = Shape(**facts["shape"])
+        model = build(shape, len(subwords), tensors["embedding.outputs"])
+        model.load_state_dict({k: t.float() if t.is_floating_point() else t for k, t in tensors.items()})
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        told = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise ValueError(f"the files in {folder.name} do not belong together: {told}") from None
+    return Translator(model, subwords, shape, facts)
+
+
+@cache
+def builtin(name: str = "en-fr") -> Translator:
+    """A translator that comes with the package, English to French: "en-fr", or "en-fr-fixed" without attention."""
+    with torch.random.fork_rng(devices=[]):  # parameters are drawn, and then replaced
+        return load(BUILTIN / name)

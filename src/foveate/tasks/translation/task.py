@@ -1,0 +1,198 @@
+"""Translation as the training loop sees it: batches, loss, BLEU, pictures.
+
+Axes: B sentences, T target tokens, M width, N target tokens that are no padding.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..bucketing import Batch, Bitext, Epoch, batches
+from ..corpus import Pair, reference_streams, references
+from ..subwords import BEGIN, END, PAD, Subwords, used
+from ..training.loop import Losses
+from ..training.loss import output_losses
+from .shape import Shape, Trained, build
+from .translator import Translator
+
+__all__ = ["Data", "Judge", "TranslationTask", "bleu", "metric_of", "prepare"]
+
+
+Judge = Callable[[Translator], dict[str, float]]  # what else to measure at each validation
+
+
+@dataclass(frozen=True)
+class Data:
+    """Pairs as numbers, and the sub-words that made them; `outputs` are those that targets use."""
+
+    train: Bitext
+    valid: Sequence[Pair]
+    subwords: Subwords
+    outputs: torch.Tensor
+
+
+def prepare(train: Sequence[Pair], valid: Sequence[Pair], size: int, subwords: Subwords | None = None) -> Data:
+    """Learn sub-words of both languages together (or take given ones), and encode the training pairs with them."""
+    if subwords is None:
+        subwords = Subwords.train((text for pair in train for text in (pair.source, pair.target)), size)
+    sources, targets = (subwords.ids(texts) for texts in ([p.source for p in train], [p.target for p in train]))
+    outputs = used(targets)
+    number = torch.zeros(len(subwords), dtype=torch.int64).scatter_(0, outputs, torch.arange(len(outputs)))
+    renumber = number.tolist()
+    return Data(Bitext(sources, [[renumber[i] for i in ids] for ids in targets]), valid, subwords, outputs)
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], tokenize: str = "13a") -> tuple[float, str]:
+    """BLEU of a corpus and sacrebleu's signature; each hypothesis may have several references.
+
+    Raises:
+        ValueError: `tokenize` is none of sacrebleu's, or one whose own packages are not installed.
+        ModuleNotFoundError: sacrebleu is not installed.
+    """
+    metric = metric_of(tokenize)
+    streams: Any = reference_streams(references)
+    score = metric.corpus_score(list(hypotheses), streams).score
+    return float(score), str(metric.get_signature())
+
+
+def metric_of(tokenize: str) -> Any:
+    """sacrebleu's BLEU with one of its tokenizers; raises as `bleu` does."""
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("sacrebleu is not installed; run: pip install 'foveate[train]'") from None
+    if tokenize not in BLEU.TOKENIZERS:
+        raise ValueError(f"unknown tokenize {tokenize!r}; sacrebleu has {', '.join(map(repr, BLEU.TOKENIZERS))}")
+    try:
+        return BLEU(tokenize=tokenize, force=True)
+    except (ImportError, RuntimeError) as error:
+        raise ValueError(f"tokenize {tokenize!r} cannot be used: {' '.join(str(error).split())}") from None
+
+
+class TranslationTask:
+    """Learns to predict each next word of the target, and is judged by the BLEU of greedy translations.
+
+    Raises:
+        ValueError: smoothing outside [0, 1), or `tokenize` is unknown to sacrebleu.
+    """
+
+    metric = "BLEU"
+
+    def __init__(
+        self,
+        data: Data,
+        shape: Shape,
+        *,
+        tokens: int = 4096,
+        smoothing: float = 0.1,
+        seed: int = 1,
+        tokenize: str = "13a",
+        pictures: int = 4,
+        judge: Judge | None = None,
+    ) -> None:
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"smoothing must be at least 0 and less than 1; got {smoothing}")
+        metric_of(tokenize)  # now, not after the first epoch
+        self.data, self.shape = data, shape
+        self.tokens, self.smoothing, self.seed, self.tokenize, self.pictures = (
+            tokens,
+            smoothing,
+            seed,
+            tokenize,
+            pictures,
+        )
+        self.sources, self.references = references(data.valid)
+        self.judge = judge
+
+    def model(self) -> Trained:
+        """Fresh parameters, drawn from the seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return build(self.shape, len(self.data.subwords), self.data.outputs)
+
+    def translator(self, model: nn.Module) -> Translator:
+        return Translator(model, self.data.subwords, self.shape, {})  # type: ignore[arg-type]
+
+    def identity(self) -> dict[str, Any]:
+        """Shape, data and what batches and losses are made of."""
+        return self._identity
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        valid = [
+            text for source, targets in zip(self.sources, self.references, strict=True) for text in (source, *targets)
+        ]
+        return {
+            "shape": asdict(self.shape),
+            "tokens": self.tokens,
+            "smoothing": self.smoothing,
+            "tokenize": self.tokenize,
+            "vocabulary": len(self.data.subwords),
+            "pairs": len(self.data.train),
+            "checksum of the pairs": _checksum(self.data.train),
+            "checksum of validation": zlib.crc32("\n".join(valid).encode()),
+        }
+
+    def batches(self, epoch: int, rank: int, world: int) -> Epoch:
+        return batches(self.data.train, tokens=self.tokens, seed=self.seed, epoch=epoch, rank=rank, world=world)
+
+    def losses(self, model: Any, batch: Batch) -> Losses:
+        batch = batch if len(batch.index_B) else _empty(batch)
+        device = model.embedding.table.device
+        source_BS, lengths_B = batch.source_BS.to(device), batch.source_lengths_B.to(device)
+        real_BT = (batch.target_out_BT != PAD).to(device)
+        hidden_NM = model(source_BS, lengths_B, batch.target_in_BT.to(device))[real_BT]
+        smoothed, plain = output_losses(
+            hidden_NM,
+            model.embedding.output_weight(),
+            model.embedding.bias,
+            batch.target_out_BT.to(device)[real_BT],
+            smoothing=self.smoothing,
+        )
+        return Losses(smoothed, {"loss": plain.detach()}, batch.tokens)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        found = self.translator(model).translate(self.sources, beam=1, weights=False)
+        score, _ = bleu([t.text for t in found], self.references, self.tokenize)
+        more = {} if self.judge is None else self.judge(self.translator(model))
+        return {"BLEU": round(score, 3), **more}
+
+    def epoch_ended(self, model: nn.Module, epoch: int, folder: Path) -> None:
+        from .pictures import draw_alignments, draw_curves
+
+        draw_curves(folder / "log.jsonl", folder / "curves.png")
+        translator = self.translator(model)
+        if translator.has_attention and self.pictures:
+            pairs = [(s, r[0]) for s, r in zip(self.sources, self.references, strict=True)]
+            draw_alignments(
+                translator, _shown(pairs, self.pictures), folder / "pictures" / f"epoch-{epoch + 1:02d}.png"
+            )
+
+
+def _checksum(bitext: Bitext) -> int:
+    found = 0
+    for side in (bitext.sources, bitext.targets):
+        for numbers in (side.lengths, side.flat):
+            found = zlib.crc32(numbers.tobytes(), found)
+    return found
+
+
+def _empty(batch: Batch) -> Batch:
+    """One row without anything to predict, for a process that got none: its gradients are zeros, and are there."""
+    row = {"source_BS": END, "source_lengths_B": 1, "target_in_BT": BEGIN, "target_out_BT": PAD}
+    filled = {name: getattr(batch, name).new_full((1,) * getattr(batch, name).ndim, n) for name, n in row.items()}
+    return replace(batch, **filled)
+
+
+def _shown(pairs: Sequence[tuple[str, str]], count: int) -> list[tuple[str, str]]:
+    """A few pairs of a length that fits a picture, spread over the set; the same ones in every epoch."""
+    fitting = [p for p in pairs if 6 <= len(p[0].split()) <= 14] or list(pairs)
+    return fitting[:: max(1, len(fitting) // count)][:count]

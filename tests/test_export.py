@@ -98,6 +98,21 @@ def test_the_page_holds_what_the_weights_are_made_of(case: str) -> None:
     np.testing.assert_allclose(weights_of(data, 0, 0), weights.dense()[0].numpy(), rtol=1e-4, atol=1e-6)
 
 
+def test_a_stored_linear_map_has_the_name_of_its_score(tmp_path: Path) -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return fv.linear_attention(x, x, x)[0]
+
+    model = Model()
+    with fv.watch(model) as seen:
+        model(torch.randn(1, H, Q, D))
+    seen.save(tmp_path / "run.fov")
+    source = Source(fv.load(tmp_path / "run.fov"))
+    data = data_of(export.page_of(source))
+    assert data["document"]["calls"][0]["score"] == data["calls"][0]["score"]["name"] == "kernel"
+    assert source.pair(0, 0, 1, 2, 3)["score_name"] == "kernel"
+
+
 @pytest.mark.parametrize("starts", [[0, 0], [3, 0]])
 def test_padding_is_left_out(starts: list[int]) -> None:
     lengths = [4, 7]
@@ -151,10 +166,55 @@ def test_too_large_a_page_is_refused_with_its_size_and_the_remedy(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_score_of_ones_own_is_refused() -> None:
-    weights = fv.AttentionMap(torch.ones(1, 1, 3, 2), torch.ones(1, 1, 3, 2), score=lambda q, k: -torch.cdist(q, k))
-    with pytest.raises(UserError, match="cannot be computed inside a page; only 'dot' and 'scaled_dot' can"):
-        export.page_of(Source({"attn": weights}))
+OTHERS = {
+    "a score of one's own": {"score": lambda q, k: -torch.cdist(q, k)},
+    "another normaliser": {"normalizer": "sparsemax", "mask": fv.masks.causal()},
+    "bias": {"score": "l2", "normalizer": "sparsemax", "bias": torch.linspace(-1, 1, H * Q * Q).reshape(1, H, Q, Q)},
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_what_a_page_cannot_compute_goes_in_as_it_is(case: str) -> None:
+    weights = random_map(2, **OTHERS[case])
+    source = Source({"attn": weights})
+    data = data_of(export.page_of(source))
+    (call,) = data["calls"]
+    dense = {name: array(data, call["dense"][name]) for name in ("weights", "scores", "statistic")}
+    np.testing.assert_allclose(dense["weights"], weights.dense().numpy(), rtol=1e-6, atol=1e-8)
+    for b, h, i, j in [(0, 0, 0, 0), (1, 4, 5, 2)]:
+        pair = source.pair(0, b, h, i, j)
+        assert dense["scores"][b, h, i, j] == pytest.approx(pair["scaled"], rel=1e-5)
+        assert dense["statistic"][b, h, i] == pytest.approx(pair["statistic"], rel=1e-5)
+        assert [call["dense"][name] for name in ("normalizer", "statistic_name")] == [
+            pair["normalizer"],
+            pair["statistic_name"],
+        ]
+        assert call["score"]["name"] == pair["score_name"]
+        assert (call["score"]["scale"] is None) == (pair["products"] is None)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"score": fv.scores.Function(lambda q, k: -torch.cdist(q, k))}, "the score '<lambda>'"),
+        ({"normalizer": "sparsemax"}, "the normalizer 'sparsemax'"),
+    ],
+)
+def test_a_large_call_of_them_is_refused(monkeypatch: pytest.MonkeyPatch, options: Any, what: str) -> None:
+    monkeypatch.setattr(export, "DENSE", H * Q * Q)
+    assert export.page_of(Source({"attn": random_map(**options)}))
+    monkeypatch.setattr(export, "DENSE", H * Q * Q - 1)
+    with pytest.raises(UserError, match=f"{what} cannot be computed inside a page, and 294 weights of a call are too"):
+        export.page_of(Source({"attn": random_map(**options)}))
+
+
+def test_a_page_is_refused_before_its_weights_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source(
+        {"attn": fv.AttentionMap(torch.ones(1, 1, 900, 1), torch.ones(1, 1, 900, 1), normalizer="sparsemax")}
+    )
+    monkeypatch.setattr(fv.AttentionMap, "dense", lambda self: pytest.fail("computed"))
+    with pytest.raises(UserError, match=r"would take 9 MB, more than the limit of 5 MB"):
+        export.page_of(source, limit=5_000_000)
 
 
 class Elements(HTMLParser):

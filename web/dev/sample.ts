@@ -115,7 +115,7 @@ function embeddedCall(blob: Blob2, shape: Shape, queries: number, keys: number, 
   }
   return {
     query: blob.add(q, [1, heads, queries, dim], half), key: blob.add(k, [1, heads, keys, dim], half), value: blob.add(v, [1, heads, keys, dim], half),
-    mask: causal ? mask : null, bias: null, sinks: null, score: { name: "scaled_dot", scale: 1.9 / Math.sqrt(dim), softcap: null }, lengths: [[queries, keys]],
+    mask: causal ? mask : null, bias: null, sinks: null, score: { name: "scaled_dot", scale: 1.9 / Math.sqrt(dim), softcap: null }, dense: null, lengths: [[queries, keys]],
   };
 }
 
@@ -144,7 +144,7 @@ export function sample(name: string, shape: Shape): { doc: Doc; calls: EmbeddedC
   }
   const focus = name === "cat" ? { sequence: 0, call: 1, head: 0, token: 7, direction: "reads" as const, level: "token" as const } : null;
   const message = name === "cat" ? "it -> cat (97 %)" : cross ? "A translation and its alignment" : "";
-  const doc: Doc = { id: name, title: name === "cat" ? "The cat sat on the mat because it was tired" : `Sample ${name}`, model: `invented ${shape.layers} × ${shape.heads}`, message, sequences: [sequence], calls: listed, focus, notes: [] };
+  const doc: Doc = { id: name, title: name === "cat" ? "The cat sat on the mat because it was tired" : `Sample ${name}`, model: `invented ${shape.layers} × ${shape.heads}`, message, sequences: [sequence], calls: listed, focus, notes: [], decoding: null, beside: [] };
   if (cross) doc.focus = { sequence: 0, call: 2 * shape.layers, head: 0, token: 5, direction: "reads", level: "token" };
   return { doc, calls, blob: blob.bytes() };
 }

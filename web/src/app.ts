@@ -14,6 +14,8 @@ import { helpDialog } from "./views/help";
 import { MechanismView } from "./views/mechanism";
 import { RunBar, Status } from "./views/runbar";
 import { describeActive, headName, spoken } from "./views/sentences";
+import { StepView } from "./views/step";
+import { Stepper } from "./views/stepper";
 import { Toolbar } from "./views/toolbar";
 import { WordsView } from "./views/words";
 
@@ -24,6 +26,8 @@ interface Views {
   heat: HeatmapView;
   mechanism: MechanismView;
   toolbar: Toolbar;
+  stepper: Stepper;
+  step: StepView;
 }
 
 export class App {
@@ -31,6 +35,7 @@ export class App {
   private readonly title = el("span", { class: "fv-title" });
   private readonly model = el("span", { class: "fv-model" });
   private readonly message = el("h1", { class: "fv-message" });
+  private readonly beside = el("div", { class: "fv-besides" });
   private readonly seen = el("p", { class: "fv-seen" });
   private readonly content = el("div", { class: "fv-content" });
   private readonly themeButton = el("button", { type: "button", class: "fv-plain", click: () => this.setTheme(this.theme === "dark" ? "light" : "dark", true) });
@@ -48,7 +53,7 @@ export class App {
       el("header", { class: "fv-top" },
         el("span", { class: "fv-mark", "aria-hidden": "true" }), el("span", { class: "fv-brand" }, "foveate"), this.title, this.model, el("span", { class: "fv-spring" }),
         el("button", { type: "button", class: "fv-plain", "aria-label": "Help", title: "Help (?)", click: () => this.help.showModal() }, "?"), this.themeButton),
-      ...(this.runbar ? [this.runbar.element] : []), this.status.element, this.message, this.content, this.help);
+      ...(this.runbar ? [this.runbar.element] : []), this.status.element, this.message, this.beside, this.content, this.help);
     document.addEventListener("keydown", this.keys);
     this.setTheme(preferredTheme(), false);
     window.matchMedia?.("(prefers-color-scheme: dark)").addEventListener("change", () => this.setTheme(preferredTheme(), false));
@@ -64,7 +69,7 @@ export class App {
   private closeViews(): void {
     const { views } = this;
     if (!views) return;
-    for (const view of [views.session, views.words, views.grid, views.heat, views.mechanism]) view.close();
+    for (const view of [views.session, views.words, views.grid, views.heat, views.mechanism, views.stepper, views.step]) view.close();
     this.views = null;
   }
 
@@ -90,6 +95,8 @@ export class App {
     say(this.model, doc.model);
     say(this.message, doc.message.replaceAll("->", "→"));
     this.message.hidden = !doc.message;
+    this.message.classList.toggle("fv-long", doc.message.length > 90);
+    this.beside.replaceChildren(...doc.beside.map(({ label, text }) => el("p", { class: "fv-beside" }, el("span", { class: "fv-quiet" }, `${label}: `), el("span", {}, text))));
     document.title = `${doc.message || doc.title} · foveate`;
     this.runbar?.suggest(plainText(doc, session));
     this.build(session, doc);
@@ -100,31 +107,38 @@ export class App {
   private build(session: Session, doc: Doc): void {
     const words = new WordsView(session);
     const views: Views = {
-      session, words, grid: new GridView(session), heat: new HeatmapView(session), mechanism: new MechanismView(session),
+      session, words, grid: new GridView(session), heat: new HeatmapView(session), mechanism: new MechanismView(session), stepper: new Stepper(session), step: new StepView(session),
       toolbar: new Toolbar(session, { svg: () => this.saveSvg(), png: () => void this.savePng() }),
     };
     this.views = views;
-    words.element.prepend(this.seen);
+    words.element.prepend(views.stepper.element, this.seen);
     const notes = doc.notes.map((note) => el("p", { class: "fv-note" }, note));
-    const main = el("main", { class: "fv-main" }, views.grid.element, words.element, views.heat.element, views.mechanism.element);
+    const main = el("main", { class: "fv-main" }, views.grid.element, words.element, views.step.element, views.heat.element, views.mechanism.element);
     this.content.replaceChildren(views.toolbar.element, main, ...notes);
     this.connect(views, main);
+    arrangeViews(main, views);
     words.relayout();
     put(main, "data-layout", words.layout.kind);
     words.relayout();
+    views.stepper.update();
+    views.step.update();
     views.toolbar.update(words.layout.kind);
     views.grid.update();
     views.heat.update();
     views.mechanism.update();
   }
 
-  private connect({ session, words, grid, heat, mechanism, toolbar }: Views, main: HTMLElement): void {
+  private connect(views: Views, main: HTMLElement): void {
+    const { session, words, grid, heat, mechanism, toolbar, stepper, step } = views;
     session.on("state", () => {
+      arrangeViews(main, views);
       words.refresh();
       if (main.dataset.layout !== words.layout.kind) {
         put(main, "data-layout", words.layout.kind);
         words.relayout();
       }
+      stepper.update();
+      step.update();
       toolbar.update(words.layout.kind);
       grid.update();
       heat.update();
@@ -136,6 +150,7 @@ export class App {
       words.update();
       heat.draw();
       mechanism.fillBars();
+      step.showWeights();
       this.tell(session);
       this.ready();
     });
@@ -152,6 +167,7 @@ export class App {
       grid.draw();
       heat.draw();
       mechanism.draw();
+      step.draw();
       toolbar.update(words.layout.kind);
     });
     session.on("blank", (message) => grid.tell(message));
@@ -257,10 +273,26 @@ export class App {
 }
 
 function wordKey(key: string, session: Session, words: WordsView): (() => void) | null {
-  if (/^(Arrow(Up|Down|Left|Right)|Home|End)$/.test(key)) return () => words.move(key);
+  if (/^(Arrow(Up|Down|Left|Right)|Home|End)$/.test(key)) return () => (session.step ? walk(key, session) : words.move(key));
   const { cursor, locked } = session.state;
   if ((key === "Enter" || key === " ") && cursor !== null) return () => session.set({ locked: !locked });
   return null;
+}
+
+/** While a step is shown the arrow keys go from step to step. */
+function walk(key: string, session: Session): void {
+  const far = session.steps.length;
+  const steps: Record<string, number> = { Home: -far, End: far, ArrowLeft: -1, ArrowUp: -1 };
+  session.walk(steps[key] ?? 1);
+}
+
+/** Where the parts stand: a model of one head needs nothing to choose it with, and a step is shown where there is one. */
+function arrangeViews(main: HTMLElement, { session, grid, step }: Views): void {
+  const one = session.layers.length === 1 && session.call.heads === 1;
+  grid.element.hidden = one;
+  step.element.hidden = !session.step;
+  put(main, "data-grid", one ? "off" : "on");
+  put(main, "data-step", session.step ? "on" : "off");
 }
 
 /** The text of a document as it was typed, where its title is all of it, or as it may have been. */

@@ -1,4 +1,5 @@
 // One attention call of a static page: its weights, row by row, from queries and keys. All sums are in double precision.
+// Of a call that a page cannot compute they are in the file.
 
 import { Bits, floats } from "./blob";
 import type { EmbeddedCall } from "./protocol";
@@ -12,6 +13,11 @@ export class Attend {
   readonly queries: number;
   readonly keys: number;
   readonly score: EmbeddedCall["score"];
+  /** What normalises, and what its statistic of a row is. */
+  readonly normalizer: string;
+  readonly statisticName: string;
+  private readonly dense: { weights: Float32Array; scores: Float32Array; statistic: Float32Array } | null;
+  private readonly keyDim: number;
   private readonly q: Float32Array;
   private readonly k: Float32Array;
   private readonly v: Float32Array | null;
@@ -26,9 +32,13 @@ export class Attend {
 
   constructor(call: EmbeddedCall, blob: ArrayBuffer, private readonly sequence: number) {
     [, this.heads, this.allQueries, this.dim] = call.query.shape as [number, number, number, number];
-    [, this.groups, this.allKeys] = call.key.shape as [number, number, number, number];
+    [, this.groups, this.allKeys, this.keyDim] = call.key.shape as [number, number, number, number];
     [this.queries, this.keys] = call.lengths[sequence] as [number, number];
     this.score = call.score;
+    const { dense } = call;
+    this.dense = dense && { weights: floats(blob, dense.weights), scores: floats(blob, dense.scores), statistic: floats(blob, dense.statistic) };
+    this.normalizer = dense?.normalizer ?? "softmax";
+    this.statisticName = dense?.statistic_name ?? "log-sum-exp";
     this.q = floats(blob, call.query);
     this.k = floats(blob, call.key);
     this.v = call.value && floats(blob, call.value);
@@ -40,8 +50,12 @@ export class Attend {
     this.scratch = new Float64Array(this.keys);
   }
 
+  private rowAt(head: number, i: number): number {
+    return (this.sequence * this.heads + head) * this.allQueries + i;
+  }
+
   private queryAt(head: number, i: number): number {
-    return ((this.sequence * this.heads + head) * this.allQueries + i) * this.dim;
+    return this.rowAt(head, i) * this.dim;
   }
 
   private groupAt(head: number): number {
@@ -73,7 +87,8 @@ export class Attend {
   /** Logits of row i for keys from..to-1 into out[0 ..]; -Infinity where the query may not look. */
   private logits(head: number, i: number, from: number, to: number, out: Float64Array): void {
     const { q, k, dim, mask } = this;
-    const { scale, softcap } = this.score;
+    const { softcap } = this.score;
+    const scale = this.score.scale as number;
     const qAt = this.queryAt(head, i);
     const kAt = this.groupAt(head) * this.allKeys * dim;
     const bias = this.biasRow(head, i);
@@ -97,8 +112,9 @@ export class Attend {
     }
   }
 
-  /** log of the sum of the exponentials of a row, its sink included; -Infinity where a query sees no key. */
-  logsumexp(head: number, i: number): number {
+  /** What the normaliser knows of a row: the log of the sum of its exponentials, its sink included; -Infinity where it sees no key. */
+  statistic(head: number, i: number): number {
+    if (this.dense) return this.dense.statistic[this.rowAt(head, i)] as number;
     const slot = head * this.queries + i;
     const known = this.lse[slot] as number;
     if (!Number.isNaN(known)) return known;
@@ -123,6 +139,11 @@ export class Attend {
 
   /** Weights of row i for keys from..to-1 into out[0 ..]. */
   weights(head: number, i: number, from: number, to: number, out: Float64Array): void {
+    if (this.dense) {
+      const at = this.rowAt(head, i) * this.allKeys;
+      out.set(this.dense.weights.subarray(at + from, at + to));
+      return;
+    }
     const slot = head * this.queries + i;
     let lse = this.lse[slot] as number;
     if (Number.isNaN(lse)) {
@@ -135,14 +156,27 @@ export class Attend {
     else for (let c = 0; c < count; c++) out[c] = Math.exp((out[c] as number) - lse);
   }
 
+  /** The score of one pair, before bias and mask, and the products it is the sum of, where it is one. */
+  compare(head: number, i: number, j: number): { products: number[] | null; score: number; scaled: number } {
+    const { scale, softcap } = this.score;
+    if (scale === null) {
+      const score = (this.dense as { scores: Float32Array }).scores[this.rowAt(head, i) * this.allKeys + j] as number;
+      return { products: null, score, scaled: score };
+    }
+    const key = this.key(head, j);
+    const products = this.query(head, i).map((value, d) => value * (key[d] as number));
+    const score = products.reduce((a, b) => a + b, 0);
+    return { products, score, scaled: softcap ? softcap * Math.tanh((score * scale) / softcap) : score * scale };
+  }
+
   query(head: number, i: number): number[] {
     const at = this.queryAt(head, i);
     return Array.from(this.q.subarray(at, at + this.dim));
   }
 
   key(head: number, j: number): number[] {
-    const at = (this.groupAt(head) * this.allKeys + j) * this.dim;
-    return Array.from(this.k.subarray(at, at + this.dim));
+    const at = (this.groupAt(head) * this.allKeys + j) * this.keyDim;
+    return Array.from(this.k.subarray(at, at + this.keyDim));
   }
 
   value(head: number, j: number): number[] | null {

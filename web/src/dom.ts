@@ -62,6 +62,13 @@ export function number(value: number | null | undefined, exact = false): string 
   return signed(value.toFixed(size && size < 0.01 ? 3 : 2));
 }
 
+/** A probability as people read it. */
+export function percent(value: number): string {
+  const part = 100 * value;
+  if (!Number.isFinite(part)) return "–";
+  return `${part > 0 && part < 0.1 ? "<0.1" : part < 10 || (part > 99 && part < 99.95) ? part.toFixed(1) : part.toFixed(0)} %`;
+}
+
 /** A number of any size in little room. */
 export function brief(value: number): string {
   const size = Math.abs(value);

@@ -13,6 +13,10 @@ import { largest } from "./weights";
 const SLICE_MS = 10;
 const THUMBNAIL = 32;
 
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
+}
+
 /** Gives the page its turn whenever a computation has run for a while. */
 class Breath {
   private since = performance.now();
@@ -228,25 +232,23 @@ export class EmbeddedSource implements Source {
   pair({ head, i, j, ...where }: PairQuery): Promise<Pair> {
     const call = this.attend(where);
     const { scale, softcap, name } = call.score;
-    const query = call.query(head, i);
-    const key = call.key(head, j);
-    const products = query.map((value, d) => value * (key[d] as number));
-    const score = products.reduce((a, b) => a + b, 0);
-    const scaled = softcap ? softcap * Math.tanh((score * scale) / softcap) : score * scale;
-    const lse = call.logsumexp(head, i);
+    const { products, score, scaled } = call.compare(head, i, j);
+    const { normalizer, statisticName: statistic_name } = call;
+    const statistic = finite(call.statistic(head, i));
     const one = new Float64Array(1);
     call.weights(head, i, j, j + 1, one);
     const weight = one[0] as number;
     const value = call.value(head, j);
     const bias = call.biasOf(head, i, j);
     return Promise.resolve({
-      query, key, products, score, scale, scaled, weight, value, softcap,
-      bias: Number.isFinite(bias) ? bias : null,
+      query: call.query(head, i), key: call.key(head, j),
+      products, scale, value, softcap, normalizer, statistic, statistic_name,
+      score: finite(score),
+      scaled: finite(scaled),
+      weight: finite(weight),
+      bias: finite(bias),
       allowed: call.allowed(head, i, j),
-      logsumexp: Number.isFinite(lse) ? lse : null,
-      normalizer: "softmax",
-      statistic: Number.isFinite(lse) ? lse : null,
-      statistic_name: "log-sum-exp",
+      logsumexp: statistic_name === "log-sum-exp" ? statistic : null,
       contribution: value && value.map((x) => x * weight),
       output: call.output(head, i),
       score_name: name,

@@ -29,6 +29,7 @@ function words(session: Session, layout: Layout, placed: Placed, band: Band): SV
   const [first, last] = within(placed, band.top, band.bottom);
   for (let p = first; p < last; p++) {
     const unit = placed.shown[p] as number;
+    if (!session.written(placed.axis, unit)) continue;
     const [x, y, w] = [placed.x[p] as number, placed.y[p] as number, placed.w[p] as number];
     const chosen = placed === source && unit === active?.unit;
     const look = weights && placed === target ? strongest(weights, heads, unit) : null;
@@ -42,7 +43,7 @@ function words(session: Session, layout: Layout, placed: Placed, band: Band): SV
     result.push(svg("text", {
       x: x + w / 2, y: y + placed.h / 2 + layout.font * 0.35, "text-anchor": "middle", "font-size": layout.font,
       fill: muted ? ink.muted : ink.text, "font-weight": chosen ? 600 : 400,
-    }, placed.axis.text[unit] || "·"));
+    }, session.textOf(placed.axis, unit) || "·"));
   }
   return result;
 }

@@ -38,9 +38,34 @@ export interface Focus {
   sequence: number;
   call: number;
   head: number | null;
-  token: number;
+  /** null: a word in sight, not locked. */
+  token: number | null;
   direction: Direction;
   level: Level;
+}
+
+export interface Alternative {
+  text: string;
+  probability: number;
+}
+
+/** One step of a decoder: which target token came out, and the most probable ones; `chosen` of them is the token. */
+export interface Step {
+  token: number;
+  alternatives: Alternative[];
+  chosen: number;
+}
+
+/** How targets were written. `calls` computed one row at each step, that of the token that came out; the first is shown. */
+export interface Decoding {
+  calls: number[];
+  steps: Step[][];
+}
+
+/** An answer to compare with the document's own, and what gave it. */
+export interface Beside {
+  label: string;
+  text: string;
 }
 
 export interface Doc {
@@ -52,6 +77,8 @@ export interface Doc {
   calls: Call[];
   focus: Focus | null;
   notes: string[];
+  decoding: Decoding | null;
+  beside: Beside[];
 }
 
 export interface Thumbnails {
@@ -166,6 +193,15 @@ export interface Ref {
   dtype: "float32" | "float16" | "bits";
 }
 
+/** What a page cannot compute: weights and scores (B, H, Q, K), and what the normaliser knows of each row (B, H, Q). */
+export interface Dense {
+  weights: Ref;
+  scores: Ref;
+  statistic: Ref;
+  normalizer: string;
+  statistic_name: string;
+}
+
 export interface EmbeddedCall {
   query: Ref;
   key: Ref;
@@ -173,7 +209,9 @@ export interface EmbeddedCall {
   mask: Ref | null;
   bias: Ref | null;
   sinks: Ref | null;
-  score: { name: "dot" | "scaled_dot"; scale: number; softcap: number | null };
+  /** No scale: the score is no product. */
+  score: { name: string; scale: number | null; softcap: number | null };
+  dense: Dense | null;
   lengths: [number, number][];
 }
 

@@ -1,10 +1,10 @@
 // One document being looked at: the state, the answers that belong to it, and who wants to hear of changes.
 
-import type { Call, Direction, Doc, Pair, RowQuery, Thumbnails } from "./protocol";
+import type { Call, Direction, Doc, Pair, RowQuery, Step, Thumbnails } from "./protocol";
 import { aborted } from "./source";
 import type { Source } from "./source";
 import type { State } from "./state";
-import { axes as makeAxes, follow } from "./units";
+import { axes as makeAxes, folded, follow, tokensOf, unitAt } from "./units";
 import type { Axes, Axis } from "./units";
 import { denseWeights, sparseWeights } from "./weights";
 import type { Weights } from "./weights";
@@ -65,6 +65,7 @@ export class Session {
   constructor(readonly source: Source, readonly doc: Doc, public state: State) {
     this.clamp();
     this.axes = this.makeAxes();
+    this.followStep();
     this.fit();
   }
 
@@ -96,6 +97,43 @@ export class Session {
   get layers(): Call[] {
     const { kind, step } = this.call;
     return this.doc.calls.filter((call) => call.kind === kind && call.step === step);
+  }
+
+  /** How the target that is shown was written; empty where nobody knows. */
+  get steps(): Step[] {
+    return this.doc.decoding?.steps[this.state.sequence] ?? [];
+  }
+
+  get step(): Step | null {
+    return this.state.step === null ? null : (this.steps[this.state.step] ?? null);
+  }
+
+  /** The steps at which one may stand: those of special tokens only while these are shown. */
+  get stops(): number[] {
+    const special = this.doc.sequences[this.state.sequence]?.target?.special;
+    return this.steps.flatMap(({ token }, n) => (this.state.special || !special?.[token] ? [n] : []));
+  }
+
+  /** How many tokens of a unit there are at this step: all of them where no step is looked at. */
+  written(axis: Axis, unit: number): number {
+    const first = axis.starts[unit] as number;
+    const size = (axis.starts[unit + 1] as number) - first;
+    const { step } = this;
+    if (!step || axis.side !== "target") return size;
+    const end = step.token + (axis === this.axes.query ? 1 : 0) - axis.offset; // keys are what was written before
+    return Math.max(0, Math.min(size, end - first));
+  }
+
+  complete(axis: Axis, unit: number): boolean {
+    return this.written(axis, unit) === (axis.starts[unit + 1] as number) - (axis.starts[unit] as number);
+  }
+
+  /** What is there of a unit at this step. */
+  textOf(axis: Axis, unit: number): string {
+    if (this.complete(axis, unit)) return axis.text[unit] ?? "";
+    const from = axis.offset + (axis.starts[unit] as number);
+    const { text } = tokensOf(this.doc.sequences[this.state.sequence] as Doc["sequences"][number], axis.side);
+    return text.slice(from, from + this.written(axis, unit)).join("");
   }
 
   /** The heads whose lines are drawn. */
@@ -155,11 +193,52 @@ export class Session {
     if (this.state.cursor === null) this.state.locked = false;
   }
 
+  /** Goes steps on, or back; from the whole target to its first step, or its last. */
+  walk(by: number): void {
+    const { stops } = this;
+    if (!stops.length) return;
+    const at = this.state.step === null ? (by > 0 ? -1 : stops.length) : stops.indexOf(this.state.step);
+    this.set({ step: stops[Math.max(0, Math.min(stops.length - 1, at + by))] as number }, performance.now());
+  }
+
+  /** The step that a change asks for: another word, another call, or none any more. */
+  private chooseStep(change: Partial<State>, before: State): void {
+    const { state, doc } = this;
+    const calls = doc.decoding?.calls ?? [];
+    if (state.step === null) return;
+    const asked = change.step !== undefined;
+    const elsewhere = state.direction !== "reads" || state.cursor === null || !state.locked || !calls.includes(state.call);
+    if (!this.step || state.sequence !== before.sequence || (elsewhere && !asked)) state.step = null;
+    else if (asked && !calls.includes(state.call)) state.call = calls[0] ?? state.call;
+    else if (!asked && change.cursor !== undefined) state.step = this.stepOf(change.cursor as number);
+    if (state.step === null || this.stops.includes(state.step)) return;
+    state.step = this.stops.filter((stop) => stop < (state.step as number)).at(-1) ?? this.stops[0] ?? null;
+  }
+
+  /** The step after which a word stands there whole. */
+  private stepOf(unit: number): number | null {
+    const { query } = this.axes;
+    const last = query.offset + (query.starts[unit + 1] ?? 0) - 1;
+    const found = this.steps.findIndex(({ token }) => token === last);
+    return found < 0 ? null : found;
+  }
+
+  /** The word of the step is the one that is looked at. */
+  private followStep(): void {
+    const { step, state, axes } = this;
+    if (!step) return;
+    state.direction = "reads";
+    state.cursor = unitAt(axes.query, step.token - axes.query.offset);
+    state.locked = true;
+  }
+
   /** Changes the state; words keep their place in the text when direction, level or call change. */
   set(change: Partial<State>, cause = 0): void {
     const before = { ...this.state };
     const old = this.sides(before.direction);
     Object.assign(this.state, change);
+    this.chooseStep(change, before);
+    if (this.step) this.state.direction = "reads";
     this.clamp();
     const moved = before.level !== this.state.level || before.call !== this.state.call || before.sequence !== this.state.sequence;
     const turned = before.direction !== this.state.direction;
@@ -178,6 +257,8 @@ export class Session {
       this.hoverOther = null;
     }
     if (before.sequence !== this.state.sequence) this.thumbnails.clear();
+    if (before.step !== this.state.step) this.state.other = change.other ?? null;
+    this.followStep();
     this.fit();
     this.emit("state");
     this.refresh(cause);
@@ -207,7 +288,7 @@ export class Session {
       return;
     }
     const query = this.rowQuery(active);
-    const name = JSON.stringify(query);
+    const name = JSON.stringify([query, this.state.level]);
     if (name === this.wanted) {
       if (this.present === name) this.answer(active, cause);
       return;
@@ -249,11 +330,14 @@ export class Session {
 
   private rowQuery({ unit, direction }: Active): RowQuery {
     const { call, sequence, level } = this.state;
+    const { step } = this; // one token was written, whatever else its word holds
+    if (step) return { call, sequence, index: step.token - this.call.offset, direction, level: "token" };
     return { call, sequence, index: unit, direction, level };
   }
 
   private async fetchWeights(query: RowQuery, { direction }: Active, signal: AbortSignal): Promise<Weights> {
-    const { length } = this.sides(direction).to;
+    const { length, starts } = this.sides(direction).to;
+    if (this.step) return denseWeights(folded(await this.source.row(query, signal), starts));
     if (length <= DENSE_LIMIT) return denseWeights(await this.source.row(query, signal));
     return sparseWeights(await this.source.topk({ ...query, k: SPARSE_COUNT }, signal), length);
   }
@@ -262,7 +346,7 @@ export class Session {
   private lookAhead({ unit, direction }: Active): void {
     const { from, to } = this.sides(direction);
     clearTimeout(this.aheadTimer);
-    if (!this.source.remote || to.length > DENSE_LIMIT) return;
+    if (!this.source.remote || to.length > DENSE_LIMIT || this.step) return;
     this.aheadTimer = setTimeout(() => {
       for (const next of [unit + 1, unit - 1]) {
         if (next >= 0 && next < from.length) this.source.row(this.rowQuery({ unit: next, direction })).catch(() => undefined);
@@ -275,7 +359,8 @@ export class Session {
     const { active, other } = this;
     if (!active || other === null) return null;
     const { from, to } = this.sides(active.direction);
-    const [a, b] = [from.starts[active.unit] as number, to.starts[other] as number];
+    const row = this.step ? this.step.token - this.call.offset : (from.starts[active.unit] as number);
+    const [a, b] = [row, to.starts[other] as number];
     return active.direction === "reads" ? { i: a, j: b } : { i: b, j: a };
   }
 

@@ -1,6 +1,6 @@
 // What is being looked at, and how it is written into the address so that a view can be bookmarked.
 
-import type { Direction, Doc, Level } from "./protocol";
+import type { Direction, Doc, Focus, Level } from "./protocol";
 import type { LayoutKind } from "./layout";
 import { axes } from "./units";
 
@@ -17,6 +17,8 @@ export interface State {
   cursor: number | null;
   other: number | null;
   locked: boolean;
+  /** The step of the decoder that is shown; null: the whole target. */
+  step: number | null;
 }
 
 const IN_SIGHT = 48;
@@ -36,18 +38,19 @@ export function initialState(doc: Doc, before?: { doc: Doc; state: State }): Sta
   const focus = doc.focus;
   const state: State = {
     sequence: 0, call: 0, head: 0, all: false, direction: "reads", level: "token", special: true, layout: "auto",
-    cursor: null, other: null, locked: false,
+    cursor: null, other: null, locked: false, step: null,
   };
-  if (!focus) {
-    const same = before && before.doc.model === doc.model && before.doc.calls.length === doc.calls.length;
-    const cross = Math.max(0, doc.calls.findIndex(({ kind }) => kind === "cross"));
-    const start: State = same ? { ...before.state, sequence: 0, other: null, locked: false } : { ...state, call: cross };
-    return { ...start, cursor: firstWord(doc, start) };
-  }
-  return {
-    ...state, sequence: focus.sequence, call: focus.call, head: focus.head ?? 0, all: focus.head === null,
-    direction: focus.direction, level: focus.level, cursor: focus.token, locked: true,
-  };
+  if (focus && focus.token !== null) return { ...state, ...lookingAt(focus), cursor: focus.token, locked: true };
+  const same = before && before.doc.model === doc.model && before.doc.calls.length === doc.calls.length;
+  const cross = Math.max(0, doc.calls.findIndex(({ kind }) => kind === "cross"));
+  const start: State = same
+    ? { ...before.state, sequence: 0, other: null, locked: false, step: null }
+    : { ...state, ...(focus ? lookingAt(focus) : { call: cross }) };
+  return { ...start, cursor: firstWord(doc, start) };
+}
+
+function lookingAt({ sequence, call, head, direction, level }: Focus): Partial<State> {
+  return { sequence, call, head: head ?? 0, all: head === null, direction, level };
 }
 
 export function writeHash(doc: Doc, state: State): string {
@@ -59,6 +62,7 @@ export function writeHash(doc: Doc, state: State): string {
   if (state.layout !== "auto") parts.layout = state.layout;
   if (state.cursor !== null && state.locked) parts.word = state.cursor;
   if (state.cursor !== null && state.locked && state.other !== null) parts.other = state.other;
+  if (state.step !== null) parts.step = state.step;
   return new URLSearchParams(Object.entries(parts).map(([key, value]) => [key, String(value)])).toString();
 }
 
@@ -93,6 +97,7 @@ export function readHash(hash: string, doc: Doc, from: State): State {
     cursor,
     other: cursor === null ? null : whole(parts.get("other"), 1e9),
     locked: cursor !== null,
+    step: whole(parts.get("step"), doc.decoding?.steps[whole(parts.get("sequence"), doc.sequences.length) ?? from.sequence]?.length ?? 0),
   };
   return cursor === null ? { ...state, cursor: firstWord(doc, state) } : state;
 }

@@ -1,7 +1,7 @@
 // The units an axis counts: its tokens, or the words they make up.
 
 import { clip } from "./dom";
-import type { Call, Doc, Level, Sequence, Tokens } from "./protocol";
+import type { Call, Doc, Level, Row, Sequence, Tokens } from "./protocol";
 
 export interface Axis {
   /** Number of units. */
@@ -66,6 +66,20 @@ export function axes(doc: Doc, call: Call, sequence: number, level: Level): Axes
     key: makeAxis(columns, call.columns, 0, keys, level),
     self: call.rows === call.columns,
   };
+}
+
+/** Weights of positions, added up to weights of an axis' units. */
+export function folded({ heads, length, weights }: Row, starts: Int32Array): Row {
+  const units = starts.length - 1;
+  const result = new Float32Array(heads * units);
+  for (let head = 0; head < heads; head++) {
+    for (let u = 0; u < units; u++) {
+      let sum = 0;
+      for (let at = starts[u] as number; at < (starts[u + 1] as number); at++) sum += weights[head * length + at] as number;
+      result[head * units + u] = sum;
+    }
+  }
+  return { heads, length: units, weights: result };
 }
 
 /** The unit of `to` at the same text position as unit `index` of `from`, or the nearest there is. */

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { axes, follow, unitAt } from "../src/units";
+import { axes, folded, follow, unitAt } from "../src/units";
 import { within } from "../src/layout";
 import type { Placed } from "../src/layout";
+import { cellText } from "../src/views/numbers";
 import { denseWeights, largest, sparseWeights } from "../src/weights";
 import { makeCase } from "./dense";
 
@@ -16,6 +17,15 @@ test("axes count tokens or words, from the offset of a cached step", () => {
   assert.equal(follow(tokens.key, 6, tokens.query), 2);
   assert.equal(follow(tokens.query, 2, tokens.key), 6);
   assert.equal(unitAt(words.key, 5), 2);
+});
+
+test("weights of tokens add up to those of their words, head by head", () => {
+  const row = folded({ heads: 2, length: 4, weights: Float32Array.of(0.5, 0.25, 0.125, 0.125, 0, 1, 0, 0) }, Int32Array.of(0, 1, 3, 4));
+  assert.deepEqual([row.heads, row.length, Array.from(row.weights)], [2, 3, [0.5, 0.375, 0.125, 0, 1, 0]]);
+});
+
+test("a number in a cell loses its zero before it loses a digit", () => {
+  assert.deepEqual([cellText(0.837, 30), cellText(0.837, 40), cellText(0.999, 30), cellText(1, 40)], [".84", "0.84", "1.0", "1.00"]);
 });
 
 test("only the words in sight are found", () => {

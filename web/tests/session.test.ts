@@ -58,6 +58,66 @@ test("special tokens that are switched off cannot stay selected", () => {
   assert.deepEqual([one.state.cursor, one.state.locked], [null, false]);
 });
 
+/** Words 0 0 | 1 | 2 2 2 | 3 ... of the target, of which the first token is special, were written one by one. */
+function decoded(): Session {
+  const { doc, calls, blob } = makeCase({});
+  const steps = doc.sequences.map(({ target }) => target!.text.map((text, token) => ({ token, alternatives: [{ text, probability: 0.5 }], chosen: 0 })));
+  const encoder = { ...doc.calls[0]!, index: 1, kind: "encoder" as const };
+  const whole = { ...doc, calls: [doc.calls[0]!, encoder], decoding: { calls: [0], steps } };
+  return new Session(new EmbeddedSource(whole, [calls[0]!, calls[0]!], blob), whole, initialState(whole));
+}
+
+test("a step shows what is written so far, and the weights of its own token", async () => {
+  const one = decoded();
+  one.set({ level: "word" });
+  one.set({ step: 4 }); // the second of three tokens of word 2
+  await settled();
+  const { query } = one.axes;
+  assert.deepEqual([one.state.cursor, one.state.locked, one.state.direction], [2, true, "reads"]);
+  assert.deepEqual([0, 1, 2, 3].map((unit) => one.textOf(query, unit)), ["w0.0w0.1", "w1.2", "w2.3w2.4", ""]);
+  const row = await one.source.row({ call: 0, sequence: 0, index: 4, direction: "reads", level: "token" });
+  const first = one.axes.key.starts[1] as number;
+  assert.ok(Math.abs(one.weights!.at(2, 0) - row.weights.subarray(2 * row.length, 2 * row.length + first).reduce((a, b) => a + b)) < 1e-6);
+  assert.equal(one.pairAt?.i, 4);
+});
+
+test("steps are walked within their ends, and special ones only while these are shown", () => {
+  const one = decoded();
+  const last = one.steps.length - 1;
+  for (const [by, expected] of [[-1, last], [1, last], [-99, 0], [-1, 0], [1, 1]]) {
+    one.walk(by!);
+    assert.equal(one.state.step, expected);
+  }
+  one.set({ step: 0 });
+  one.set({ special: false });
+  assert.equal(one.state.step, 1);
+  one.walk(-1);
+  assert.equal(one.state.step, 1);
+});
+
+test("a word that is chosen is the step after which it stands there whole", () => {
+  const one = decoded();
+  one.set({ level: "word" });
+  one.set({ step: 1 });
+  one.set({ cursor: 2, direction: "reads", locked: true });
+  assert.equal(one.state.step, 5);
+  one.set({ level: "token" });
+  assert.deepEqual([one.state.step, one.state.cursor], [5, 5]);
+});
+
+test("whoever looks the other way, elsewhere or nowhere leaves the steps; a step begins where they were made", () => {
+  for (const change of [{ direction: "read_by" as const }, { call: 1 }, { cursor: null, locked: false }, { sequence: 1, cursor: null, locked: false }]) {
+    const one = decoded();
+    one.set({ step: 3 });
+    one.set(change);
+    assert.equal(one.state.step, null, JSON.stringify(change));
+  }
+  const one = decoded();
+  one.set({ call: 1, direction: "read_by" });
+  one.walk(1);
+  assert.deepEqual([one.state.call, one.state.direction, one.state.step], [0, "reads", 0]);
+});
+
 test("errors are told, not thrown", async () => {
   const one = session();
   const told: string[] = [];

@@ -34,6 +34,23 @@ test("without a focus a word in sight is chosen, not locked: the last where each
   assert.equal(initialState({ ...doc, sequences }).cursor, null);
 });
 
+test("a step survives the way through the address, where there is one", () => {
+  const steps = doc.sequences.map(() => [0, 1, 2].map((token) => ({ token, alternatives: [{ text: "", probability: 1 }], chosen: 0 })));
+  const decoded = { ...doc, decoding: { calls: [0], steps } };
+  const state = { ...initialState(decoded), step: 2, cursor: 2, locked: true };
+  assert.deepEqual(readHash(`#${writeHash(decoded, state)}`, decoded, initialState(decoded)), state);
+  assert.equal(readHash("#doc=case&step=3", decoded, state).step, null);
+  assert.equal(readHash("#doc=case&step=2", doc, state).step, null);
+});
+
+test("a focus without a word says where to look, and leaves the reader free", () => {
+  const focus = { sequence: 0, call: 0, head: 2, token: null, direction: "reads" as const, level: "word" as const };
+  const state = initialState({ ...doc, focus });
+  assert.deepEqual([state.head, state.level, state.locked, state.cursor === null], [2, "word", false, false]);
+  const before = { doc: { ...doc, focus }, state: { ...state, special: false, level: "token" as const } };
+  assert.deepEqual([initialState({ ...doc, focus }, before).special, initialState({ ...doc, focus }, before).level], [false, "token"]);
+});
+
 test("two texts are first seen aligned", () => {
   const [cross] = doc.calls;
   const calls = [{ ...cross!, kind: "encoder" as const, rows: "source" as const }, { ...cross!, index: 1 }];

@@ -10,7 +10,7 @@ import type { Source } from "../src/source";
 export type Open = (made: Case) => { source: Source; close(): void };
 
 const CASES: Record<string, Options> = {
-  plain: {}, causal: { causal: true }, bias: { bias: true }, sink: { sink: true }, softcap: { softcap: 3 }, float16: { half: true }, cached: { offset: 4 },
+  plain: {}, causal: { causal: true }, bias: { bias: true }, sink: { sink: true }, softcap: { softcap: 3 }, float16: { half: true }, cached: { offset: 4 }, dense: { dense: true }, "dense, biased": { dense: true, bias: true, causal: true },
 };
 
 function near(actual: ArrayLike<number>, expected: ArrayLike<number>, what: string, tolerance = 2e-6): void {
@@ -96,12 +96,15 @@ async function checkPair(source: Source, made: Case): Promise<void> {
   for (const [head, i, j] of [[0, 0, 0], [4, 6, 3], [5, 2, 16]] as const) {
     const pair = await source.pair({ call: 0, sequence: 0, head, i, j });
     const weight = weights[head]![i]![j]!;
-    const products = pair.products ?? [];
     near([pair.weight!], [weight], "weight");
-    near(products, pair.query.map((x, d) => x * pair.key[d]!), "products");
-    near([pair.score!], [products.reduce((a, b) => a + b, 0)], "score", 1e-5);
-    const raw = pair.score! * pair.scale!;
-    near([pair.scaled!], [pair.softcap ? pair.softcap * Math.tanh(raw / pair.softcap) : raw], "scaled", 1e-5);
+    if (made.calls[0]!.dense) assert.deepEqual([pair.products, pair.scale, pair.scaled, pair.score_name], [null, null, pair.score, "additive"]);
+    else {
+      const products = pair.products ?? [];
+      near(products, pair.query.map((x, d) => x * pair.key[d]!), "products");
+      near([pair.score!], [products.reduce((a, b) => a + b, 0)], "score", 1e-5);
+      const raw = pair.score! * pair.scale!;
+      near([pair.scaled!], [pair.softcap ? pair.softcap * Math.tanh(raw / pair.softcap) : raw], "scaled", 1e-5);
+    }
     near([pair.allowed ? Math.exp(pair.scaled! + (pair.bias ?? 0) - pair.logsumexp!) : 0], [weight], "the softmax of the numbers shown");
     near(pair.contribution!, pair.value!.map((x) => x * weight), "contribution", 1e-5);
     const row = await Promise.all(weights[head]![i]!.map(async (w, at) => (await source.pair({ call: 0, sequence: 0, head, i, j: at })).value!.map((x) => x * w)));

@@ -1,5 +1,7 @@
 """A page in one file: queries, keys and masks go into it, and it computes every weight itself, offline.
 
+Where it cannot, because a score is no product or a normaliser no softmax, a small call's weights go in as they are.
+
 Axes: B batch, H heads, G key heads, Q queries, K keys, D width, V value width.
 """
 
@@ -10,6 +12,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +24,14 @@ from torch import Tensor
 from foveate.apps import page
 from foveate.apps.errors import UserError
 from foveate.map import AttentionMap
-from foveate.normalizers import Softmax
+from foveate.normalizers import Softmax, lead
 from foveate.scores import Dot
 from foveate.views.source import Source
 from foveate.views.wire import dumps
 
 LIMIT = 50_000_000  # bytes of a page
 SMALL = 8_000_000  # bytes of float32 up to which nothing is rounded
+DENSE = 1 << 20  # weights of one call that go in as they are
 _HALF_MAX = 65504.0
 
 
@@ -64,7 +68,7 @@ def page_of(source: Source, title: str = "", limit: int = LIMIT) -> str:
 
     Raises:
         UserError: the page would be larger than `limit` bytes, or a score or normaliser in it is one that a page cannot
-            compute.
+            compute, of a call with more than `DENSE` weights.
     """
     floats = sum(_numbers(one) for one in source.maps) * 4
     half = floats > SMALL
@@ -72,7 +76,9 @@ def page_of(source: Source, title: str = "", limit: int = LIMIT) -> str:
     blob = Blob()
     calls = [_embedded(source, index, one, blob, half) for index, one in enumerate(source.maps)]
     _check_size(blob.size * 4 // 3, limit)
-    document = source.document()
+    document = source.document()  # of stored calls it does not know the scores: it has looked at no map
+    named = zip(document.calls, calls, strict=True)
+    document = replace(document, calls=tuple(replace(call, score=made["score"]["name"]) for call, made in named))
     data = {
         "document": document.with_id("embedded").as_json(),
         "calls": calls,
@@ -113,7 +119,13 @@ def _umask() -> int:
 
 
 def _numbers(one: AttentionMap) -> int:
-    return sum(t.numel() for t in (one.query, one.key, one.value) if t is not None)
+    held = sum(t.numel() for t in (one.query, one.key, one.value) if t is not None)
+    return held if _can_compute(one) else held + 2 * one.shape.numel()
+
+
+def _can_compute(one: AttentionMap) -> bool:
+    """Whether a page computes these weights itself."""
+    return isinstance(one.problem.score, Dot) and isinstance(one.problem.normalizer, Softmax)
 
 
 def _check_size(size: int, limit: int) -> None:
@@ -126,21 +138,12 @@ def _check_size(size: int, limit: int) -> None:
 
 def _embedded(source: Source, index: int, one: AttentionMap, blob: Blob, half: bool) -> Mapping[str, Any]:
     problem, score = one.problem, one.problem.score
-    if not isinstance(score, Dot):
-        name = source.document().calls[index].score
-        raise UserError(
-            f"the score {name!r} cannot be computed inside a page; only 'dot' and 'scaled_dot' can. fv.view shows "
-            "every score"
-        )
-    if not isinstance(problem.normalizer, Softmax):
-        raise UserError(
-            f"the normalizer {problem.normalizer.name!r} cannot be computed inside a page; only a plain 'softmax' can. "
-            "fv.view shows every normalizer"
-        )
+    product = isinstance(score, Dot)
     axes = [source.axes(index, sequence) for sequence in range(len(source.document().sequences))]
     above, left = [rows.first for rows, _ in axes], [columns.first for _, columns in axes]
+    dense = None if _can_compute(one) else _dense(one, blob, above, left)
     allowed, bias = _mask_and_bias(one)
-    sinks = problem.normalizer.sinks
+    sinks = problem.normalizer.sinks if isinstance(problem.normalizer, Softmax) else None
     return {
         "query": blob.add_floats(_shifted(problem.q_BHQD, above, 2), half),
         "key": blob.add_floats(_shifted(problem.k_BGKD, left, 2), half),
@@ -148,8 +151,36 @@ def _embedded(source: Source, index: int, one: AttentionMap, blob: Blob, half: b
         "mask": None if allowed is None else blob.add_bits(_shifted(_shifted(allowed, above, 2), left, 3)),
         "bias": None if bias is None else blob.add_floats(_shifted(_shifted(bias, above, 2), left, 3), half),
         "sinks": None if sinks is None else blob.add_floats(sinks, False),
-        "score": {"name": score.name, "scale": score.scale, "softcap": score.softcap},
+        "score": {"name": score.name, "scale": score.scale if product else None, "softcap": score.softcap},
+        "dense": dense,
         "lengths": [[rows.length, columns.length] for rows, columns in axes],
+    }
+
+
+def _dense(one: AttentionMap, blob: Blob, above: list[int], left: list[int]) -> dict[str, Any]:
+    """Weights and scores (B, H, Q, K) and the rows' statistic (B, H, Q), in float32.
+
+    Raises:
+        UserError: there are too many.
+    """
+    problem = one.problem
+    score, normalizer = problem.score, problem.normalizer
+    if one.shape.numel() > DENSE:
+        what = f"the score {score.name!r}" if not isinstance(score, Dot) else f"the normalizer {normalizer.name!r}"
+        raise UserError(
+            f"{what} cannot be computed inside a page, and {one.shape.numel():,} weights of a call are too many to go "
+            f"in as they are; {DENSE:,} may. fv.view shows every score and normalizer, at any length"
+        )
+    with torch.no_grad():
+        raw = problem.raw(*problem.geometry.everything)
+        tables = {"weights": torch.as_tensor(one.dense()), "scores": raw, "statistic": lead(one.statistic())}
+    tables = {name: _shifted(table, above, 2) for name, table in tables.items()}
+    return {
+        "weights": blob.add_floats(_shifted(tables["weights"], left, 3), False),
+        "scores": blob.add_floats(_shifted(tables["scores"], left, 3), False),
+        "statistic": blob.add_floats(tables["statistic"], False),
+        "normalizer": normalizer.name,
+        "statistic_name": normalizer.means,
     }
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, TextIO
+
+from torch import Tensor
 
 WIDTH = 80
 _LABEL = 12  # columns for the name of a row, at most
 _WIDEST, _NARROWEST = 9, 4  # columns of a cell
+_LISTED = 0.05  # a weight for which a word is listed beside a part of the source
 _SHADES = " ░▒▓█"
 _PLAIN_SHADES = " .:*#"
 _FLOOR = (255, 255, 255), (8, 64, 129)
@@ -20,22 +24,77 @@ def heatmap(
 ) -> None:
     """Print weights (rows, columns), one line for each row; columns that do not fit are left out, which is said."""
     file = file or sys.stdout
-    label = min(_LABEL, max((len(row) for row in rows), default=1))
+    label = _label(rows)
     room = WIDTH - label - 1
-    cell = max(_NARROWEST, min(_WIDEST, room // max(1, len(columns)), max(map(len, columns), default=1) + 1))
+    cell = max(_NARROWEST, min(_WIDEST, room // max(1, len(columns)), max(map(_width, columns), default=1) + 1))
     shown = min(len(columns), room // cell)
-    header = " " * (label + 1) + "".join(_fit(name, cell - 1).rjust(cell) for name in columns[:shown])
-    console = _colours(file)
-    shades = _SHADES if _can_write(file, _SHADES) else _PLAIN_SHADES
-    print(header.rstrip(), file=file)
-    for name, line in zip(rows, weights, strict=True):
-        start = f"{_fit(name, label).rjust(label)} "
-        if console is not None:
-            _print_rich(console, start, line[:shown], cell)
-        else:
-            print((start + "".join(_plain_cell(w, cell, shades) for w in line[:shown])).rstrip(), file=file)
+    _print(rows, columns[:shown], [line[:shown] for line in weights], [cell] * shown, label, file)
     if shown < len(columns):
         print(f"({len(columns) - shown} more words do not fit here; the page shows all)", file=file)
+
+
+def alignment(
+    source_words: Sequence[str],
+    words: Sequence[str],
+    weights: Tensor | Sequence[Sequence[float]],
+    *,
+    file: TextIO | None = None,
+) -> None:
+    """Print how much each word of a translation (rows) read of each source word (columns), in percent.
+
+    Source words that do not fit into the width go on below, beside those words that read them.
+
+    Args:
+        weights: (words, source words), what `Translation.word_weights` is.
+    """
+    file = file or sys.stdout
+    lines = weights.tolist() if isinstance(weights, Tensor) else weights
+    label = _label(words)
+    widths = [max(_NARROWEST, min(_WIDEST, _width(name) + 1)) for name in source_words]
+    best = [max(range(len(line)), key=line.__getitem__, default=0) for line in lines]
+    for number, (first, stop) in enumerate(_bands(widths, WIDTH - label - 1)):
+        part = [line[first:stop] for line in lines]
+        kept = [i for i, line in enumerate(part) if first <= best[i] < stop or max(line, default=1.0) >= _LISTED]
+        if number:
+            print(file=file)
+        names, cells = [words[i] for i in kept], [part[i] for i in kept]
+        _print(names, source_words[first:stop], cells, widths[first:stop], label, file)
+
+
+def _bands(widths: Sequence[int], room: int) -> list[tuple[int, int]]:
+    """Columns (first, one past the last) that fit beside each other, from left to right."""
+    found, first, used = [], 0, 0
+    for i, width in enumerate(widths):
+        if used + width > room:
+            found.append((first, i))
+            first, used = i, 0
+        used += width
+    return [*found, (first, len(widths))]
+
+
+def _print(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    weights: Sequence[Sequence[float]],
+    widths: Sequence[int],
+    label: int,
+    file: TextIO,
+) -> None:
+    console = _colours(file)
+    shades = _SHADES if _can_write(file, _SHADES) else _PLAIN_SHADES
+    header = "".join(_fit(name, width - 1, width) for name, width in zip(columns, widths, strict=True))
+    print(f"{' ' * (label + 1)}{header}".rstrip(), file=file)
+    for name, line in zip(rows, weights, strict=True):
+        start = f"{_fit(name, label, label)} "
+        if console is not None:
+            _print_rich(console, start, line, widths)
+        else:
+            cells = (_plain_cell(w, width, shades) for w, width in zip(line, widths, strict=True))
+            print((start + "".join(cells)).rstrip(), file=file)
+
+
+def _label(rows: Sequence[str]) -> int:
+    return min(_LABEL, max(map(_width, rows), default=1))
 
 
 def _plain_cell(weight: float, cell: int, shades: str) -> str:
@@ -44,11 +103,11 @@ def _plain_cell(weight: float, cell: int, shades: str) -> str:
     return f"{shade}{percent}".rjust(cell)
 
 
-def _print_rich(console: Any, start: str, line: Sequence[float], cell: int) -> None:
+def _print_rich(console: Any, start: str, line: Sequence[float], widths: Sequence[int]) -> None:
     from rich.text import Text
 
     text = Text(start)
-    for weight in line:
+    for weight, cell in zip(line, widths, strict=True):
         share = min(max(weight, 0.0), 1.0) ** 0.5 if weight == weight else 0.0
         low, high = _FLOOR
         red, green, blue = (round(a + (b - a) * share) for a, b in zip(low, high, strict=True))
@@ -63,9 +122,17 @@ def _percent(weight: float) -> str:
     return str(number) if number else ""
 
 
-def _fit(name: str, width: int) -> str:
+def _fit(name: str, most: int, width: int) -> str:
+    """A name cut to `most` columns, at the right of `width` of them."""
     name = "".join(character if character.isprintable() else "?" for character in name)
-    return name if len(name) <= width else name[: max(1, width)]
+    while _width(name) > max(1, most):
+        name = name[:-1]
+    return " " * (width - _width(name)) + name
+
+
+def _width(name: str) -> int:
+    """Columns that a name takes: two for the characters of East Asia, none for marks on other characters."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in name)
 
 
 def _colours(file: TextIO) -> Any:

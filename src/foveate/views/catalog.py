@@ -157,8 +157,10 @@ def _canonical(one: AttentionMap) -> AttentionMap:
     )
 
 
-def calls_of(entries: list[Entry], maps: Maps, two_sided: bool) -> tuple[Call, ...]:
-    """The calls of a document. `two_sided`: there is a target text too (an encoder-decoder)."""
+def calls_of(entries: list[Entry], maps: Maps, two_sided: bool, target_offset: int = 0) -> tuple[Call, ...]:
+    """The calls of a document. `two_sided`: there is a target text too (an encoder-decoder); its token `target_offset`
+    is query 0.
+    """
     layers: dict[str, dict[str, int]] = {}
     calls: list[Call] = []
     latest: dict[str, Call] = {}
@@ -180,7 +182,7 @@ def calls_of(entries: list[Entry], maps: Maps, two_sided: bool) -> tuple[Call, .
             keys=keys,
             rows=rows,
             columns=columns,
-            offset=_offset(kind, queries, keys, earlier),
+            offset=_offset(kind, queries, keys, earlier, target_offset if rows == "target" else 0),
             causal=kind == "decoder",
             dim=entry.dim,
             values=entry.values,
@@ -191,11 +193,11 @@ def calls_of(entries: list[Entry], maps: Maps, two_sided: bool) -> tuple[Call, .
     return tuple(calls)
 
 
-def _offset(kind: Kind, queries: int, keys: int, earlier: Call | None) -> int:
+def _offset(kind: Kind, queries: int, keys: int, earlier: Call | None, first: int) -> int:
     """The token of query 0: positions align to the end; a step's cross-attention goes on where the last one ended."""
     if kind != "cross":
-        return max(0, keys - queries)
-    return earlier.offset + earlier.queries if earlier is not None and queries == 1 else 0
+        return max(0, keys - queries) + first
+    return earlier.offset + earlier.queries if earlier is not None and queries == 1 else first
 
 
 def _label(kind: Kind, layer: str, two_sided: bool) -> str:

@@ -59,14 +59,51 @@ class Call:
 
 @dataclass(frozen=True)
 class Focus:
-    """Where the page looks first."""
+    """Where the page looks first. Without a token it chooses a word in sight, and locks none."""
 
-    token: int
+    token: int | None
     call: int = 0
     head: int | None = None
     sequence: int = 0
     direction: Direction = "reads"
     level: Level = "word"
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A token that could have come out, and how probable it was."""
+
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a decoder: which target token came out, and the most probable ones; `chosen` of them is the token."""
+
+    token: int
+    alternatives: tuple[Alternative, ...]
+    chosen: int = 0
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How targets were written, token by token.
+
+    `calls` computed one row at each step, that of the token that came out (row `token - offset`); the page shows the
+    first of them. `steps`: those of each sequence, in order.
+    """
+
+    calls: tuple[int, ...]
+    steps: tuple[tuple[Step, ...], ...]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """An answer to compare with the document's own, and what gave it."""
+
+    label: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -81,6 +118,8 @@ class Document:
     calls: tuple[Call, ...]
     focus: Focus | None = None
     notes: tuple[str, ...] = field(default=())
+    decoding: Decoding | None = None
+    beside: tuple[Beside, ...] = ()
 
     def with_id(self, identifier: str) -> Document:
         return replace(self, id=identifier)
@@ -95,4 +134,6 @@ class Document:
             "calls": [asdict(call) for call in self.calls],
             "focus": asdict(self.focus) if self.focus else None,
             "notes": list(self.notes),
+            "decoding": asdict(self.decoding) if self.decoding else None,
+            "beside": [asdict(one) for one in self.beside],
         }

@@ -59,6 +59,8 @@ class Source:
         maps: name -> AttentionMap, or a sequence of them where a module was called several times.
         tokens: for each sequence its tokens (strings, or `views.words.Tokens`); one flat list is one sequence.
         target_tokens: the same for the decoder's side of an encoder-decoder.
+        target_offset: which target token query 0 stands for: 1 where the target begins with the begin symbol and each
+            row is called by the token that came out, rather than by the one that went in.
     """
 
     def __init__(
@@ -67,12 +69,13 @@ class Source:
         tokens: TokenLists = None,
         target_tokens: TokenLists = None,
         *,
+        target_offset: int = 0,
         title: str = "",
         model: str = "",
     ) -> None:
         entries = entries_of(maps)
         self.maps = Maps(entries)
-        calls = calls_of(entries, self.maps, _two_sided(maps, entries, target_tokens))
+        calls = calls_of(entries, self.maps, _two_sided(maps, entries, target_tokens), target_offset)
         script = script_of(maps, calls, entries[0].shape[0], tokens, target_tokens)
         self.nbytes = sum(entry.nbytes for entry in entries)
         self._starts = script.starts
@@ -84,10 +87,14 @@ class Source:
     def document(self) -> Document:
         return self._document
 
-    def with_answer(self, message: str, focus: Focus | None) -> Source:
-        """The same answers, with a line to show above them and a place to look at first."""
+    def with_answer(self, message: str, focus: Focus | None, **more: Any) -> Source:
+        """The same answers, with a line to show above them and a place to look at first.
+
+        Args:
+            more: other fields of the `Document`: `decoding`, `beside`, `notes`.
+        """
         told = copy.copy(self)
-        told._document = replace(self._document, message=message, focus=focus)
+        told._document = replace(self._document, message=message, focus=focus, **more)
         return told
 
     def axes(self, call: int, sequence: int) -> tuple[Axis, Axis]:
@@ -176,7 +183,7 @@ class Source:
         columns.span(_whole("j", j), j + 1, "token")
         facts = self.maps[call].explain(sequence, head, rows.first + i, columns.first + j)
         plain = {name: _plain(value) for name, value in facts.items()}
-        return {**plain, "score_name": self._call(call).score}
+        return {**plain, "score_name": self.maps[call].problem.score.name}
 
     def _weights(self, call: int, sequence: int, rows: slice, columns: slice, heads: slice = slice(None)) -> Tensor:
         """A block of weights, (H, R, C) in float32 on the CPU."""

@@ -16,20 +16,31 @@ export interface View {
   right: number;
 }
 
-const FONT_PX = 11;
-const SLANT = Math.PI / 4;
+/** Pixels of a cell from which it is named by its words, in large letters or in small ones; else by its number. */
+export const NAMED_FROM = [12, 9, 0] as const;
 
-/** Cells at least this large are named by their words; smaller ones by their numbers. */
-export const WORDS_FROM = 11;
+interface Names {
+  words: boolean;
+  font: number;
+  /** Of the words of columns; small ones stand closer together, so that more of a turn keeps them apart. */
+  slant: number;
+}
 
-export function gutters({ query, key }: Axes, words: boolean, measure: (text: string, size: number) => number): { left: number; top: number; right: number } {
+function names(px: number): Names {
+  const [large, small] = NAMED_FROM;
+  return { words: px >= small, font: px >= small && px < large ? 9 : 11, slant: px < large ? Math.PI / 3 : Math.PI / 4 };
+}
+
+/** The room of the axes around cells of so many pixels. */
+export function gutters({ query, key }: Axes, px: number, measure: (text: string, size: number) => number): { left: number; top: number; right: number } {
+  const { words, font, slant } = names(px);
   if (!words) return { left: 44, top: 22, right: 14 };
   const longest = (axis: Axis) => {
     let width = 20;
-    for (let u = 0; u < Math.min(axis.length, 400); u++) width = Math.max(width, measure(axis.text[u] ?? "", FONT_PX));
+    for (let u = 0; u < Math.min(axis.length, 400); u++) width = Math.max(width, measure(axis.text[u] ?? "", font));
     return Math.min(88, width);
   };
-  const top = Math.ceil(longest(key) * Math.sin(SLANT)) + 18;
+  const top = Math.ceil(longest(key) * Math.sin(slant)) + 18;
   return { left: Math.ceil(longest(query)) + 10, top, right: Math.min(40, top - 14) };
 }
 
@@ -52,18 +63,18 @@ export function drawFrame(context: CanvasRenderingContext2D, canvas: HTMLElement
   const { left, top, px, r, c, width, height } = view;
   const right = Math.min(width - view.right, left + (axes.key.length - c) * px);
   const bottom = Math.min(height, top + (axes.query.length - r) * px);
-  context.font = `${FONT_PX}px ${getComputedStyle(canvas).fontFamily}`;
+  const { words, font, slant } = names(px);
+  context.font = `${font}px ${getComputedStyle(canvas).fontFamily}`;
   const marked = marks(session, cell);
-  hideSpecial(context, session, view, right, bottom);
+  hide(context, session, view, right, bottom);
   context.strokeStyle = ink.faint;
   context.strokeRect(left - 0.5, top - 0.5, right - left + 1, bottom - top + 1);
   context.textBaseline = "middle";
-  const words = px >= WORDS_FROM;
   const stride = words ? 1 : ticks(0, Math.max((right - left) / px, (bottom - top) / px));
   context.textAlign = "right";
   for (let i = Math.ceil(r / stride) * stride; top + (i - r + 0.5) * px < bottom; i += stride) {
     context.fillStyle = i === marked.i ? ink.mark : ink.muted;
-    const text = words ? fitted(context, axes.query.text[i] || "·", left - 8) : String(i);
+    const text = words ? fitted(context, name(session, axes.query, i), left - 8) : String(i);
     context.fillText(text, left - 6, top + (i - r + 0.5) * px);
   }
   context.textAlign = "left";
@@ -71,9 +82,9 @@ export function drawFrame(context: CanvasRenderingContext2D, canvas: HTMLElement
     context.fillStyle = j === marked.j ? ink.mark : ink.muted;
     context.save();
     context.translate(left + (j - c + 0.5) * px, top - 7);
-    context.rotate(words ? -SLANT : 0);
+    context.rotate(words ? -slant : 0);
     if (!words) context.textAlign = "center";
-    context.fillText(words ? fitted(context, axes.key.text[j] || "·", 88) : String(j), 0, 0);
+    context.fillText(words ? fitted(context, name(session, axes.key, j), 88) : String(j), 0, 0);
     context.restore();
   }
   cross(context, session, view, marked, right, bottom);
@@ -104,17 +115,28 @@ function cross(context: CanvasRenderingContext2D, session: Session, view: View, 
   context.restore();
 }
 
-/** Rows and columns of special tokens are covered while these are off. */
-function hideSpecial(context: CanvasRenderingContext2D, session: Session, view: View, right: number, bottom: number): void {
-  if (session.state.special) return;
+/** What is there of a word; nothing before the step that writes it. */
+function name(session: Session, axis: Axis, unit: number): string {
+  return session.written(axis, unit) ? session.textOf(axis, unit) || "·" : "";
+}
+
+/** Rows and columns of special tokens are covered while these are off, and so are those that are not computed yet. */
+function hide(context: CanvasRenderingContext2D, session: Session, view: View, right: number, bottom: number): void {
+  if (session.state.special && !session.step) return;
   const { left, top, px, r, c } = view;
   context.save();
   context.beginPath();
-  context.rect(left, top, right - left, bottom - top);
+  context.rect(left - 1, top - 1, right - left + 2, bottom - top + 2);
   context.clip();
-  context.fillStyle = INK[session.theme].faint;
   const { query, key } = session.axes;
-  for (let i = Math.floor(r); i < query.length && top + (i - r) * px < bottom; i++) if (query.special[i]) context.fillRect(left, top + (i - r) * px, right - left, px);
-  for (let j = Math.floor(c); j < key.length && left + (j - c) * px < right; j++) if (key.special[j]) context.fillRect(left + (j - c) * px, top, px, bottom - top);
+  const cover = (axis: Axis, unit: number, x: number, y: number, width: number, height: number) => {
+    const whole = session.complete(axis, unit);
+    const special = !session.state.special && axis.special[unit];
+    if (whole && !special) return;
+    context.fillStyle = special ? INK[session.theme].faint : INK[session.theme].panel;
+    context.fillRect(x - 0.5, y - 0.5, width + 1, height + 1); // no hairline between two of them
+  };
+  for (let i = Math.floor(r); i < query.length && top + (i - r) * px < bottom; i++) cover(query, i, left, top + (i - r) * px, right - left, px);
+  for (let j = Math.floor(c); j < key.length && left + (j - c) * px < right; j++) cover(key, j, left + (j - c) * px, top, px, bottom - top);
   context.restore();
 }

@@ -5,12 +5,14 @@ import { el, framed, number, put, quote, say, sizeCanvas } from "../dom";
 import { measure } from "../layout";
 import type { Session } from "../session";
 import { aborted, Cache } from "../source";
-import { drawFrame, gutters, WORDS_FROM } from "./frame";
+import { drawFrame, gutters, NAMED_FROM } from "./frame";
 import type { View } from "./frame";
+import { CellNumbers } from "./numbers";
+import { headOf } from "./sentences";
 
 const TILE = 256;
 const MOST_PX = 56;
-const TALLEST = 460;
+const TALLEST = 560;
 /** A pixel never stands for more than 64 x 64 weights, so that no tile takes minutes. */
 const LEAST_PX = 0.75 / 64;
 const AT_ONCE = 2;
@@ -40,11 +42,13 @@ export class HeatmapView {
   private least = 1;
   private cell: { i: number; j: number } | null = null;
   private drag: { x: number; y: number; r: number; c: number; moved: boolean } | null = null;
+  private readonly numbers: CellNumbers;
   private readonly peaks = new Map<string, { all: number; plain: number }>();
   readonly draw = framed(() => this.drawNow());
   private readonly onResize = new ResizeObserver(framed(() => { this.fitted = ""; this.drawNow(); }));
 
   constructor(private readonly session: Session) {
+    this.numbers = new CellNumbers(session, () => this.draw());
     const button = (text: string, label: string, act: () => void) => el("button", { type: "button", class: "fv-small", "aria-label": label, title: label, click: act }, text);
     const tools = el("div", { class: "fv-tools" },
       button("−", "Zoom out", () => this.zoom(1 / 1.6)), button("+", "Zoom in", () => this.zoom(1.6)), button("Fit", "Show all", () => this.fit()));
@@ -89,13 +93,15 @@ export class HeatmapView {
   private fitNow(): void {
     const { query, key } = this.session.axes;
     const width = Math.floor(Math.max(160, Math.min(620, this.element.clientWidth - 28)));
-    for (const words of [true, false]) {
-      const { left, top, right } = gutters(this.session.axes, words, measure);
-      const fit = Math.min((width - left - right) / Math.max(1, key.length), (TALLEST - top) / Math.max(1, query.length), MOST_PX);
+    let most = MOST_PX;
+    for (const least of NAMED_FROM) {
+      const { left, top, right } = gutters(this.session.axes, least, measure);
+      const fit = Math.min((width - left - right) / Math.max(1, key.length), (TALLEST - top) / Math.max(1, query.length), most);
       const px = Math.max(fit, LEAST_PX);
       const height = Math.ceil(Math.max(120, Math.min(TALLEST, top + px * query.length) + 2));
       this.view = { r: 0, c: 0, px, width, height, left, top, right };
-      if (px >= WORDS_FROM) break;
+      if (px >= least) break;
+      most = least - 0.01; // with less room around there may be enough for larger cells, which would need more room
     }
     this.least = this.view.px;
     this.fitted = `${query.length},${key.length},${this.session.state.special};`;
@@ -109,7 +115,7 @@ export class HeatmapView {
     const c = view.c + (ax - view.left) / view.px;
     const r = view.r + (ay - view.top) / view.px;
     view.px = px;
-    Object.assign(view, gutters(this.session.axes, px >= WORDS_FROM, measure));
+    Object.assign(view, gutters(this.session.axes, px, measure));
     this.moveTo(r - (ay - view.top) / px, c - (ax - view.left) / px);
   }
 
@@ -192,6 +198,7 @@ export class HeatmapView {
     context.rect(left, top, width - left - right, height - top);
     context.clip();
     this.drawTiles(context, this.peak);
+    this.numbers.draw(context, this.view, this.peak);
     context.restore();
     drawFrame(context, this.canvas, this.session, this.view, this.cell);
   }
@@ -209,7 +216,7 @@ export class HeatmapView {
 
   private tellWhere(): void {
     const { call, state } = this.session;
-    say(this.where, this.pending ? "computing …" : `${call.label || call.name}, head ${state.head}`);
+    say(this.where, this.pending ? "computing …" : headOf(call, state.head));
   }
 
   private drawTiles(context: CanvasRenderingContext2D, peak: number): void {
@@ -260,7 +267,7 @@ export class HeatmapView {
   private describe(): void {
     const { session } = this;
     const { query, key } = session.axes;
-    put(this.canvas, "aria-label", `Heatmap of ${session.call.label || session.call.name}, head ${session.state.head}: ${query.length} by ${key.length} weights. Arrow keys move, Enter selects, plus and minus zoom, 0 shows all.`);
+    put(this.canvas, "aria-label", `Heatmap of ${headOf(session.call, session.state.head)}: ${query.length} by ${key.length} weights. Arrow keys move, Enter selects, plus and minus zoom, 0 shows all.`);
     const at = this.crosshair;
     if (this.problem) return say(this.readout, this.problem);
     if (!at || at.j === null) return say(this.readout, "Point at a cell");

@@ -37,6 +37,7 @@ export class RunBar {
     this.examples.hidden = !model.examples.length;
     this.examples.replaceChildren(...(model.examples.length ? [el("span", {}, "Try")] : []), ...model.examples.map((example) =>
       el("button", { type: "button", class: "fv-example", click: () => { this.fill(example); void this.start(); } }, example)));
+    this.grow();
     if (model.run && follow) await this.watch(model.run);
   }
 

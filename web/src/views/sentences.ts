@@ -1,6 +1,7 @@
 // What is seen, in words: for the line above the picture, and for people who listen to the page.
 
-import { clip, number, quote } from "../dom";
+import { clip, number, percent, quote } from "../dom";
+import type { Call } from "../protocol";
 import type { Session } from "../session";
 import { meanWeight } from "../weights";
 
@@ -17,22 +18,35 @@ export function describeActive(session: Session, most = 5): { who: string; verb:
     ranked = Array.from(candidates, (unit) => [unit, meanWeight(weights, heads, unit)] as [number, number]).sort((a, b) => b[1] - a[1]).slice(0, most);
   }
   return {
-    who: quote(from.text[shown.unit] ?? ""),
+    who: quote(session.textOf(from, shown.unit)),
     verb: shown.direction === "reads" ? "looks at" : "is looked at by",
     list: ranked.filter(([, weight], n) => weight >= 0.005 || n === 0 || weight >= ranked[0][1] / 4).map(([unit, weight]) => [clip(to.text[unit] ?? ""), weight]),
   };
 }
 
+/** A call, and which of its heads, if it has several. */
+export function headOf({ label, name, heads }: Call, head: number): string {
+  return `${label || name}${heads > 1 ? `, head ${head}` : ""}`;
+}
+
 export function headName(session: Session): string {
   const { call, state } = session;
   const label = call.label || call.name;
-  if (state.all) return `${label}, ${session.heads.length === call.heads ? "all heads" : `${session.heads.length} of ${call.heads} heads`} (mean)`;
-  return `${label}, head ${state.head}`;
+  if (state.all && call.heads > 1) return `${label}, ${session.heads.length === call.heads ? "all heads" : `${session.heads.length} of ${call.heads} heads`} (mean)`;
+  return headOf(call, state.head);
+}
+
+/** Where the reader is among the steps, what came out there, and how probable it was. */
+export function stepName(session: Session): string {
+  const { step, stops, state } = session;
+  if (!step) return "";
+  const { text, probability } = step.alternatives[step.chosen] ?? { text: "", probability: NaN };
+  return `Step ${stops.indexOf(state.step as number) + 1} of ${stops.length}: ${quote(text)}, ${percent(probability)}`;
 }
 
 export function spoken(session: Session): string {
   const seen = describeActive(session);
   if (!seen) return "No word selected.";
   const list = seen.list.map(([text, weight]) => `${text} ${number(weight)}`).join(", ");
-  return `${seen.who} ${seen.verb}: ${list || "nothing"}. ${headName(session)}.`;
+  return `${session.step ? `${stepName(session)}. ` : ""}${seen.who} ${seen.verb}: ${list || "nothing"}. ${headName(session)}.`;
 }

@@ -107,6 +107,7 @@ export class Toolbar {
     this.direction.show(state.direction);
     this.layout.show(layout);
     put(this.all, "aria-pressed", String(state.all));
+    this.all.hidden = call.heads < 2;
     this.special.input.checked = state.special;
     this.words.input.checked = state.level === "word";
     this.sequence.element.hidden = doc.sequences.length < 2;
@@ -120,8 +121,8 @@ export class Toolbar {
   private showLegend(): void {
     const { session } = this;
     const { heads } = session.call;
-    this.legend.hidden = !session.state.all;
-    if (!session.state.all) return;
+    this.legend.hidden = !session.state.all || heads < 2;
+    if (this.legend.hidden) return;
     if (this.legend.childElementCount !== heads) {
       this.legend.replaceChildren(...Array.from({ length: heads }, (_, head) => el("button", { type: "button", class: "fv-chip", "data-head": head }, el("i", { "aria-hidden": "true" }), `head ${head}`)));
     }

@@ -1,7 +1,7 @@
 // The words and the lines between them. Only the words near the visible part are elements; geometry comes from layout.ts.
 
 import { alpha, headColor, INK } from "../color";
-import { el, framed, put, svg } from "../dom";
+import { el, framed, put, say, svg } from "../dom";
 import { arrange, COLUMN_LIMIT, suggested, within } from "../layout";
 import type { Layout, Placed } from "../layout";
 import type { Session } from "../session";
@@ -49,7 +49,8 @@ export class WordsView {
   private makeLayout(): Layout {
     const { axes, state } = this.session;
     const width = Math.max(260, this.pane.clientWidth || 520);
-    const widest = (this.element.parentElement?.clientWidth ?? 0) - (window.innerWidth > 1180 ? 350 : 2); // beside the heads
+    const beside = this.element.parentElement?.dataset.grid !== "off" && window.innerWidth > 1180; // the heads
+    const widest = (this.element.parentElement?.clientWidth ?? 0) - (beside ? 350 : 2);
     const kind = state.layout === "auto" ? suggested(axes, axes.self ? width : Math.max(width, widest)) : state.layout;
     this.laid = this.name();
     return arrange(kind, axes, state.special, width);
@@ -154,7 +155,10 @@ export class WordsView {
     for (const [id, element] of this.rendered) {
       const list: SideName = id.startsWith("query") ? "query" : "key";
       const unit = Number(element.dataset.token);
+      const { axis } = list === "query" ? layout.query : layout.key;
       put(element, "data-side", this.sideOf(list));
+      element.hidden = !session.written(axis, unit);
+      say(element, session.textOf(axis, unit) || "·");
       const lookedAt = weights && (shared || list === target);
       let color = "";
       if (lookedAt) {

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import foveate
-from foveate.apps.commands import cost, demo, record, resolve, view
+from foveate.apps.commands import align, cost, demo, experiment, record, resolve, train, translate, view
 from foveate.apps.errors import UsageError, UserError
 
 _EXAMPLES = """examples:
@@ -21,6 +21,10 @@ _EXAMPLES = """examples:
   foveate view run.fov                             a saved recording
   foveate resolve "The cat sat on the mat because it was tired."
   foveate record bert-base-uncased --file doc.txt -o run.fov
+  foveate translate "How are you?"                 a translation, and which word each word came from
+  foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
+  foveate align --model my-translator pairs.tsv    word alignments in Pharaoh format
+  foveate experiment bottleneck                    what one fixed vector loses to attention, by length
   foveate cost --forms softmax,window:256          time and memory on this machine as n grows
   foveate demo                                     all of it once, on the built-in model
 """
@@ -36,14 +40,15 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"foveate {foveate.__version__}")
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (view, resolve, record, cost, demo):
+    for module in (view, translate, train, align, experiment, resolve, record, cost, demo):
         module.add(commands)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the result is the exit code."""
-    chosen = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = parser().parse_args(words, argparse.Namespace(words=words))
     try:
         result: int = chosen.run(chosen)
         sys.stdout.flush()

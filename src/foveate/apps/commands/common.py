@@ -1,18 +1,23 @@
-"""What several commands share: reading texts, showing progress, serving until Ctrl-C."""
+"""What several commands share: numbers and texts of the command line, progress, a model's page until Ctrl-C."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import os
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveate.apps.errors import UserError
+from foveate.apps.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from foveate.apps.serve import Page
     from foveate.apps.workspace import Workspace
+    from foveate.tasks.translation import Translator
 
 MAX_FILE = 400_000  # bytes: 100,000 characters of any alphabet
 
@@ -42,6 +47,43 @@ def add_serving(parser: argparse.ArgumentParser) -> None:
         help="address to serve on; anything but loopback lets others with the address and its token in (127.0.0.1)",
     )
     group.add_argument("--port", type=int, help="port to serve on; 0 takes any (8420, or any if that is in use)")
+
+
+def add_showing(parser: argparse.ArgumentParser) -> None:
+    """The options of `show_model`."""
+    parser.add_argument("--export", metavar="PAGE.html", help="write one self-contained page and end")
+    parser.add_argument("--no-open", action="store_true", help="print the address, open no browser")
+    add_serving(parser)
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number, `least` or more."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least}; got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def number(rule: str, holds: Callable[[float], bool]) -> Callable[[str], float]:
+    """The type of an argument that is a finite number for which a rule holds; `rule` says it in words."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or not holds(value):
+            raise argparse.ArgumentTypeError(f"expected a number {rule}; got {text!r}")
+        return value
+
+    return parse
+
+
+positive = number("above 0", lambda value: value > 0)
+share = number("from 0 and below 1", lambda value: 0 <= value < 1)
 
 
 def readable(text: str) -> str:
@@ -93,6 +135,35 @@ def _read(path: Path) -> bytes:
         return file.read(MAX_FILE + 1)
 
 
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """What libraries say of input (a line or an option breaks a rule, a package is missing) is for the user to read.
+
+    Raises:
+        UserError: in the place of a ValueError, FloatingPointError or ModuleNotFoundError.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, FloatingPointError, ModuleNotFoundError) as error:
+        raise UserError(str(error)) from error
+
+
+def load_translator(folder: str) -> Translator:
+    """The translator that `foveate train translation -o FOLDER` left.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    from foveate.tasks.translation import load
+
+    if not Path(folder).is_dir():
+        raise UserError(f"no model: there is no folder {folder}")
+    with explained():
+        return load(folder)
+
+
 def report(progress: float, message: str) -> None:
     """Progress on standard error, where someone is looking."""
     if sys.stderr.isatty():
@@ -138,3 +209,58 @@ def serve(page: Page, browser: bool) -> None:
     except KeyboardInterrupt:
         sys.stdout.flush()
         os._exit(130)
+
+
+def check_target(path: Path) -> None:
+    """Before a model runs, rather than after.
+
+    Raises:
+        UserError: no file can be written there.
+    """
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
+
+
+def show_model(model: Any, text: str, target: str | None, arguments: argparse.Namespace, *, quick: bool) -> int:
+    """What a model (a `workspace.Model`) reads in a text: the page in a file, or served, as the options ask.
+
+    Without `quick` the page is served at once, and shows how the model loads, or what went wrong if it does not.
+
+    Raises:
+        UsageError: a target for a model that takes none.
+    """
+    if target is not None and model.kind != "encoder-decoder":
+        raise UsageError(f"--target is for encoder-decoder models; {model.name} has no decoder of its own")
+    if arguments.export is None:
+        return _serve_model(model, text, target, arguments, quick)
+    from foveate.apps import export
+
+    try:
+        source = model.run(text, target, report)
+    finally:
+        report_end()
+    print(export.write(source, arguments.export))
+    return 0
+
+
+def _serve_model(model: Any, text: str, target: str | None, arguments: argparse.Namespace, quick: bool) -> int:
+    from foveate.apps.workspace import Workspace
+
+    workspace = Workspace(model)
+    page = open_page(workspace, arguments.host, arguments.port)
+    first = workspace.start_text(text, target)
+    workspace.first = first.id
+    if quick:
+        first.finished.wait()  # it takes a second: then the page opens complete
+
+    def watch_first() -> None:
+        first.finished.wait()
+        if first.state == "failed":
+            print(f"foveate: {first.message}", file=sys.stderr)
+        workspace.warm()
+
+    threading.Thread(target=watch_first, name="foveate-first", daemon=True).start()
+    serve(page, not arguments.no_open)
+    return 0

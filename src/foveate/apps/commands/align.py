@@ -1,0 +1,260 @@
+"""`foveate align`: which word of a sentence each word of its given translation came from."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from foveate.apps.commands import common
+from foveate.apps.errors import UsageError, UserError
+from foveate.apps.lines import opened
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from foveate.tasks.alignment import Reading
+    from foveate.tasks.corpus import Pair
+    from foveate.tasks.translation import Translator
+
+MOST_WORDS = 250  # of a side
+LEAST = 0.001  # of weights that are printed
+MERGE = "grow-diag-final-and"
+
+_EXAMPLES = """  foveate align --model my-translator pairs.tsv      one line of links for each line: 0-0 1-2 2-1
+  foveate align --model my-translator a.en a.fr -o links.txt
+  foveate align --model my-translator --soft - < pairs.tsv
+  foveate align --model en-fr --reverse-model fr-en --symmetrize intersection pairs.tsv
+  foveate align --model en-fr --reverse-model fr-en --choose dev.tsv --save
+  foveate align --model my-translator --layer 2 --head mean --shift input pairs.tsv
+"""
+
+
+def add(commands: Any) -> None:
+    from foveate.tasks.alignment import METHODS
+    from foveate.tasks.alignment.readings import SHIFTS
+
+    summary = "align the words of given translations"
+    parser = common.subcommand(commands, "align", summary, _EXAMPLES)
+    add = parser.add_argument
+    about = "a TSV file (source, tab, target), or two files with a line each; .gz too; - reads a TSV"
+    add("pairs", nargs="*", metavar="PAIRS", help=about)
+    add("--model", metavar="DIR", required=True, help="a translator that foveate train translation made")
+    about = "one that translates back: both directions are merged"
+    add("--reverse-model", metavar="DIR", help=about)
+    add("--symmetrize", choices=METHODS, help=f"how to merge them ({MERGE})")
+    about = (
+        "which way --model translates, if it is alone: forward is from the first column into the second (as trained)"
+    )
+    add("--direction", choices=("forward", "backward"), help=about)
+    add("--soft", action="store_true", help="all weights, as 0-0:0.830, instead of the largest of each target word")
+    add("--threshold", type=common.share, help=f"no link has a smaller weight (0; with --soft {LEAST})")
+    add("-o", "--output", metavar="FILE", help="file for the links; default: standard output")
+    about = "give a malformed line an empty line of output, and count it, instead of ending at the first"
+    add("--skip-bad", action="store_true", help=about)
+    group = parser.add_argument_group("reading", "which attention is read; default: what --save stored")
+    group.add_argument("--layer", type=common.whole(0), help="of the decoder, from 0")
+    group.add_argument("--head", type=_head, help="its number, from 0, or mean of all")
+    about = "the row that predicted a word (output), or the next one, which was given it (input)"
+    group.add_argument("--shift", choices=SHIFTS, help=about)
+    about = "find the best reading on these pairs, a few hundred; they need no links"
+    group.add_argument("--choose", metavar="TSV", help=about)
+    group.add_argument("--save", action="store_true", help="keep what --choose found, with the model")
+    parser.set_defaults(run=run)
+
+
+def _head(text: str) -> int | str:
+    return text if text == "mean" else common.whole(0)(text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    _check(arguments)
+    with common.explained():
+        models = [_model(folder) for folder in (arguments.model, arguments.reverse_model) if folder is not None]
+        lines = _lines(arguments.pairs, arguments.skip_bad) if arguments.pairs else []
+        readings = _readings(arguments, models)
+        if not lines:
+            return 0
+        pairs = [pair for pair in lines if pair is not None]
+        texts = _texts(arguments, models, readings, pairs)
+        try:
+            with _output(arguments.output) as file:
+                for done, pair in enumerate(lines):
+                    if not done % 64 and not file.isatty():
+                        common.report(done / len(lines), f"Aligning {len(pairs):,} pairs")
+                    print("" if pair is None else next(texts), file=file)
+        finally:
+            common.report_end()
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    one_way = [name for name in ("direction", "soft") if getattr(arguments, name)]
+    chosen = [name for name in ("layer", "head", "shift") if getattr(arguments, name) is not None]
+    if arguments.reverse_model is not None and one_way:
+        raise UsageError(f"--{one_way[0]} is of one model alone; leave it out, or --reverse-model")
+    if arguments.reverse_model is None and arguments.symmetrize is not None:
+        raise UsageError("--symmetrize merges two directions; name the model of the other one: --reverse-model DIR")
+    if arguments.choose is not None and chosen:
+        raise UsageError(f"--choose finds out what to read; leave out --{chosen[0]}")
+    if arguments.save and arguments.choose is None:
+        raise UsageError("--save keeps what --choose finds; add --choose TSV")
+    if not arguments.pairs and arguments.choose is None:
+        raise UsageError("give the pairs to align: a TSV file, two files, or - for standard input")
+    if arguments.output is not None:
+        common.check_target(Path(arguments.output))
+
+
+def _model(folder: str) -> Translator:
+    model = common.load_translator(folder)
+    if not model.has_attention:
+        raise UserError(f"the model in {folder} has one fixed vector for a sentence, and no attention to align by")
+    return model
+
+
+def _lines(paths: Sequence[str], skip_bad: bool) -> list[Pair | None]:
+    """The pair of each line, None for one that is skipped."""
+    from foveate.tasks import corpus
+
+    found: list[Pair | None] = []
+    skipped: Counter[str] = Counter()
+    first = ""
+    with _files(paths) as files:
+        for number, row in enumerate(corpus._rows(files), 1):
+            try:
+                found.append(corpus._pair(files, row, number, MOST_WORDS, 2))
+            except corpus.Malformed as error:
+                if not skip_bad:
+                    raise
+                found.append(None)
+                skipped[error.rule] += 1
+                first = first or error.place
+    if skipped:
+        pairs = [pair for pair in found if pair is not None]
+        print(f"foveate: {corpus.Corpus(pairs, len(found), skipped, first).report()}", file=sys.stderr)
+    return found
+
+
+@contextmanager
+def _files(paths: Sequence[str]) -> Iterator[list[Path]]:
+    """One path or two; standard input as a file."""
+    if len(paths) > 2 or (len(paths) == 2 and "-" in paths):
+        raise UsageError(f"pairs are one TSV file, two line-aligned files, or -; got {' '.join(paths)}")
+    if paths[0] != "-":
+        yield [Path(path) for path in paths]
+        return
+    with tempfile.TemporaryDirectory() as folder, opened("-") as stream:
+        file = Path(folder) / "standard input"
+        file.write_bytes(b"".join(iter(lambda: stream.read1(1 << 20), b"")))
+        yield [file]
+
+
+def _readings(arguments: argparse.Namespace, models: Sequence[Translator]) -> list[Reading]:
+    """Which attention of each model is read."""
+    folders = [arguments.model, arguments.reverse_model]
+    if arguments.choose is not None:
+        return _chosen(arguments, models, folders)
+    given = any(getattr(arguments, name) is not None for name in ("layer", "head", "shift"))
+    for folder, model in zip(folders, models, strict=False):
+        if not given and "reading" not in model.facts:
+            print(
+                f"foveate: no reading was chosen for {folder}, so it is {model.reading}; --choose finds a better one",
+                file=sys.stderr,
+            )
+    return [_overridden(model, arguments) for model in models]
+
+
+def _overridden(model: Translator, arguments: argparse.Namespace) -> Reading:
+    """The model's own reading, with what --layer, --head and --shift say."""
+    from foveate.tasks.alignment import Reading
+
+    own, shape = model.reading, model.shape
+    layers, heads = (1, 1) if shape.arch == "rnn" else (shape.layers, shape.heads)
+    modules, head = own.modules, own.head
+    if arguments.layer is not None:
+        if arguments.layer >= layers:
+            raise UsageError(f"the decoder has {layers} layers with attention, counted from 0; got {arguments.layer}")
+        modules = ("attention",) if shape.arch == "rnn" else (f"decoder.layers.{arguments.layer}.cross_attention",)
+        head = "mean"
+    if arguments.head is not None:
+        head = arguments.head
+        if head != "mean" and int(head) >= heads:
+            raise UsageError(f"the attention has {heads} heads, counted from 0; got {head}")
+    return Reading(modules, head, arguments.shift or own.shift)
+
+
+def _chosen(
+    arguments: argparse.Namespace, models: Sequence[Translator], folders: Sequence[str | None]
+) -> list[Reading]:
+    from foveate.apps import aligner
+    from foveate.tasks.corpus import read_pairs
+
+    pairs = read_pairs([arguments.choose], skip_bad=arguments.skip_bad).pairs
+    try:
+        common.report(0.0, f"Comparing readings on {len(pairs):,} pairs")
+        if len(models) == 2:
+            best = aligner.best_readings(models[0], models[1], pairs)
+            readings, agreement = [best.forward, best.backward], best.agreement
+        else:
+            alone = aligner.best_reading(models[0], aligner.turned(pairs) if _backward(arguments, models) else pairs)
+            readings, agreement = [alone.reading], alone.agreement
+    finally:
+        common.report_end()
+    for folder, reading in zip(folders, readings, strict=False):
+        told = f"{folder}: {reading} (agreement {agreement:.3f})"
+        print(told, file=sys.stderr if arguments.pairs else sys.stdout)
+        if arguments.save:
+            aligner.save_reading(Path(str(folder)), reading)
+    return readings
+
+
+def _backward(arguments: argparse.Namespace, models: Sequence[Translator]) -> bool:
+    """Whether one model alone translates from the second column into the first."""
+    reverse: bool = models[0].facts.get("settings", {}).get("reverse", False)
+    return reverse if arguments.direction is None else arguments.direction == "backward"
+
+
+def _texts(
+    arguments: argparse.Namespace, models: Sequence[Translator], readings: Sequence[Reading], pairs: Sequence[Pair]
+) -> Iterator[str]:
+    """The links of each pair as text."""
+    from foveate.tasks import alignment
+
+    threshold = arguments.threshold or 0.0
+    if len(models) == 2:
+        method = arguments.symmetrize or MERGE
+        both = (_weights(models[i], readings[i], pairs, i == 1) for i in (0, 1))
+        for ahead_JI, back_JI in zip(*both, strict=True):
+            ahead = alignment.hard(ahead_JI, "target", threshold=threshold)
+            back = alignment.hard(back_JI, "source", threshold=threshold)
+            yield alignment.format_links(alignment.symmetrize(ahead, back, method))
+        return
+    backward = _backward(arguments, models)
+    for weights_JI in _weights(models[0], readings[0], pairs, backward):
+        if arguments.soft:
+            yield alignment.format_soft(alignment.soft(weights_JI, least=threshold or LEAST))
+        else:
+            how = "source" if backward else "target"
+            yield alignment.format_links(alignment.hard(weights_JI, how, threshold=threshold))
+
+
+def _weights(model: Translator, reading: Reading, pairs: Sequence[Pair], backward: bool) -> Iterator[Tensor]:
+    """Of each pair, (words of the second column, words of the first), whichever way the model translates."""
+    from foveate.apps.aligner import read, turned
+
+    for weights in read(model, turned(pairs) if backward else pairs, lambda one: one.word_weights(reading)):
+        yield weights.T if backward else weights
+
+
+@contextmanager
+def _output(path: str | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    with open(path, "w", encoding="utf-8") as file:
+        yield file

@@ -1,0 +1,126 @@
+"""`foveate experiment`: claims of the textbooks, put to the test on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foveate.apps.commands import common
+from foveate.apps.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from foveate.tasks.experiments.contenders import Budget
+    from foveate.tasks.experiments.run import Found
+
+_EXAMPLES = """  foveate experiment bottleneck                     four models; Multi30k if it is there, else a grammar
+  foveate experiment bottleneck --data grammar --pairs 20000 --epochs 10 -o bottleneck/
+  foveate experiment bottleneck --train a.tsv --valid b.tsv --test c.tsv
+  foveate experiment alignment                      error rates per epoch, model and phenomenon
+  foveate experiment alignment --models additive --epochs 3 --pairs 4000 --size 0.5
+
+The same command goes on where it was cut off, and trains nothing twice.
+"""
+_SUMMARY = "put a claim about attention to the test: train, measure, draw"
+
+
+def add(commands: Any) -> None:
+    parser = common.subcommand(commands, "experiment", _SUMMARY, _EXAMPLES)
+    kinds = parser.add_subparsers(title="experiments", dest="experiment", metavar="EXPERIMENT", required=True)
+    about = "BLEU by length of the source, with attention and with one fixed vector"
+    one = _options(common.subcommand(kinds, "bottleneck", about, _EXAMPLES), "additive,dot,none,transformer")
+    one.add_argument("--data", choices=("multi30k", "grammar"), help="default: Multi30k if $FOVEATE_DATA has it")
+    for name in ("train", "valid", "test"):
+        text = f"instead: your own {name} pairs, a TSV file or two line-aligned files"
+        one.add_argument(f"--{name}", nargs="+", metavar="FILE", help=text)
+    one.add_argument("--tokenize", default="13a", help="of sacrebleu, for your own pairs (13a)")
+    one.add_argument("--beam", type=int, default=5, help="hypotheses kept when translating (5)")
+    one.set_defaults(run=run_bottleneck)
+    about = "alignment error rates against the known links of a grammar, per epoch and phenomenon"
+    two = _options(common.subcommand(kinds, "alignment", about, _EXAMPLES), "additive,transformer")
+    two.set_defaults(run=run_alignment)
+
+
+def _options(parser: argparse.ArgumentParser, models: str) -> argparse.ArgumentParser:
+    parser.add_argument("--models", default=models, help=f"what to compare ({models})")
+    parser.add_argument("--epochs", type=int, default=20, help="passes over the data, for each model (20)")
+    parser.add_argument("--pairs", type=int, default=20000, help="of the grammar, sentence pairs to train on (20000)")
+    parser.add_argument("--longest", type=int, help="of the grammar, words of a source at most (60; alignment 25)")
+    parser.add_argument("--batch-tokens", type=int, default=2048, help="target tokens of a batch, at most (2048)")
+    parser.add_argument("--vocabulary", type=int, default=8000, help="sub-words of both languages together (8000)")
+    parser.add_argument("--size", type=float, default=1.0, help="all widths times this; 1 is about 5 M parameters (1)")
+    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn (1)")
+    parser.add_argument("--threads", type=int, help="CPU threads (all)")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="where models, numbers and plots go")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    return parser
+
+
+def run_bottleneck(arguments: argparse.Namespace) -> int:
+    from foveate.tasks.experiments import corpora
+    from foveate.tasks.experiments.contenders import chosen
+    from foveate.tasks.experiments.run import run_bottleneck as go
+
+    folder = Path(arguments.output or "foveate-bottleneck")
+    own = [arguments.train, arguments.valid, arguments.test]
+    if any(own) and not all(own):
+        raise UsageError("your own pairs need --train, --valid and --test")
+    contenders, budget = chosen(_names(arguments)), _budget(arguments)
+    if all(own):
+        train, valid, test = (tuple(map(Path, given)) for given in own)
+        files = corpora.Files("own", train, valid, test, arguments.tokenize)
+    else:
+        found = None if arguments.data == "grammar" else corpora.multi30k()
+        if found is None and arguments.data == "multi30k":
+            raise UserError("there is no Multi30k: set FOVEATE_DATA to a folder that holds multi30k/train.en and so on")
+        lengths = (3, arguments.longest or 60)
+        files = (
+            found or corpora.write_grammar(folder / "data", arguments.pairs, seed=arguments.seed, lengths=lengths).files
+        )
+    return _tell(lambda: go(contenders, files, budget, folder, beam=arguments.beam), arguments)
+
+
+def run_alignment(arguments: argparse.Namespace) -> int:
+    from foveate.tasks.experiments import corpora
+    from foveate.tasks.experiments.contenders import chosen
+    from foveate.tasks.experiments.run import run_alignment as go
+
+    folder = Path(arguments.output or "foveate-alignment")
+    contenders, budget = chosen(_names(arguments)), _budget(arguments)
+    lengths = (3, arguments.longest or 25)
+    grammar = corpora.write_grammar(folder / "data", arguments.pairs, seed=arguments.seed, lengths=lengths)
+    return _tell(lambda: go(contenders, grammar, budget, folder), arguments)
+
+
+def _names(arguments: argparse.Namespace) -> list[str]:
+    return [name.strip() for name in arguments.models.split(",") if name.strip()]
+
+
+def _budget(arguments: argparse.Namespace) -> Budget:
+    from foveate.tasks.experiments.contenders import Budget
+
+    if arguments.threads is not None:
+        import torch
+
+        torch.set_num_threads(arguments.threads)
+    return Budget(arguments.epochs, arguments.batch_tokens, arguments.vocabulary, arguments.size, arguments.seed)
+
+
+def _tell(go: Callable[[], Found], arguments: argparse.Namespace) -> int:
+    from foveate.tasks.training.loop import Stopped
+
+    try:
+        found = go()
+    except Stopped as stopped:
+        print(f"foveate: {stopped}", file=sys.stderr)
+        return 130
+    files = [str(path) for path in found.files]
+    print(
+        json.dumps({**found.numbers, "files": files})
+        if arguments.json
+        else f"{found.table}\n\nwrote {', '.join(files)}"
+    )
+    return 0

@@ -1,0 +1,20 @@
+"""`foveate train TASK`: train a model into a folder; each task is a module with `add(tasks)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from foveate.apps.commands import common, train_translation
+
+TASKS = (train_translation,)
+
+_EXAMPLES = """  foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
+  foveate train translation --help                  its options
+"""
+
+
+def add(commands: Any) -> None:
+    parser = common.subcommand(commands, "train", "train a model on your own data", _EXAMPLES)
+    tasks = parser.add_subparsers(title="tasks", dest="task", metavar="TASK", required=True)
+    for task in TASKS:
+        task.add(tasks)

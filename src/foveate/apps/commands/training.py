@@ -1,0 +1,159 @@
+"""What training has in common, whatever the task: its options, its folder, Ctrl-C, and several processes."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foveate.apps.commands import common
+from foveate.apps.errors import UserError
+from foveate.apps.extras import need
+
+if TYPE_CHECKING:
+    from foveate.tasks.training import Options
+    from foveate.tasks.training.loop import Outcome
+    from foveate.tasks.training.world import World
+
+Work = Callable[["World", bool], "Outcome"]
+HELD = {"checkpoint.safetensors": "a run that can go on", "model.safetensors": "a model"}
+
+
+def add_options(parser: argparse.ArgumentParser, rate: str, warmup: str) -> None:
+    """Options of every task; `rate` and `warmup` say what is usual for this one."""
+    from foveate.tasks.training import Options
+
+    usual = Options()
+    group = parser.add_argument_group("training")
+    add = group.add_argument
+    add("--epochs", type=common.whole(1), default=usual.epochs, help=f"passes over the data, at most ({usual.epochs})")
+    about = f"highest learning rate ({rate})"
+    add("--learning-rate", "--peak", dest="peak", type=common.positive, metavar="RATE", help=about)
+    about = f"steps until the learning rate is the highest ({warmup})"
+    add("--warmup", type=common.whole(0), metavar="STEPS", help=about)
+    about = f"epochs without a better validation until it stops; 0: never ({usual.patience})"
+    add("--patience", type=common.whole(0), default=usual.patience, metavar="EPOCHS", help=about)
+    about = f"how many of the last epochs are averaged, if that is better than the best one ({usual.average})"
+    add("--average", type=common.whole(1), default=usual.average, metavar="EPOCHS", help=about)
+    about = "of products; auto is bfloat16 where this machine is faster with it (auto)"
+    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help=about)
+    add("--seed", type=common.whole(0), default=usual.seed, help=f"of everything that is drawn ({usual.seed})")
+    add(
+        "--threads", type=common.whole(1), help="threads of torch; with 1, a resumed run ends as it would have, exactly"
+    )
+    about = f"steps between checkpoints ({usual.save_every})"
+    add("--save-every", type=common.whole(1), default=usual.save_every, metavar="STEPS", help=about)
+    add("-o", "--output", metavar="DIR", required=True, help="folder for the model, its checkpoints, log and pictures")
+    again = group.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on from the checkpoint in DIR, with the same options")
+    again.add_argument("--overwrite", action="store_true", help="begin anew, whatever is in DIR")
+
+
+def options_of(arguments: argparse.Namespace, *, peak: float, warmup: int) -> Options:
+    """Of what `add_options` added; `peak` and `warmup` where none are given."""
+    from foveate.tasks.training import Options
+
+    return Options(
+        epochs=arguments.epochs,
+        peak=peak if arguments.peak is None else arguments.peak,
+        warmup=warmup if arguments.warmup is None else arguments.warmup,
+        patience=arguments.patience,
+        average=arguments.average,
+        precision=arguments.precision,
+        save_every=arguments.save_every,
+        seed=arguments.seed,
+    )
+
+
+def train(
+    arguments: argparse.Namespace, name: str, work: Work, *, packages: tuple[str, ...] = (), then: str = ""
+) -> int:
+    """Do `work`, in as many processes as torchrun started, and say what came of it.
+
+    Args:
+        name: of the model, for people.
+        work: given the world and whether to resume.
+        packages: what `work` needs of the extra "train".
+        then: the command to use the model with.
+
+    Raises:
+        UserError: the folder is taken, or has nothing to resume; what `work` says of its input.
+    """
+    import torch
+
+    from foveate.tasks.training.loop import Stopped
+    from foveate.tasks.training.world import joined
+
+    folder = Path(arguments.output)
+    for package in packages:
+        need(package, "train")
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    with joined() as world:
+        if not world.restarted:  # else torchrun goes on with what it began
+            _check(folder, arguments)
+        try:
+            with common.explained():
+                outcome = work(world, arguments.resume)
+        except Stopped:
+            if world.leads:
+                print(_stopped(folder, arguments.words, world.size), file=sys.stderr)
+            return 130
+        if world.leads:
+            print(_finished(folder, name, outcome), *([f"  {then}"] if then else []), sep="\n", flush=True)
+    return 0
+
+
+def _check(folder: Path, arguments: argparse.Namespace) -> None:
+    """May this run write there?"""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"cannot write into {folder}: it is no folder")
+    held = [what for name, what in HELD.items() if (folder / name).is_file()]
+    if arguments.resume and not (folder / "checkpoint.safetensors").is_file():
+        raise UserError(f"nothing to resume: there is no checkpoint.safetensors in {folder}")
+    if held and not (arguments.resume or arguments.overwrite):
+        raise UserError(
+            f"{folder} holds {' and '.join(held)} already; --resume goes on, --overwrite begins anew, or name another "
+            "folder"
+        )
+
+
+def resumed(folder: Path, world: World, asked: bool) -> str:
+    """Where a run goes on, as a line; nothing for one that begins."""
+    from foveate.tasks.training.checkpoint import describe_checkpoint
+    from foveate.tasks.training.resume import resumes
+
+    if not resumes(folder, world, asked):
+        return ""
+    state: dict[str, Any] = describe_checkpoint(folder)["state"]
+    return f"going on after step {state['step']:,}, in epoch {state['epoch'] + 1}\n"
+
+
+def _stopped(folder: Path, words: list[str], processes: int) -> str:
+    from foveate.tasks.training.checkpoint import describe_checkpoint
+
+    state: dict[str, Any] = describe_checkpoint(folder)["state"]
+    kept = [word for word in words if not any(_means(word, option) for option in ("--overwrite", "--resume"))]
+    start = "foveate" if processes == 1 else f"torchrun --nproc-per-node {processes} -m foveate"
+    return (
+        f"Stopped after step {state['step']:,}, in epoch {state['epoch'] + 1}; nothing is lost. To go on:\n"
+        f"  {start} {shlex.join([*kept, '--resume'])}"
+    )
+
+
+def _means(word: str, option: str) -> bool:
+    """argparse takes options that are cut off, too."""
+    return len(word) > len("--") and option.startswith(word)
+
+
+def _finished(folder: Path, name: str, outcome: Outcome) -> str:
+    from foveate.tasks.training.report import duration
+
+    metrics = ", ".join(f"{metric} {value:.4g}" for metric, value in outcome.metrics.items())
+    return (
+        f"{folder}: {name}, {metrics} ({outcome.chosen}); {outcome.epochs} epochs, {outcome.steps:,} steps, "
+        f"{duration(outcome.seconds)}"
+    )

@@ -1,0 +1,110 @@
+"""The plots of the experiments (matplotlib).
+
+Text stays text; colours can be told apart, and markers where colour is not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .bottleneck import Result
+from .contenders import CONTENDERS
+
+__all__ = ["draw_bottleneck", "draw_epochs", "draw_phenomena"]
+
+_STYLE: Any = {
+    "font.size": 9.0,
+    "font.family": "DejaVu Sans",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "foveate",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+_LABELS = {"none": "one fixed vector", "transformer": "Transformer"}
+_GREYS = ("#000000", "#7F7F7F", "#B0B0B0")
+
+
+def draw_bottleneck(results: Sequence[Result], title: str, path: Path) -> list[Path]:
+    """BLEU over the length of the source, a line for each model."""
+    with _figure(6.4, 3.6) as (figure, save):
+        axes = figure.add_subplot()
+        for result in results:
+            heights = [band.bleu for band in result.bands]
+            axes.plot(range(len(heights)), heights, label=_label(result.name), **_line(result.name))
+        bands = results[0].bands
+        axes.set_xticks(range(len(bands)), [f"{band.label}\n({band.sentences})" for band in bands])
+        axes.set(xlabel="words of the source (sentences)", ylabel="BLEU", title=title)
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+        return save(path)
+
+
+def draw_epochs(
+    curves: Mapping[str, Sequence[float]], levels: Mapping[str, float], title: str, path: Path
+) -> list[Path]:
+    """Alignment error rate in percent over epochs, a line for each model, and a level for each baseline."""
+    with _figure(6.4, 3.6) as (figure, save):
+        axes = figure.add_subplot()
+        for name, heights in curves.items():
+            axes.plot(range(1, len(heights) + 1), heights, label=_label(name), **_line(name))
+        for (name, height), grey in zip(levels.items(), _GREYS, strict=False):
+            axes.axhline(height, color=grey, linewidth=1, linestyle="--", label=name)
+        axes.set(xlabel="epoch", ylabel="alignment error rate, %", title=title)
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+        return save(path)
+
+
+def draw_phenomena(rates: Mapping[str, Mapping[str, float]], title: str, path: Path) -> list[Path]:
+    """Alignment error rate in percent, a row for each phenomenon, a mark for each aligner."""
+    names = sorted({p for found in rates.values() for p in found}, reverse=True)
+    with _figure(6.4, 0.9 + 0.22 * len(names)) as (figure, save):
+        axes = figure.add_subplot()
+        for place, (aligner, found) in enumerate(rates.items()):
+            at = [(found[p], row) for row, p in enumerate(names) if p in found]
+            line = _line(aligner) if aligner in CONTENDERS else {"color": _GREYS[place % 3], "marker": "x"}
+            axes.plot(*zip(*at, strict=True), label=_label(aligner), **{**line, "linestyle": ""})
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel="alignment error rate, %", title=title)
+        axes.set_xlim(left=0)
+        axes.grid(axis="y", linewidth=0.4)
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        return save(path)
+
+
+def _label(name: str) -> str:
+    return _LABELS.get(name, name)
+
+
+def _line(name: str) -> dict[str, Any]:
+    one = CONTENDERS[name]
+    return {"color": one.colour, "marker": one.marker, "markersize": 4, "linewidth": 1.4}
+
+
+class _figure:  # used as a function
+    """A figure, and what saves it as PNG and SVG."""
+
+    def __init__(self, wide: float, high: float) -> None:
+        self.size = wide, high
+
+    def __enter__(self) -> tuple[Any, Any]:
+        try:
+            from matplotlib import rc_context
+            from matplotlib.figure import Figure
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError("matplotlib is not installed; run: pip install 'foveate[train]'") from None
+        self.style = rc_context(_STYLE)
+        self.style.__enter__()
+        self.figure = Figure(figsize=self.size, layout="constrained")
+        return self.figure, self.save
+
+    def __exit__(self, *error: Any) -> None:
+        self.style.__exit__(*error)
+
+    def save(self, path: Path) -> list[Path]:
+        paths = [path.with_suffix(".png"), path.with_suffix(".svg")]
+        self.figure.savefig(paths[0], dpi=180, metadata={"Software": None})
+        self.figure.savefig(paths[1], metadata={"Date": None})
+        return paths

@@ -355,3 +355,14 @@ def test_scores_beyond_half_precision(backend: str, dtype: torch.dtype) -> None:
     assert torch.isfinite(out).all() and weights.dense()[0, 0, 0, 1] == 1
     oracle.as_good_as(weights.dense(), exact.to(dtype), exact)
     oracle.as_good_as(out, oracle.output(exact, v).to(dtype), oracle.output(exact, v))
+
+
+def test_a_map_is_a_live_view_of_queries_and_keys() -> None:
+    query, key, _ = oracle.inputs()
+    weights, kept = fv.AttentionMap(query, key), fv.AttentionMap(query.clone(), key)
+    weights.logsumexp()  # from here on kept, for as long as it is right
+    before = weights.dense()
+    query.mul_(2.0)
+    oracle.close(weights.dense(), oracle.weights(query, key))
+    oracle.close(weights.logsumexp(), fv.AttentionMap(query, key).logsumexp())
+    oracle.close(kept.dense(), before)

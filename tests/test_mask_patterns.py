@@ -306,6 +306,16 @@ X = torch.zeros(2, 3, 12, 4)
         (lambda: masks.packed([1], [-2]), "key lengths must be 0 or more; got -2"),
         (lambda: masks.packed([1, 2], [3]), r"as many query lengths as key lengths; got \(2,\) and \(1,\)"),
         (lambda: masks.packed([1], window=-1), "window distances must be 0 or more"),
+        (lambda: masks.dilated(1.5, dilation=2), "a number of keys must be a whole number; got 1.5"),  # type: ignore[arg-type]
+        (lambda: masks.dilated(1, dilation=2.5), "a dilation must be a whole number; got 2.5"),  # type: ignore[arg-type]
+        (lambda: masks.strided(2.5), "a stride must be a whole number; got 2.5"),  # type: ignore[arg-type]
+        (lambda: masks.fixed(3, 0.5), "a summary must be a whole number; got 0.5"),  # type: ignore[arg-type]
+        (lambda: masks.longformer(2.5), "a window distance must be a whole number; got 2.5"),  # type: ignore[arg-type]
+        (lambda: masks.block_sparse([[True]], 1.5), "block_size must be a whole number; got 1.5"),  # type: ignore[arg-type]
+        (lambda: masks.bigbird(2, window=0.5), "a number of blocks must be a whole number; got 0.5"),  # type: ignore[arg-type]
+        (lambda: masks.neighbourhood((4, 4), 2.5), "a kernel must be a whole number; got 2.5"),  # type: ignore[arg-type]
+        (lambda: masks.neighbourhood((4, 4.5), 3), "an axis of a grid must be a whole number; got 4.5"),  # type: ignore[list-item]
+        (lambda: masks.packed([3], window=1.5), "a window distance must be a whole number; got 1.5"),  # type: ignore[arg-type]
         (lambda: masks.causal(offset=[0.5]), "offsets must be whole numbers; got torch.float32"),  # type: ignore[list-item]
         (lambda: masks.causal("start", offset=1), "so align='start' has nothing to say"),
     ],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 import mask_kinds
 import oracle
-from foveate import AttentionMap, masks
+from foveate import AttentionMap, attention, masks
 from foveate.masks import Coverage, Mask
 from foveate.shapes import Geometry, Layout
 
@@ -227,6 +229,9 @@ def test_predicates_of_ones_own() -> None:
         (lambda: masks.causal("middle"), "align must be 'end' or 'start'; got 'middle'"),  # type: ignore[arg-type]
         (lambda: masks.window(-1), "window distances must be 0 or more"),
         (lambda: masks.window(1, -1), "window distances must be 0 or more"),
+        (lambda: masks.window(1.5), "a window distance must be a whole number; got 1.5"),  # type: ignore[arg-type]
+        (lambda: masks.window(1, "2"), "a window distance must be a whole number; got str"),  # type: ignore[arg-type]
+        (lambda: masks.prefix(2.0), "a prefix length must be a whole number; got 2.0"),  # type: ignore[arg-type]
         (lambda: masks.prefix(-1), "a prefix length must be 0 or more"),
         (lambda: masks.padding([1.5]), "padding lengths must be whole numbers; got torch.float32"),  # type: ignore[list-item]
         (lambda: masks.padding([True]), "padding lengths must be whole numbers; got torch.bool"),
@@ -237,6 +242,30 @@ def test_predicates_of_ones_own() -> None:
 def test_masks_that_cannot_be(make: Callable, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make()
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (masks.causal, r"fv.masks.causal makes a mask when it is called: write fv.masks.causal\(...\)"),
+        (masks.bigbird, "fv.masks.bigbird makes a mask when it is called"),
+        (oracle.table, "a mask is one of fv.masks or booleans; got the function table: wrap it, fv.masks.where"),
+    ],
+)
+def test_a_function_is_no_mask(given: Any, text: str) -> None:
+    q, k, v = oracle.inputs()
+    for use in (
+        lambda: attention(q, k, v, mask=given),
+        lambda: AttentionMap(q, k, mask=given),
+        lambda: masks.window(2) & given,
+        lambda: given | masks.window(2),
+    ):
+        with pytest.raises(TypeError, match=text):
+            use()
+
+
+def test_whole_numbers_of_any_make() -> None:
+    assert str(masks.window(np.int64(3), torch.tensor(2))) == str(masks.window(3, 2))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

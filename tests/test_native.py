@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import hypothesis.strategies as st
@@ -15,84 +14,17 @@ from torch import Tensor
 import foveate as fv
 import oracle
 from foveate import masks, native, normalizers, scores, stats
-from foveate.native import Wanted, library
 from foveate.operator import choose
 from foveate.stats import in_one_pass
+from native_oracle import EVERYTHING, FLOATS, GRIDS, ISAS, check, plain, use
 
-HERE = Path(native.__file__).parent / library.LIBRARY
 pytestmark = pytest.mark.skipif(not fv.config().native, reason=f"no compiled core: {fv.config().reason}")
-ISAS = [name for name in library.ISAS if library.load(HERE, name).library is not None]
-FLOATS = [torch.float32, torch.bfloat16, torch.float16]
 
 
 @pytest.fixture(params=ISAS)
 def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each set of instructions that this machine runs."""
-    core = library.load(HERE, request.param)
-    monkeypatch.setattr("foveate.native.call.find", lambda: core)
-    return request.param
-
-
-def plain(q: Tensor, k: Tensor, **options: Any) -> Tensor:
-    """Weights in float32 at least, as anybody would compute them in the inputs' dtype."""
-    allowed, bias, sinks, softcap = (options.get(n) for n in ("allowed", "bias", "sinks", "softcap"))
-    scale = options.get("scale") or q.shape[-1] ** -0.5
-    n, m = q.shape[-2], k.shape[-2]
-    rows = (q * scale).repeat(1, 1, -(-64 // n), 1)  # for a few rows or keys libraries take sums in another, finer way
-    keys = torch.nn.functional.pad(k.repeat_interleave(q.shape[-3] // k.shape[-3], -3), (0, 0, 0, max(0, 64 - m)))
-    s = (rows @ keys.mT)[..., :n, :m].float()
-    s = s if softcap is None else softcap * torch.tanh(s / softcap)
-    s = s if bias is None else s + bias.float()
-    s = s if allowed is None else s.masked_fill(~allowed, -torch.inf)
-    if sinks is None:
-        return torch.softmax(s, -1).nan_to_num(0.0)
-    column = sinks.float().reshape(-1, 1, 1).expand(*s.shape[:-1], 1)
-    return torch.softmax(torch.cat([s, column], -1), -1)[..., :-1]
-
-
-def pooled(w: Tensor, rows: int, columns: int, how: str) -> Tensor:
-    """A grid of `w`, by the rule: query i falls into row i * rows // Q. Means are sums still."""
-    for bins, axis in ((columns, -1), (rows, -2)):
-        bin_of = torch.arange(w.shape[axis]) * bins // w.shape[axis]
-        parts = w.split(torch.bincount(bin_of).tolist(), axis)
-        w = torch.stack([part.amax(axis) if how == "max" else part.sum(axis) for part in parts], axis)
-    return w
-
-
-def entropy(w: Tensor) -> Tensor:
-    return torch.special.entr(w).sum(-1)
-
-
-def check(q: Tensor, k: Tensor, v: Tensor, found: native.Found, **options: Any) -> None:
-    """All that the core found is as exact as the plain computation, by the float64 oracle.
-
-    Sums of few numbers round well or badly by luck, so the plain computation gets several orders of the width.
-    """
-    exact = oracle.weights(q, k, **options)
-    orders = [torch.arange(q.shape[-1]), *(torch.randperm(q.shape[-1]) for _ in range(3))]
-    tried = [plain(q[..., order], k[..., order], **options) for order in orders]
-
-    def as_good(got: Tensor, of: Callable[[Tensor], Tensor], truth: Tensor) -> None:
-        worst = max((of(w) for w in tried), key=lambda t: float((t.double() - truth).abs().max()))
-        oracle.as_good_as(got, worst, truth)
-
-    shared = q.shape[-3] // k.shape[-3]
-    assert found.output is not None and found.output.dtype == q.dtype
-    read = v.repeat_interleave(shared, -3)
-    as_good(found.output, lambda w: (w.to(q.dtype) @ read).to(q.dtype), oracle.output(exact, v))
-    as_good(found.entropy, entropy, entropy(exact))
-    as_good(found.received.float(), lambda w: w.sum(-2), exact.sum(-2))
-    values, indices = found.top
-    n = values.shape[-1]
-    as_good(values, lambda w: w.topk(n).values, exact.topk(n).values)
-    as_good(values, lambda w: w.topk(n).values, exact.gather(-1, indices.clamp(min=0)).masked_fill(indices < 0, 0.0))
-    assert all(len(set(row[row >= 0].tolist())) == int((row >= 0).sum()) for row in indices.reshape(-1, n))
-    for (rows, columns, how), grid in found.pooled.items():
-        as_good(grid.float(), lambda w: pooled(w, rows, columns, how), pooled(exact, rows, columns, how))  # noqa: B023
-
-
-GRIDS = ((3, 5, "max"), (3, 5, "mean"), (5, 2, "mean"))
-EVERYTHING = Wanted(lse=True, entropy=True, top=3, received=True, pooled=GRIDS)
+    return use(request.param, monkeypatch)
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

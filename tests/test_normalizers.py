@@ -458,6 +458,7 @@ def test_a_row_may_be_gathered_but_no_strip(name: str, monkeypatch: pytest.Monke
         (lambda: normalizers.softmax(temperature=0.0), "temperature must be greater than 0"),
         (lambda: normalizers.softmax(temperature=-1), "temperature must be greater than 0"),
         (lambda: normalizers.top_k(0), "k must be at least 1"),
+        (lambda: normalizers.top_k(1.5), "k must be a whole number; got 1.5"),  # type: ignore[arg-type]
         (lambda: normalizers.sigmoid("log n"), "must be a number, a tensor .* or '-log n'; got 'log n'"),
         (lambda: _map(normalizers.sigmoid(torch.zeros(5))), r"sigmoid's bias must be one per head, \(6,\); got \(5,\)"),
         (lambda: _map(normalizers.softmax(torch.zeros(5))), r"sinks must have one logit per head, \(6,\); got \(5,\)"),

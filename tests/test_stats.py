@@ -333,6 +333,8 @@ def test_reducers_of_ones_own(blocks: str) -> None:
         (("entropy",), TypeError, "a reducer has start, update, merge and result; str does not"),
         ((TopK(0),), ValueError, "TopK takes k from 1 to the number of keys, 7; got 0"),
         ((TopK(8),), ValueError, "TopK takes k from 1 to the number of keys, 7; got 8"),
+        ((lambda: TopK(1.5),), ValueError, "the k of TopK must be a whole number; got 1.5"),  # type: ignore[arg-type]
+        ((lambda: Pooled(2.5, 3),), ValueError, "a side of Pooled's grid must be a whole number; got 2.5"),  # type: ignore[arg-type]
         ((Pooled(0, 3),), ValueError, "a grid of at least 1 x 1; got 0 x 3"),
         ((lambda: Pooled(2, 3, "sum"),), ValueError, "takes how='max' or 'mean'; got 'sum'"),  # type: ignore[arg-type]
     ],

@@ -7,6 +7,7 @@ Every part of foveate below the public functions works on (B, H, Q, D) and (B, G
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ __all__ = [
     "sum_dtype",
     "to_numpy",
     "to_tensors",
+    "whole",
 ]
 
 Picked = slice | Tensor  # some of an axis: a slice with both ends and no step, or an int64 tensor (n,)
@@ -91,6 +93,19 @@ def to_numpy(t: Tensor) -> np.ndarray:
     """An array of the same numbers; bfloat16, which NumPy lacks, becomes float32."""
     t = t.detach().cpu()
     return (t.float() if t.dtype == torch.bfloat16 else t).numpy()
+
+
+def whole(x: Any, name: str) -> int:
+    """A whole number that a caller gave, by its name, such as "a window distance".
+
+    Raises:
+        ValueError: it is none: 1.5, and 2.0 too.
+    """
+    try:
+        return operator.index(x)
+    except TypeError:
+        got = x if isinstance(x, float) else type(x).__name__
+        raise ValueError(f"{name} must be a whole number; got {got}") from None
 
 
 def as_tensor(x: Any, device: torch.device | None = None) -> Tensor:

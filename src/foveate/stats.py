@@ -24,7 +24,7 @@ from torch import Tensor
 from .native import NAN_ROWS, ODD_VALUES, Found, Wanted
 from .normalizers import Normalizer
 from .operator import ENGINES, Block, Problem, engine, strips
-from .shapes import Geometry, Layout, full_precision, sum_dtype
+from .shapes import Geometry, Layout, full_precision, sum_dtype, whole
 
 __all__ = ["Entropy", "LogSumExp", "Partial", "Pooled", "Received", "Reducer", "TopK", "TopKResult", "run"]
 
@@ -120,7 +120,7 @@ class TopK:
     per_query: ClassVar[bool] = True
 
     def start(self, g: Geometry, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-        if not 1 <= self.k <= max(1, g.keys):
+        if not 1 <= whole(self.k, "the k of TopK") <= max(1, g.keys):
             raise ValueError(f"TopK takes k from 1 to the number of keys, {g.keys}; got {self.k}")
         shape = (g.batch, g.heads, g.queries, self.k)
         values = torch.zeros(shape, dtype=dtype, device=device)
@@ -188,7 +188,7 @@ class Pooled:
     how: Literal["max", "mean"] = "max"
 
     def start(self, g: Geometry, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Geometry]:
-        if self.rows < 1 or self.columns < 1:
+        if min(whole(n, "a side of Pooled's grid") for n in (self.rows, self.columns)) < 1:
             raise ValueError(f"Pooled takes a grid of at least 1 x 1; got {self.rows} x {self.columns}")
         if self.how not in ("max", "mean"):
             raise ValueError(f"Pooled takes how='max' or 'mean'; got {self.how!r}")

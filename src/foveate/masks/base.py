@@ -26,6 +26,7 @@ __all__ = [
     "Span",
     "check_whole",
     "everything",
+    "refuse_function",
 ]
 
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -70,17 +71,40 @@ class Mask:
     def __and__(self, other: Mask) -> Mask:
         return _combine(And, self, other)
 
+    def __rand__(self, other: Any) -> Mask:
+        return _combine(And, other, self)
+
     def __or__(self, other: Mask) -> Mask:
         return _combine(Or, self, other)
+
+    def __ror__(self, other: Any) -> Mask:
+        return _combine(Or, other, self)
 
     def __invert__(self) -> Mask:
         return Not(self)
 
 
-def _combine(kind: type, a: Mask, b: Any) -> Mask:
-    if not isinstance(b, Mask):
-        raise TypeError(f"a mask composes with masks; wrap a tensor in masks.tensor(...); got {type(b).__name__}")
+def _combine(kind: type, a: Any, b: Any) -> Mask:
+    for other in (a, b):
+        refuse_function(other)
+        if not isinstance(other, Mask):
+            name = type(other).__name__
+            raise TypeError(f"a mask composes with masks; wrap a tensor in masks.tensor(...); got {name}")
     return kind(a, b)
+
+
+def refuse_function(thing: Any) -> None:
+    """A function is no mask, though it may make one.
+
+    Raises:
+        TypeError: it is a function; the text says what to do with it.
+    """
+    if not callable(thing):
+        return
+    name = getattr(thing, "__name__", type(thing).__name__)
+    if getattr(thing, "__module__", "").startswith(f"{__package__}."):
+        raise TypeError(f"fv.masks.{name} makes a mask when it is called: write fv.masks.{name}(...)")
+    raise TypeError(f"a mask is one of fv.masks or booleans; got the function {name}: wrap it, fv.masks.where({name})")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..describe import describable
 from ..shapes import Geometry, Layout, as_tensor, cut, expand_to
-from .base import Block, Mask, MaskMod
+from .base import Block, Mask, MaskMod, refuse_function
 
 __all__ = ["Dense", "Where", "tensor", "where"]
 
@@ -78,6 +78,7 @@ def tensor(table: Any) -> Mask:
     """A boolean tensor or array that broadcasts to (..., heads, queries, keys).
 
     Raises:
-        TypeError: its entries are not booleans; numbers to add to the scores are a `bias`.
+        TypeError: its entries are not booleans; numbers to add to the scores are a `bias`. Or it is a function.
     """
+    refuse_function(table)
     return Dense(as_tensor(table))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..describe import describable
-from ..shapes import Geometry, Layout
+from ..shapes import Geometry, Layout, whole
 from .base import Coverage, Mask, MaskMod, Span
 
 __all__ = ["Neighbourhood", "neighbourhood"]
@@ -133,10 +133,11 @@ def neighbourhood(
     `leading` tokens before the grid, such as a class token, see and are seen by all.
 
     Raises:
-        ValueError: an even kernel, or one that does not fit the grid.
+        ValueError: an even kernel, one that does not fit the grid, or what is no whole number.
     """
-    axes = tuple(int(n) for n in grid)
+    axes = tuple(whole(n, "an axis of a grid") for n in grid)
     kernels, steps = (
-        (int(x),) * len(axes) if isinstance(x, int) else tuple(int(n) for n in x) for x in (kernel, dilation)
+        tuple(whole(n, name) for n in (x if isinstance(x, Sequence) else (x,) * len(axes)))
+        for x, name in ((kernel, "a kernel"), (dilation, "a dilation"))
     )
-    return Neighbourhood(axes, kernels, steps, int(leading))
+    return Neighbourhood(axes, kernels, steps, whole(leading, "a number of leading tokens"))

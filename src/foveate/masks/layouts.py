@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..describe import describable
-from ..shapes import Geometry, Layout, as_tensor
+from ..shapes import Geometry, Layout, as_tensor, whole
 from .base import Coverage, Mask, MaskMod, Span
 
 __all__ = ["BigBird", "BlockSparse", "bigbird", "block_sparse"]
@@ -126,10 +126,10 @@ def block_sparse(layout: Any, block_size: int, *, align: Literal["start", "end"]
     `align`: its rows count queries ("start"), or the key positions at which queries sit ("end": for a cache).
 
     Raises:
-        ValueError: no booleans, a block size below 1, or an unknown alignment.
+        ValueError: no booleans, a block size that is below 1 or no whole number, or an unknown alignment.
     """
     t = as_tensor(layout)
-    return BlockSparse(t[None] if t.ndim == 2 else t, int(block_size), align)
+    return BlockSparse(t[None] if t.ndim == 2 else t, whole(block_size, "block_size"), align)
 
 
 def bigbird(block_size: int, *, window: int = 1, globals: int = 1, random: int = 3, seed: int = 0) -> Mask:
@@ -137,6 +137,7 @@ def bigbird(block_size: int, *, window: int = 1, globals: int = 1, random: int =
     `globals` blocks both ways, and `random` others for each block of queries, drawn by `seed`, the same in all heads.
 
     Raises:
-        ValueError: a block size below 1, or a negative number.
+        ValueError: a block size below 1, a negative number, or what is no whole number.
     """
-    return BigBird(int(block_size), int(window), int(globals), int(random), int(seed))
+    window, globals, random = (whole(n, "a number of blocks") for n in (window, globals, random))
+    return BigBird(whole(block_size, "block_size"), window, globals, random, whole(seed, "seed"))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..describe import describable
-from ..shapes import Geometry, Layout, as_tensor
+from ..shapes import Geometry, Layout, as_tensor, whole
 from .base import Coverage, Mask, MaskMod, Span, check_whole
 
 __all__ = ["Band", "Prefix", "ShiftedBand", "causal", "prefix", "window"]
@@ -160,12 +160,12 @@ def window(left: int, right: int | None = None, *, offset: int | Tensor | list[i
     """Keys at most `left` before and `right` (default: `left`) after the query, and itself. `offset`: see `causal`.
 
     Raises:
-        ValueError: a negative distance, or offsets that are no whole numbers.
+        ValueError: a negative distance, or distances or offsets that are no whole numbers.
     """
-    right = left if right is None else right
+    left, right = (whole(n, "a window distance") for n in (left, left if right is None else right))
     if left < 0 or right < 0:
         raise ValueError("window distances must be 0 or more")
-    return Band(int(left), int(right)) if offset is None else ShiftedBand(int(left), int(right), _offsets(offset))
+    return Band(left, right) if offset is None else ShiftedBand(left, right, _offsets(offset))
 
 
 def _offsets(offset: int | Tensor | list[int]) -> Tensor:
@@ -178,6 +178,6 @@ def prefix(length: int) -> Mask:
     """The first `length` keys; `causal() | prefix(n)` is the prefix language model's mask (Raffel et al. 2020).
 
     Raises:
-        ValueError: a negative length.
+        ValueError: a length that is negative or no whole number.
     """
-    return Prefix(int(length))
+    return Prefix(whole(length, "a prefix length"))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..describe import describable
-from ..shapes import Geometry, Layout, as_tensor
+from ..shapes import Geometry, Layout, as_tensor, whole
 from .base import Coverage, Mask, MaskMod, Span, check_whole
 
 __all__ = ["Documents", "Packed", "Padding", "documents", "packed", "padding"]
@@ -242,11 +242,14 @@ def packed(
     composing with `masks.causal()` would not. `cu_seqlens.diff()` gives lengths from cumulative ones.
 
     Raises:
-        ValueError: lengths that are negative or no whole numbers, or a negative window.
+        ValueError: lengths, or a window, that are negative or no whole numbers.
     """
     queries = _lengths(query_lengths, "query lengths")
     keys = queries if key_lengths is None else _lengths(key_lengths, "key lengths")
-    left, right = (window, window) if isinstance(window, int) else (None, None) if window is None else window
+    left = right = None
+    if window is not None:
+        sides = window if isinstance(window, tuple | list) else (window, window)
+        left, right = (whole(n, "a window distance") for n in sides)
     return Packed(queries, keys, left, 0 if causal else right)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..describe import describable
-from ..shapes import Geometry, Layout, as_tensor
+from ..shapes import Geometry, Layout, as_tensor, whole
 from .base import Coverage, Mask, MaskMod, Span
 from .positional import window as plain_window
 
@@ -216,9 +216,10 @@ def dilated(left: int, right: int | None = None, *, dilation: int) -> Mask:
     The dilated sliding window of Longformer (Beltagy et al. 2020, figure 2c); `dilation=1` is `window`.
 
     Raises:
-        ValueError: a negative number of keys, or a dilation below 1.
+        ValueError: a negative number of keys, a dilation below 1, or what is no whole number.
     """
-    return Dilated(int(left), int(left if right is None else right), int(dilation))
+    left, right = (whole(n, "a number of keys") for n in (left, left if right is None else right))
+    return Dilated(left, right, whole(dilation, "a dilation"))
 
 
 def strided(stride: int) -> Mask:
@@ -226,9 +227,9 @@ def strided(stride: int) -> Mask:
     every `stride`-th key before it. Causal. For data with a period, such as images with rows of `stride` pixels.
 
     Raises:
-        ValueError: a stride below 1.
+        ValueError: a stride that is below 1 or no whole number.
     """
-    return Strided(int(stride))
+    return Strided(whole(stride, "a stride"))
 
 
 def fixed(stride: int, summary: int = 1) -> Mask:
@@ -236,9 +237,9 @@ def fixed(stride: int, summary: int = 1) -> Mask:
     itself, and the last `summary` keys of every stretch before. Causal.
 
     Raises:
-        ValueError: a stride below 1, or a summary that is negative or longer.
+        ValueError: a stride below 1, a summary that is negative or longer, or what is no whole number.
     """
-    return Fixed(int(stride), int(summary))
+    return Fixed(whole(stride, "a stride"), whole(summary, "a summary"))
 
 
 def global_tokens(which: Any) -> Mask:

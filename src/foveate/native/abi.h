@@ -48,4 +48,5 @@ typedef struct {
     double* received;                              // (B,H,K)
     FvPooled* pooled;
     int64_t n_pooled;
+    int64_t* passed_over;                          // counts panels left out by far.h, once per tile of rows
 } FvCall;

@@ -44,4 +44,5 @@ class Call(Structure):
         ("top", c_int64),
         *_pointers("received pooled"),
         ("n_pooled", c_int64),
+        *_pointers("passed_over"),
     ]

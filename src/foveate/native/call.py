@@ -79,6 +79,7 @@ class Found:
     top: tuple[Tensor, Tensor] = (NOTHING, NOTHING)
     received: Tensor = NOTHING
     pooled: dict[tuple[int, int, str], Tensor] = field(default_factory=dict)
+    passed_over: int = 0  # panels of 64 keys that a bias by distance puts out of reach, once for each tile of 6 rows
 
 
 def run(
@@ -102,7 +103,8 @@ def run(
 
     Args:
         spans: each row's keys [lo, hi), int32, broadcast to (B, H, Q).
-        table: (B|1, H|1, all_rows + K - 1), bias by distance: entry j - i + all_rows - 1; hides no key.
+        table: (B|1, H|1, all_rows + K - 1), bias by distance: entry j - i + all_rows - 1; hides no key. Keys that
+            it puts so far down that nothing of them is left are passed over (`far.h` says when).
         bias: broadcasts to (B, H, Q, K). An entry at or below its dtype's smallest finite number hides its key.
         first_row, all_rows: these queries are rows `first_row`.. of `all_rows`; for `table` and `pooled`.
     """
@@ -125,15 +127,18 @@ def run(
         call.sinks = _keep(sinks.detach().to(torch.float64).contiguous(), held)
     _mask(call, spans, lists, held)
     _bias(call, table, bias, held)
+    passed = ctypes.c_int64(0)
+    call.passed_over = ctypes.addressof(passed)
     found = _results(call, q_BHQD, v_BGKV, wanted, held)
     status = core.library.fv_run(ctypes.byref(call))
     if status & NAN_ROWS and status > 0 and core.isa == PAIRS and call.dtype == DTYPES[torch.bfloat16]:
+        passed.value = 0
         call.isa -= 1  # products of pairs are scaled afterwards, so they overflow where others do not yet
         found = _results(call, q_BHQD, v_BGKV, wanted, held)
         status = core.library.fv_run(ctypes.byref(call))
     if status < 0:
         raise MemoryError(f"the native core cannot compute this attention: {_FAILED[status]}")
-    return Found(status, **found)
+    return Found(status, **found, passed_over=passed.value)
 
 
 def _mask(call: Call, spans: tuple[Tensor, Tensor] | None, lists: Lists | None, held: list[Any]) -> None:

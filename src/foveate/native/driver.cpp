@@ -109,7 +109,11 @@ void plan_scratch(const Job* job, Carver* c, FvScratch* s) {
     s->line_sum = c->take<float>(p->columns ? keys : 0);
     s->line_max = c->take<float>(p->columns ? keys : 0);
     s->room = c->take<float>(FV_PANEL * p->units + most(job->call->D, FV_PANEL) + 16);
+    s->table = c->take<float>(job->call->table ? job->call->Q + job->call->K + FV_PANEL : 0);
+    s->peaks = c->take<float>(job->call->table ? job->call->Q + job->call->K + 2 * FV_PANEL : 0);
     s->list = c->take<int32_t>(p->panels + 1);
+    s->list_word = c->take<int64_t>(job->call->table && job->call->list_start ? p->panels : 0);
+    s->near = c->take<uint8_t>(job->call->table ? p->panels : 0);
 }
 
 // Grid rows [first, last] that rows from .. to of this call fall into.
@@ -137,9 +141,14 @@ void plan_part(const Job* job, int64_t slice, Carver* c, FvPart* part) {
 void plan_wave(Job* job, Carver* c) {
     const FvPlan* p = &job->plan;
     for (int64_t i = 0; i < job->heads; i++) {
-        FvHead head = {0, 0, NULL, NULL, 0, NULL};
+        FvHead head;
+        memset(&head, 0, sizeof head);
         head.keys = c->take<float>(p->panels * FV_PANEL * p->units);
         head.values = c->take<float>(p->direct_values ? 0 : job->call->K * p->width);
+        if (job->call->table) {
+            head.key_length = c->take<float>(p->panels);
+            head.value_log = c->take<float>(p->panels);
+        }
         if (c->base) job->head[i] = head;
     }
     if (!p->columns) return;

@@ -4,9 +4,11 @@
 
 enum { MR = 6, PANEL = 64, TILE = TILE_VECTORS * VL };
 
-// scores[r][0..64) = sum over d of q[d][r] k[d][.]; top[r] keeps the largest score of each lane. q is packed (D, 6).
+// scores[r][0..64) = sum over d of q[d][r] k[d][.], plus bias[. - r] unless that is NULL; top[r] keeps the largest score of
+// each lane. q is packed (D, 6).
 template <int ROWS>
-static void scores_of_panel(const float* q, const float* k, int64_t D, float* scores, int64_t stride, float* top) {
+FV_APART void scores_of_panel(const float* q, const float* k, int64_t D, const float* bias, float* scores, int64_t stride,
+                            float* top) {
     for (int at = 0; at < PANEL; at += TILE) {
         vf sum[ROWS][TILE_VECTORS] = {};
         const float* column = k + at;
@@ -21,6 +23,7 @@ static void scores_of_panel(const float* q, const float* k, int64_t D, float* sc
         for (int r = 0; r < ROWS; r++) {
             vf best = load(top + r * VL);
             for (int c = 0; c < TILE_VECTORS; c++) {
+                if (bias) sum[r][c] += load(bias + at + c * VL - r);
                 store(scores + r * stride + at + c * VL, sum[r][c]);
                 best = larger(best, sum[r][c]);
             }
@@ -32,7 +35,7 @@ static void scores_of_panel(const float* q, const float* k, int64_t D, float* sc
 #if defined(__AVX512BF16__)
 // The same from pairs of bfloat16: products are exact, sums are float32. q is packed (D / 2, 6, 2), k (D / 2, 64, 2).
 template <int ROWS>
-static void scores_of_bf16_panel(const float* q, const float* k, int64_t pairs, float* scores, int64_t stride) {
+FV_APART void scores_of_bf16_panel(const float* q, const float* k, int64_t pairs, float* scores, int64_t stride) {
     vf sum[ROWS][4] = {};
     for (int64_t d = 0; d < pairs; d++) {
         __m512bh key[4];
@@ -49,7 +52,7 @@ static void scores_of_bf16_panel(const float* q, const float* k, int64_t pairs, 
 
 // out[r][0 .. N vectors) += sum over keys of weights[r][key] values[key][.]
 template <int ROWS, int N>
-static void read_values(const float* weights, int64_t stride, const float* v, int64_t v_stride, int64_t keys, float* out,
+FV_APART void read_values(const float* weights, int64_t stride, const float* v, int64_t v_stride, int64_t keys, float* out,
                         int64_t out_stride) {
     vf sum[ROWS][N];
     for (int r = 0; r < ROWS; r++)

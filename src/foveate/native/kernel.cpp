@@ -1,5 +1,6 @@
 // One set of instructions' kernels: packing, and a slice of rows. Compiled once per set, FV_NAME tells them apart.
 #include "columns.h"
+#include "far.h"
 #include "largest.h"
 
 namespace {
@@ -9,10 +10,11 @@ int pack(const FvPlan* plan, FvHead* head, int64_t first, int64_t last, FvScratc
     for (int64_t p = first; p < last; p++)
         pack_key_panel(call, head->b, head->g, p * FV_PANEL, plan->pairs, plan->units,
                        head->keys + p * FV_PANEL * plan->units, s->room);
-    if (!call->v) return 0;
     const int64_t stop = least(last * FV_PANEL, call->K);
     float* to = plan->direct_values ? NULL : head->values;
-    return pack_values(call, head->b, head->g, first * FV_PANEL, stop, plan->width, to) ? 0 : FV_ODD_VALUES;
+    const bool sound = !call->v || pack_values(call, head->b, head->g, first * FV_PANEL, stop, plan->width, to);
+    for (int64_t p = first; call->table && p < last; p++) measure_panel(plan, head, p);
+    return sound ? 0 : FV_ODD_VALUES;
 }
 
 // Whether a row whose exponentials are all 0 may nevertheless see a key: then its scores have overflowed.
@@ -64,7 +66,7 @@ void share_out(const FvPlan* plan, int64_t r, int64_t chunks, double lse, FvScra
     }
 }
 
-int block(const FvPlan* plan, const FvHead* head, FvLook* look, FvPart* part, FvScratch* s) {
+int block(const FvPlan* plan, const FvHead* head, FvLook* look, const FvSlope* slope, FvPart* part, FvScratch* s) {
     const FvCall* call = plan->call;
     FvSums sums;
     int status = 0;
@@ -73,6 +75,7 @@ int block(const FvPlan* plan, const FvHead* head, FvLook* look, FvPart* part, Fv
         sums.peak[r] = call->sinks ? (float)call->sinks[look->h] : -INFINITY;
     }
     look_at(plan, look, s->list);
+    if (slope->varies) pass_over(plan, head, look, slope, s);
     pack_queries(call, look->b, look->h, look->first, look->n, plan->pairs, plan->units, (float)call->scale, s->queries,
                  s->room);
     if (call->v) memset(s->out, 0, (size_t)(look->n * plan->width) * 4);
@@ -95,11 +98,13 @@ int rows(const FvPlan* plan, const FvHead* head, int64_t h, int64_t first, int64
     int status = 0;
     FvLook look;
     look.b = head->b, look.h = h;
+    look.table = table_of(call, look.b, look.h, s->table);
+    const FvSlope slope = slope_of(call, &look, s->peaks);
     for (int64_t row = first; row < last;) {
         int64_t stop = least(row + plan->rows, last);
         if (call->list_start) stop = least(stop, row + call->list_rows - row % call->list_rows);
         look.first = row, look.n = stop - row;
-        status |= block(plan, head, &look, part, s);
+        status |= block(plan, head, &look, &slope, part, s);
         row = stop;
     }
     return status;

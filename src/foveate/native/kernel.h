@@ -20,6 +20,7 @@ typedef struct {  // one call, prepared
 typedef struct {  // one key head, packed
     int64_t b, g;
     float *keys, *values;
+    float *key_length, *value_log;  // of each panel, for far.h; NULL: there is no bias by distance
     int64_t value_stride;
     const float* value;
 } FvHead;
@@ -31,8 +32,10 @@ typedef struct {  // what one slice of rows adds to sums over rows
 } FvPart;
 
 typedef struct {  // one thread's own memory
-    float *queries, *tiles, *tops, *bases, *shares, *out, *line_sum, *line_max, *room;
+    float *queries, *tiles, *tops, *bases, *shares, *out, *line_sum, *line_max, *room, *table, *peaks;
     int32_t* list;
+    int64_t* list_word;
+    uint8_t* near;
 } FvScratch;
 
 typedef struct {

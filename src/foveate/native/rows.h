@@ -10,55 +10,75 @@ typedef struct {
     float peak[64];               // the running maximum
 } FvSums;
 
+// The entries of a head's bias by distance that this call's rows need, as `table` in FvLook.
+static const float* table_of(const FvCall* call, int64_t b, int64_t h, float* room) {
+    if (!call->table) return NULL;
+    const int64_t n = call->Q + call->K - 1, first = call->all_rows - call->first_row - call->Q;
+    memcpy(room, call->table + b * call->table_stride[0] + h * call->table_stride[1] + first, (size_t)n * 4);
+    memset(room + n, 0, FV_PANEL * 4);
+    return room + call->Q - 1;
+}
+
 // A row's bias over the panel that starts at key `start`, as floats; in place where it lies so, else in `room`.
 static const float* bias_of(const FvCall* call, const FvLook* look, int64_t r, int64_t start, float* room) {
     const int64_t n = least(FV_PANEL, call->K - start), row = look->first + r;
-    if (call->table) {
-        const float* table = call->table + look->b * call->table_stride[0] + look->h * call->table_stride[1];
-        const float* from = table + start - (call->first_row + row) + call->all_rows - 1;
-        if (n == FV_PANEL) return from;
-        memcpy(room, from, (size_t)n * 4);
+    if (look->table) return look->table + start - row;
+    const int64_t* s = call->bias_stride;
+    const int64_t at = look->b * s[0] + look->h * s[1] + row * s[2] + start * s[3];
+    const char* from = (const char*)call->bias + at * bytes_of(call->bias_dtype);
+    if (s[3] == 1 && n == FV_PANEL && call->bias_dtype == FV_F32) return (const float*)from;
+    if (s[3] == 1) {
+        to_floats(from, call->bias_dtype, n, room);
     } else {
-        const int64_t* s = call->bias_stride;
-        const int64_t at = look->b * s[0] + look->h * s[1] + row * s[2] + start * s[3];
-        const char* from = (const char*)call->bias + at * bytes_of(call->bias_dtype);
-        if (s[3] == 1 && n == FV_PANEL && call->bias_dtype == FV_F32) return (const float*)from;
-        if (s[3] == 1) {
-            to_floats(from, call->bias_dtype, n, room);
-        } else {
-            for (int64_t j = 0; j < n; j++) {
-                if (s[3] == 0 && j) room[j] = room[0];
-                else to_floats(from + j * s[3] * bytes_of(call->bias_dtype), call->bias_dtype, 1, room + j);
-            }
+        for (int64_t j = 0; j < n; j++) {
+            if (s[3] == 0 && j) room[j] = room[0];
+            else to_floats(from + j * s[3] * bytes_of(call->bias_dtype), call->bias_dtype, 1, room + j);
         }
     }
     for (int64_t j = n; j < FV_PANEL; j++) room[j] = 0.0f;
     return room;
 }
 
-// Whatever comes between a row's products and its exponentials. Returns the largest score of each lane.
+// Whether the bias is added to the products while they are in registers.
+FV_INLINE bool added_early(const FvPlan* plan) {
+    return plan->call->table && plan->call->softcap == 0 && !plan->pairs;
+}
+
+// What comes between a panel's products and its exponentials, for one row. Returns the largest score of each lane.
+template <int BIAS, int CAP>
+FV_INLINE vf adjust_panel(const FvCall* call, float scale, const float* bias, uint64_t word, float* scores) {
+    const vf nothing = all(-INFINITY), hides = all((float)call->bias_hides), cap = all((float)call->softcap);
+    vf best = nothing;
+    for (int c = 0; c < FV_PANEL; c += VL) {
+        vf s = load(scores + c) * all(scale);
+        if (CAP) s = tanh_(s / cap) * cap;
+        if (BIAS) {
+            const vf b = load(bias + c);
+            s = keep(at_least(hides, b), nothing, s + b);
+        }
+        s = keep((uint32_t)(word >> c), s, nothing);
+        store(scores + c, s);
+        best = larger(best, s);
+    }
+    return best;
+}
+
+// The same for all panels of a chunk; `words` NULL: none of their keys is hidden.
 static vf adjust(const FvPlan* plan, const FvLook* look, int64_t r, int64_t i, int64_t panels, const uint64_t* words,
                  float* scores, float* room) {
     const FvCall* call = plan->call;
-    const vf nothing = all(-INFINITY), hides = all((float)call->bias_hides);
-    const vf scale = all((float)call->scale), cap = all((float)call->softcap);
-    const int biased = call->table || call->bias;
-    vf best = nothing;
-    for (int64_t p = 0; p < panels; p++) {
+    const bool biased = call->bias || (call->table && !added_early(plan));
+    const float scale = plan->pairs ? (float)call->scale : 1.0f;
+    vf best = all(-INFINITY);
+    for (int64_t p = 0; p < panels; p++, scores += FV_PANEL) {
+        const uint64_t word = words ? words[p] : ~0ull;
         const float* bias = biased ? bias_of(call, look, r, (int64_t)look->panel[i + p] * FV_PANEL, room) : room;
-        for (int c = 0; c < FV_PANEL; c += VL) {
-            float* at = scores + p * FV_PANEL + c;
-            vf s = load(at);
-            if (plan->pairs) s = s * scale;
-            if (call->softcap != 0) s = tanh_(s / cap) * cap;
-            if (biased) {
-                const vf b = load(bias + c);
-                s = keep(at_least(hides, b), nothing, s + b);
-            }
-            if (words && words[p] != ~0ull) s = keep((uint32_t)(words[p] >> c), s, nothing);
-            store(at, s);
-            best = larger(best, s);
-        }
+        vf top;
+        if (call->softcap != 0) top = biased ? adjust_panel<1, 1>(call, scale, bias, word, scores)
+                                             : adjust_panel<0, 1>(call, scale, bias, word, scores);
+        else top = biased ? adjust_panel<1, 0>(call, scale, bias, word, scores)
+                          : adjust_panel<0, 0>(call, scale, bias, word, scores);
+        best = larger(best, top);
     }
     return best;
 }
@@ -99,7 +119,8 @@ static void weigh(const FvPlan* plan, FvSums* sums, int64_t r, vf best, int hole
 }
 
 // Products of a tile's rows with one panel.
-static void products(const FvPlan* plan, const float* q, const float* k, int64_t rows, float* scores, float* tops) {
+static void products(const FvPlan* plan, const float* q, const float* k, const float* bias, int64_t rows, float* scores,
+                     float* tops) {
 #if defined(__AVX512BF16__)
     if (plan->pairs) {
 #define FV_CALL(n) scores_of_bf16_panel<n>(q, k, plan->units, scores, TILE_STRIDE)
@@ -108,7 +129,7 @@ static void products(const FvPlan* plan, const float* q, const float* k, int64_t
         return;
     }
 #endif
-#define FV_CALL(n) scores_of_panel<n>(q, k, plan->units, scores, TILE_STRIDE, tops)
+#define FV_CALL(n) scores_of_panel<n>(q, k, plan->units, bias, scores, TILE_STRIDE, tops)
     FV_FOR_ROWS(rows, FV_CALL)
 #undef FV_CALL
 }
@@ -138,7 +159,7 @@ static void tile_of_chunk(const FvPlan* plan, const FvLook* look, FvSums* sums, 
                           int64_t rows, const uint64_t (*words)[CHUNK_PANELS], int masked, float* tile, float* tops,
                           FvScratch* s) {
     const FvCall* call = plan->call;
-    const int changes = plan->pairs || call->softcap != 0 || call->table || call->bias;
+    const int changes = plan->pairs || call->softcap != 0 || call->bias;
     for (int64_t r = 0; r < rows; r++) {
         float *scores = tile + r * TILE_STRIDE, *out = call->v ? s->out + (row + r) * plan->width : NULL;
         vf best = load(tops + r * VL);
@@ -155,6 +176,7 @@ static void tile_of_chunk(const FvPlan* plan, const FvLook* look, FvSums* sums, 
 static void all_chunks(const FvPlan* plan, const FvHead* head, const FvLook* look, FvSums* sums, FvScratch* s) {
     uint64_t words[MR][CHUNK_PANELS];
     const int64_t n = look->n;
+    const float* early = added_early(plan) ? look->table - look->first : NULL;
     for (int64_t i = 0, chunk = 0; i < look->panels; i += CHUNK_PANELS, chunk++) {
         const int64_t panels = least(CHUNK_PANELS, look->panels - i);
         const int64_t start = (int64_t)look->panel[i] * FV_PANEL;
@@ -162,6 +184,8 @@ static void all_chunks(const FvPlan* plan, const FvHead* head, const FvLook* loo
         int masked = look->all_lo > start || look->all_hi < stop;
         if (look->word)
             for (int64_t p = 0; p < panels; p++) masked |= look->word[i + p] >= 0;
+        if (look->near)
+            for (int64_t p = 0; p < panels; p++) masked |= look->near[i + p] != all_tiles(n);
         float* tile = s->tiles + (plan->keep ? chunk * plan->rows * TILE_STRIDE : 0);
         float* tops = s->tops + (plan->keep ? chunk * plan->rows * VL : 0);
         uint32_t live[16];
@@ -173,10 +197,11 @@ static void all_chunks(const FvPlan* plan, const FvHead* head, const FvLook* loo
                     if (word_of(plan->call, look, r, i + p)) live[t] |= 1u << p;
         }
         for (int64_t p = 0; p < panels; p++) {
-            const float* k = head->keys + (int64_t)look->panel[i + p] * FV_PANEL * plan->units;
+            const int64_t at = (int64_t)look->panel[i + p] * FV_PANEL;
+            const float* k = head->keys + at * plan->units;
             for (int64_t row = 0, t = 0; row < n; row += MR, t++)
                 if (live[t] >> p & 1)
-                    products(plan, s->queries + row * plan->units, k, least(MR, n - row),
+                    products(plan, s->queries + row * plan->units, k, early ? early + at - row : NULL, least(MR, n - row),
                              tile + row * TILE_STRIDE + p * FV_PANEL, tops + row * VL);
         }
         for (int64_t row = 0, t = 0; row < n; row += MR, t++) {

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..shapes import Geometry
+from ..shapes import Geometry, whole
 from .base import Blocks, Normalizer, lead, safe
 from .chosen import Hard, TopKSoftmax
 from .plain import Proportional, Sigmoid
@@ -58,8 +58,11 @@ def top_k(k: int) -> TopKSoftmax:
     """Softmax over the k largest scores of each row, 0 elsewhere (Gupta et al. 2021).
 
     Where the k-th largest score occurs again, the first keys that have it are kept.
+
+    Raises:
+        ValueError: k is no whole number, or below 1.
     """
-    return TopKSoftmax(k)
+    return TopKSoftmax(whole(k, "k"))
 
 
 def sparsemax() -> Sparsemax:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from .. import gpu
@@ -16,9 +15,9 @@ from ..masks import Mask
 from ..masks import positional as positions
 from ..masks.base import And, Everything
 from ..native import Found, Wanted
-from ..normalizers import Softmax
 from ..scores import Dot
-from ..shapes import Geometry, is_tracked, is_transformed
+from ..shapes import Geometry
+from .limits import too_wide, unusual
 from .problem import Problem
 
 __all__ = ["band", "obstacle", "odd", "passes"]
@@ -26,15 +25,10 @@ __all__ = ["band", "obstacle", "odd", "passes"]
 
 def obstacle(problem: Problem, v_BGKV: Tensor | None, wanted: Wanted) -> str | None:
     """Why these kernels cannot compute a problem; None if they can."""
-    q = problem.q_BHQD
-    given = [q, problem.k_BGKD, *([] if v_BGKV is None else [v_BGKV])]
-    hindrance = gpu.obstacle(q.device) or odd(problem, v_BGKV)
+    hindrance = gpu.obstacle(problem.q_BHQD.device) or odd(problem, v_BGKV)
+    hindrance = hindrance or too_wide(problem, v_BGKV, gpu.DTYPES, gpu.MOST_WIDTH)
     if hindrance is not None:
         return hindrance
-    if any(t.dtype not in gpu.DTYPES for t in given):
-        return f"its inputs are {q.dtype}; they take float32, bfloat16 and float16"
-    if max(t.shape[-1] for t in given) > gpu.MOST_WIDTH:
-        return f"its heads are wider than {gpu.MOST_WIDTH}"
     if wanted.top > gpu.MOST_BEST:
         return f"more than the {gpu.MOST_BEST} largest weights of a row are asked for"
     if band(problem.mask, problem.geometry) is None:
@@ -43,21 +37,8 @@ def obstacle(problem: Problem, v_BGKV: Tensor | None, wanted: Wanted) -> str | N
 
 
 def odd(problem: Problem, v_BGKV: Tensor | None) -> str | None:
-    """What no kernel on the GPU takes: gradients and transforms, other scores and normalisers, biases."""
-    given = [problem.q_BHQD, problem.k_BGKD, *([] if v_BGKV is None else [v_BGKV])]
-    if is_transformed():
-        return "a function transform, a compiler or forward-mode differentiation is active"
-    if problem.tracked or is_tracked(v_BGKV):
-        return "they have no gradients"
-    if any(type(t) not in (Tensor, torch.nn.Parameter) for t in given):
-        return "its inputs are not plain tensors"
-    if any(0 in t.shape for t in given):
-        return "one of its axes is empty"
-    if type(problem.score) is not Dot:
-        return f"its score is {problem.score.name}"
-    if type(problem.normalizer) is not Softmax:
-        return f"its normalizer is {problem.normalizer.name}"
-    return None if problem.bias is None else "it has a bias"
+    """What no kernel on the GPU takes: what none at all does, and biases."""
+    return unusual(problem, v_BGKV) or (None if problem.bias is None else "it has a bias")
 
 
 def band(mask: Mask | None, g: Geometry) -> Band | None:

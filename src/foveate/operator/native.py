@@ -16,10 +16,9 @@ from .. import native
 from ..biases import Bias, Given
 from ..masks.spans import spans
 from ..native import Found, Wanted
-from ..normalizers import Softmax
 from ..scores import Dot
-from ..shapes import is_tracked, is_transformed
 from . import blocks
+from .limits import too_wide, unusual
 from .panels import LIST_BYTES, lists, variants
 from .problem import Problem
 
@@ -33,27 +32,13 @@ def obstacle(problem: Problem, v_BGKV: Tensor | None = None, wanted: Wanted | No
     """Why this backend cannot compute a problem; None if it can."""
     if native.find().library is None:
         return f"the compiled core is not in use: {native.find().reason}"
-    given = [problem.q_BHQD, problem.k_BGKD, *([] if v_BGKV is None else [v_BGKV])]
-    if is_transformed():
-        return "a function transform, a compiler or forward-mode differentiation is active"
-    if problem.tracked or is_tracked(v_BGKV):
-        return "it has no gradients"
-    if any(type(t) not in (Tensor, torch.nn.Parameter) or t.device.type != "cpu" for t in given):
-        return "its inputs are not plain tensors on the CPU"
-    if any(t.dtype not in native.DTYPES for t in given):
-        return f"its inputs are {problem.q_BHQD.dtype}; it takes float32, bfloat16 and float16"
-    if any(0 in t.shape for t in given):
-        return "one of its axes is empty"
-    if max(t.shape[-1] for t in given) > native.MOST_WIDTH:
-        return f"its heads are wider than {native.MOST_WIDTH}"
-    return _unknown_part(problem)
+    if problem.q_BHQD.device.type != "cpu":
+        return "its inputs are not on the CPU"
+    hindrance = unusual(problem, v_BGKV) or too_wide(problem, v_BGKV, native.DTYPES, native.MOST_WIDTH)
+    return hindrance or _unknown_part(problem)
 
 
 def _unknown_part(problem: Problem) -> str | None:
-    if type(problem.score) is not Dot:
-        return f"its score is {problem.score.name}"
-    if type(problem.normalizer) is not Softmax:
-        return f"its normalizer is {problem.normalizer.name}"
     bias = problem.bias
     if bias is not None and bias.by_distance() is None and type(bias) is not Given:
         return "its bias is neither a tensor nor by distance"

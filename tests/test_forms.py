@@ -8,6 +8,7 @@ import forms
 import foveate as fv
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # inside torch.compile
 def test_the_table_is_what_running_every_form_gives() -> None:
     if not fv.config().native:
         pytest.skip(f"the compiled core is not in use here: {fv.config().reason}")

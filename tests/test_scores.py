@@ -18,7 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import foveate as fv
 import oracle
 from foveate import AttentionMap, masks, scores
-from foveate.apps.errors import UserError
 from foveate.describe import describe, restore
 from foveate.recording import RecordingError
 from foveate.views.source import Source
@@ -277,7 +276,7 @@ def test_described(name: str) -> None:
 # pages
 
 
-def test_the_page_says_what_it_cannot_show() -> None:
+def test_the_page_tells_other_scores_and_normalisers_in_their_own_numbers() -> None:
     q, k, v = inputs("additive", lead=(1,))
     weights = AttentionMap(q, k, value=v, score=made("additive"), normalizer="sparsemax")
     source = Source({"attn": weights})
@@ -294,10 +293,6 @@ def test_the_page_says_what_it_cannot_show() -> None:
         assert source.thumbnails(0, 0).entropy[3] == pytest.approx(
             torch.special.entr(expected[3]).sum(-1).mean().item()
         )
-    with pytest.raises(UserError, match="the score 'additive' cannot be computed inside a page"):
-        fv.export_html({"attn": weights}, "page.html")
-    with pytest.raises(UserError, match="the normalizer 'sparsemax' cannot be computed inside a page"):
-        fv.export_html({"attn": AttentionMap(q, k[..., :D], normalizer="sparsemax")}, "page.html")
 
 
 # odd numbers

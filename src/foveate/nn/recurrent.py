@@ -4,8 +4,8 @@
 Axes: B batch, N rows of a search, S source length, T target length, M width of embeddings, H hidden width, O outputs.
 
 The decoder's first recurrence reads the words before, and its states are the queries; what they read from the source
-goes into a second recurrence (as in Wu et al. 2016, section 3.1, whose bottom decoder layer alone makes the queries). In
-Bahdanau's decoder a query depends on what was read one step before, so steps must wait for each other also in training.
+goes into a second recurrence (as in Wu et al. 2016, section 3.1, whose bottom decoder layer alone makes the queries).
+In Bahdanau's decoder a query depends on what was read one step before, so steps wait for each other in training, too.
 Here all steps of a known target ask at once: one call of the operator, and one map, for a sentence.
 """
 

@@ -5,6 +5,7 @@
 Each is a script of this folder that prints its figures with `figures.figure`. What it prints is shown as it comes. As
 each ends, a line is added to FOLDER/YYYY-MM-DD.jsonl, and FOLDER/YYYY-MM-DD.md is written anew from the latest line of
 each benchmark there: a run that is stopped keeps what it had, and `--only` renews a part. Exit code 1 if one failed.
+`multi30k.py` and `tatoeba.py` train for hours and are commands of their own.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from typing import Any
 from figures import Figure, digits, parse
 
 HERE = Path(__file__).parent
+ALONE = ("multi30k", "tatoeba")
 _TAIL = 12  # lines of a failed benchmark that are kept
 
 
 def scripts(folder: Path) -> dict[str, Path]:
-    """The benchmarks: scripts that can be run, this one left out."""
-    found = (path for path in sorted(folder.glob("[a-z]*.py")) if path.name != Path(__file__).name)
+    """The benchmarks: scripts that can be run, this one and those that train for hours left out."""
+    found = (path for path in sorted(folder.glob("[a-z]*.py")) if path.stem not in (Path(__file__).stem, *ALONE))
     return {path.stem: path for path in found if '__name__ == "__main__"' in path.read_text()}
 
 

@@ -13,21 +13,13 @@ from foveate.tasks.training import Options
 from foveate.tasks.translation import Shape
 from foveate.tasks.translation.task import TranslationTask, prepare
 
-NUMBERS = dict(
-    zip(
-        ["two", "three", "four", "five", "six", "seven"],
-        ["deux", "trois", "quatre", "cinq", "six", "sept"],
-        strict=True,
-    )
-)
-NOUNS = dict(
-    zip(["cats", "dogs", "birds", "books", "apples"], ["chats", "chiens", "oiseaux", "livres", "pommes"], strict=True)
-)
-COLOURS = dict(zip(["red", "blue", "green"], ["rouges", "bleus", "verts"], strict=True))
+NUMBERS = {"two": "deux", "three": "trois", "four": "quatre", "five": "cinq", "six": "six", "seven": "sept"}
+NOUNS = {"cats": "chats", "dogs": "chiens", "birds": "oiseaux", "books": "livres", "apples": "pommes"}
+COLOURS = {"red": "rouges", "blue": "bleus", "green": "verts"}
 WHO = {"I have": "j'ai", "you have": "vous avez", "they have": "ils ont"}
 
 RNN = Shape(arch="rnn", width=32, hidden=48, dropout=0.0, state_dropout=0.1)
-TRANSFORMER = Shape(arch="transformer", width=32, heads=2, layers=2, inner=64, dropout=0.0)
+TRANSFORMER = Shape(arch="transformer", width=48, heads=4, layers=2, inner=96, dropout=0.0)
 OPTIONS = Options(epochs=2, peak=1e-2, warmup=10, patience=0, average=2, precision="float32", save_every=5, log_every=1)
 
 

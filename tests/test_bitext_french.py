@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 
@@ -9,8 +10,11 @@ import pytest
 from hypothesis import given
 
 from bitexts import ADJECTIVES, LEXICON, SEEDS, SPLITS, few, nouns_of, some
-from foveate.tasks.bitext import generate
+from foveate.tasks.bitext import Sentence, generate
+from foveate.tasks.bitext.clauses import clause
+from foveate.tasks.bitext.draft import Draft, view
 from foveate.tasks.bitext.morphology import adjective_forms, conjugate, english_verb, participle, plural
+from foveate.tasks.bitext.relatives import relative_clause
 from foveate.tasks.bitext.sentence import BIT, finish
 
 ASPIRATED = r"(?!h[ée]r(os|isson)|hibou|hamster|haricot|harpe|hache|haut|huit|onze)"
@@ -143,9 +147,14 @@ def participle_after(target: tuple[str, ...], place: int) -> str:
     return target[place] if target[place] in AGREED else ""
 
 
-def test_participles_agree_with_an_object_before_them() -> None:
+@pytest.fixture(scope="module")
+def short() -> list[Sentence]:
+    return list(generate(2, 4000, lengths=(4, 14)))
+
+
+def test_participles_agree_with_an_object_before_them(short: list[Sentence]) -> None:
     checked = Counter[str]()
-    for s in generate(2, 4000, lengths=(4, 16)):
+    for s in short:
         nouns = {place + len(noun.block.english): (noun.feminine, many) for place, noun, many in nouns_of(s)}
         for i, j in sorted(s.sure):
             word, after = s.source[i], ""
@@ -159,6 +168,66 @@ def test_participles_agree_with_an_object_before_them() -> None:
                 checked[word] += 1
                 assert AGREED[after] & set(good), s
     assert all(checked[word] for word in ("him", "her", "them", "that")), checked
+
+
+def test_participles_with_etre_agree_with_the_subject(short: list[Sentence]) -> None:
+    subjects = {"he": {(False, False)}, "she": {(True, False)}, "we": {(False, True)}}
+    checked = Counter[str]()
+    for s in short:
+        for i, j in s.sure:
+            place = j + 1
+            while s.source[i] in subjects and s.target[place] in CLITICS:
+                place += 1
+            if s.source[i] in subjects and s.target[place] in LEXICON.conjugations["être"].present:
+                place += 1
+                while s.target[place] in BETWEEN:
+                    place += 1
+                if s.target[place] in AGREED:
+                    checked[s.source[i]] += 1
+                    assert AGREED[s.target[place]] & subjects[s.source[i]], s
+    assert all(checked[word] > 5 for word in subjects), checked
+
+
+def test_adjectives_agree_with_the_subject(short: list[Sentence]) -> None:
+    pronouns = {"he": (False, False), "she": (True, False), "we": (False, True), "you": (False, True)}
+    checked = Counter[tuple[bool, bool]]()
+    for s in short:
+        first = {
+            place + len(noun.block.english): (noun.feminine, many) for place, noun, many in nouns_of(s) if place == 1
+        }
+        for i in range(2, len(s.source)):
+            kind = pronouns.get(s.source[i - 2], first.get(i - 1))
+            if s.source[i] in ADJECTIVES and s.source[i - 1] in ("is", "are", "was", "were") and kind:
+                if s.source[i] in ("hot", "cold"):
+                    continue  # a person "a chaud"
+                form = ADJECTIVES[s.source[i]].forms[2 * kind[1] + kind[0]]
+                checked[kind] += 1
+                assert {s.target[j] for k, j in s.sure if k == i} <= set(form), s
+    assert len(checked) == 4, checked
+
+
+def test_pronouns_agree_with_what_they_stand_for() -> None:
+    """After "the women sleep" and "he sells the car", where the noun cannot be mistaken."""
+    draw = random.Random(5).random
+    checked = Counter[tuple[str, bool]]()
+    for _ in range(9000):
+        draft = Draft(view(True), draw, relative_clause)
+        tokens = clause(draft, 4)
+        tokens += [("et", (draft.say("and"),), (), 0)]
+        size = len(draft.english)
+        tokens += clause(draft, 4)
+        s = finish((*draft.english, "."), [*tokens, (".", (len(draft.english),), (), 0)], LEXICON.aspirated)
+        found = [entry for entry in nouns_of(s) if entry[0] < size]
+        if len(found) != 1:
+            continue
+        place, noun, many = found[0]
+        for i, j in s.sure:
+            word = s.source[i] if i >= size else ""
+            if (word == "it" and not many) or (word == "they" and many and place == 1 and noun.person):
+                good = {"it": ({"il", "le"}, {"elle", "la"}), "they": ({"ils"}, {"elles"})}[word][noun.feminine]
+                checked[word, noun.feminine] += 1
+                assert s.target[j] in good | {"l'", "en"}, s
+    assert len(checked) == 4, checked
 
 
 @pytest.mark.parametrize(

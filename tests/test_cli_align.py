@@ -17,7 +17,7 @@ from foveate.tasks.translation import load
 from miniatures import MOST, PAIRS, Runner, models
 
 NUMBER = (2, 2)  # where each sentence has its number word
-USED = "no reading was chosen for {}, so it is attention, mean of heads, output; --choose finds a better one"
+USED = "no reading was chosen for {}, so it is attention, mean of heads, output; --choose finds the best"
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +145,16 @@ def test_a_reading_can_be_named(run: Runner, place: Path) -> None:
         code, out, err = run(f"align --model transformer {options} -", stdin=text)
         assert [parse_links(line) for line in out.splitlines()] == expected
         assert (code, bool(err)) == (0, not options)
+
+
+def test_another_layer_is_read_by_all_its_heads(run: Runner, place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "transformer", tmp_path / "m")
+    aligner.save_reading(tmp_path / "m", Reading(("decoder.layers.0.cross_attention",), 1, "output"))
+    for options in ("", "--layer 0 --head 1", "--head 1 --shift output"):
+        same = run.lines(f"align --model transformer --head 1 --shift output {options} pairs.tsv")
+        assert run.lines(f"align --model {tmp_path}/m {options} pairs.tsv") == same
+    mean = run.lines("align --model transformer --layer 1 --head mean --shift output pairs.tsv")
+    assert run.lines(f"align --model {tmp_path}/m --layer 1 pairs.tsv") == mean
 
 
 def test_malformed_lines(run: Runner, tmp_path: Path) -> None:

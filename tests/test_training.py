@@ -395,7 +395,7 @@ def test_options_out_of_range(name: str, value: Any, told: str) -> None:
         replace(OPTIONS, **{name: value})
 
 
-# Rates, precision, processes, and what is told
+# Rates, precision, processes
 
 
 def test_the_learning_rate() -> None:
@@ -432,7 +432,7 @@ def test_the_leader_settles_the_precision(tmp_path: Path, monkeypatch: pytest.Mo
 
     class Other(World):
         def agreed(self, number: float) -> float:
-            return 0.0
+            return 0.0 if number == 1 else number
 
     _, outcome = run(tmp_path, options=replace(OPTIONS, precision="auto", epochs=1), world=Other())
     assert outcome.precision == "float32"
@@ -441,6 +441,15 @@ def test_the_leader_settles_the_precision(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.undo()
     _, outcome = run(tmp_path, options=replace(OPTIONS, precision="auto", epochs=1), resume=True)
     assert outcome.precision == "bfloat16"
+
+
+def test_processes_with_other_data_are_refused(tmp_path: Path) -> None:
+    class Second(World):
+        def agreed(self, number: float) -> float:
+            return number + 1
+
+    with pytest.raises(ValueError, match="process 1 was given another task, or other data, than process 0"):
+        run(tmp_path, world=Second(1, 1))
 
 
 def test_one_process_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,34 +470,3 @@ def test_a_restarted_process_goes_on_if_it_can(tmp_path: Path, whole: tuple[Path
     later = Toy()
     assert same(run(tmp_path, later, world=again)[0], whole[1])
     assert later.calls["step"] == 11
-
-
-def test_what_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    task = Toy()
-    train(task, task.model(), replace(OPTIONS, epochs=2), tmp_path)
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 3  # two epochs, and each tenth line of the log
-    assert re.fullmatch(r"epoch 1/2  score -\d\.\d+  \d+ s left", told[0])
-    assert re.fullmatch(r"step 10/10  epoch 2  loss 0\.\d+  tokens/s [\d,]+  0 s left", told[1])
-    run(tmp_path)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_a_bar_where_someone_is_looking(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("rich")
-    monkeypatch.setattr(report.sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
-    progress = report.Progress(1200, first=3)
-    progress.at(600, {"loss": 1.5, "tokens/s": 12345})
-    progress.say(600, {"BLEU [x]": 30.25})
-    progress.close()
-    progress.close()
-    told = capsys.readouterr().err
-    assert "step 600/1,200  BLEU [x] 30.25" in told
-    assert "600/1200" in told and "loss 1.5  tokens/s 12,345" in told
-
-
-def test_durations() -> None:
-    assert [report.duration(s) for s in (0, 89.4, 91, 3600, 5399, 7500)] == [
-        "0 s", "89 s", "2 min", "60 min", "1 h 30 min", "2 h 05 min",
-    ]  # fmt: skip

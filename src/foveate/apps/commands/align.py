@@ -163,7 +163,7 @@ def _readings(arguments: argparse.Namespace, models: Sequence[Translator]) -> li
     for folder, model in zip(folders, models, strict=False):
         if not given and "reading" not in model.facts:
             print(
-                f"foveate: no reading was chosen for {folder}, so it is {model.reading}; --choose finds a better one",
+                f"foveate: no reading was chosen for {folder}, so it is {model.reading}; --choose finds the best",
                 file=sys.stderr,
             )
     return [_overridden(model, arguments) for model in models]

@@ -263,9 +263,9 @@ def reflexive(subject: Agreement, word: str) -> bool:
 def object_pronoun(d: Draft, plan: Plan, reference: bool, bare: bool) -> Pronoun | None:
     """A pronoun for the object, or None where there is none that would be clear, or right."""
     verb = plan.verb
-    if "there" in verb.flags:
+    if "there" in verb.flags and not plan.asks:  # not: where does she go there ?
         return Pronoun("there", "y", 3)
-    if "noclitic" in verb.flags:
+    if verb.flags & {"noclitic", "there"}:
         return None
     dative, of = "dative" in verb.flags, "of" in verb.flags
     if verb.french_preposition and not (dative or of):

@@ -190,8 +190,8 @@ class Predicate:
             return
         assert plan.recipient is not None
         tokens = plan.recipient()
-        anchor = next(token[1] for token in reversed(tokens) if token[1])
-        preposition = ("à", to, () if to else (self.words[0], anchor[0]), 0)
+        anchor = (tokens[0][2] or tokens[0][1])[0]  # the noun that a determiner agrees with; a numeral, a name
+        preposition: Token = ("à", to, () if to else (self.words[0], anchor), 0)
         self.recipient = [preposition, *tokens]
         if plan.shift:
             self.recipient = labelled(self.recipient, SHIFT)

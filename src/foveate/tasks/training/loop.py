@@ -23,7 +23,7 @@ from .averaging import Epochs
 from .checkpoint import CHECKPOINT, clear_temporaries, load_checkpoint, save_checkpoint
 from .precision import Precision, autocast, settled
 from .report import Log, Progress
-from .resume import check_options, check_task, resumes
+from .resume import check_options, check_processes, check_task, resumes
 from .schedule import learning_rate
 from .world import World
 
@@ -190,6 +190,7 @@ class _Run(Generic[B]):
         if resume:
             self._restore()
         self.precision = self.precision or self._settled()
+        check_processes(world, task.identity())
         self.epochs = Epochs(folder / "epochs", options.average)
         self.objective = world.shared(_Objective(model, task))
         self.steps = options.epochs * len(task.batches(0, world.rank, world.size))

@@ -1,8 +1,9 @@
-"""May a run go on from the checkpoint in its folder? Only with what it began with."""
+"""May a run go on from the checkpoint in its folder, and beside other processes? Only with the same as these."""
 
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from .world import World
 if TYPE_CHECKING:
     from .loop import Options
 
-__all__ = ["check_options", "check_task", "resumes"]
+__all__ = ["check_options", "check_processes", "check_task", "resumes"]
 
 MAY_CHANGE = ("save_every", "log_every")
 
@@ -43,6 +44,17 @@ def check_task(folder: Path, identity: dict[str, Any]) -> None:
         ValueError: it is not.
     """
     _same("task", describe_checkpoint(folder).get("identity", {}), identity)
+
+
+def check_processes(world: World, identity: dict[str, Any]) -> None:
+    """All processes must train the same.
+
+    Raises:
+        ValueError: this one has another task than the leader.
+    """
+    own = zlib.crc32(json.dumps(identity, sort_keys=True).encode())
+    if world.agreed(float(own)) != own:
+        raise ValueError(f"process {world.rank} was given another task, or other data, than process 0")
 
 
 def _same(what: str, before: dict[str, Any], now: dict[str, Any]) -> None:

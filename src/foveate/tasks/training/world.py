@@ -55,15 +55,29 @@ class World:
 def joined(device: str = "cpu") -> Iterator[World]:
     """The world that torchrun describes in the environment; one process without it."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    starts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     if size == 1:
-        yield World(restarted=restarted, device=torch.device(device))
+        yield World(restarted=starts > 0, device=torch.device(device))
         return
     place = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device(device)
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
+    rank = int(os.environ["RANK"])
+    torch.distributed.init_process_group(
+        "nccl" if place.type == "cuda" else "gloo", store=_store(starts), rank=rank, world_size=size, timeout=PATIENCE
+    )
     try:
-        yield World(int(os.environ["RANK"]), size, restarted, place)
+        yield World(rank, size, starts > 0, place)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _store(start: int) -> torch.distributed.Store:
+    """Where processes find each other: each start by itself.
+
+    torchrun keeps one store through all restarts, in which those of before left addresses that nobody answers at.
+    """
+    from torch.distributed.rendezvous import rendezvous
+
+    found: torch.distributed.Store = next(iter(rendezvous("env://", timeout=PATIENCE)))[0]
+    return torch.distributed.PrefixStore(f"start {start}", found)

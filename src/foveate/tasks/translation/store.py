@@ -49,7 +49,9 @@ def load(folder: str | Path) -> Translator:
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         told = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         raise ValueError(f"the files in {folder.name} do not belong together: {told}") from None
-    return Translator(model, subwords, shape, facts)
+    translator = Translator(model, subwords, shape, facts)
+    _ = translator.reading  # raises if it is none
+    return translator
 
 
 @cache

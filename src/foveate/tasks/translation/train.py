@@ -19,7 +19,7 @@ from ..training.resume import check_options, resumes
 from ..training.world import World
 from . import store
 from .card import write_card
-from .shape import Shape
+from .shape import Shape, build
 from .task import Data, Judge, TranslationTask, metric_of, prepare
 
 __all__ = ["Run", "Start", "run"]
@@ -98,6 +98,8 @@ def run(
     world = world or World()
     resume = resumes(folder, world, resume)
     metric_of(given.tokenize)
+    with torch.random.fork_rng(devices=[]):
+        build(given.shape, 1, torch.arange(1))  # raises where widths do not fit
     if resume:
         check_options(folder, given.options)
     data, valid = _read(given, given.train), _read(given, given.valid)

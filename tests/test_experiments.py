@@ -136,3 +136,14 @@ def test_a_fixed_vector_has_no_alignment(tmp_path: Path, capsys: pytest.CaptureF
 def test_own_pairs_need_all_three_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiment", "bottleneck", "--train", "a.tsv", "-o", str(tmp_path)]) == 2
     assert "your own pairs need --train, --valid and --test" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "bad.tsv"
+    bad.write_text("a\tb\tc\n", encoding="utf-8")
+    assert main(["experiment", "bottleneck", "--models", "lstm", "-o", str(tmp_path)]) == 2
+    files = ["--train", str(bad), "--valid", str(bad), "--test", str(bad)]
+    assert main(["experiment", "bottleneck", *files, "--models", "none", *TINY, "-o", str(tmp_path)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("foveate: unknown model 'lstm'; expected some of additive, dot")
+    assert lines[1] == "foveate: bad.tsv:1: expected 2 columns separated by a tab; got 3"

@@ -13,7 +13,7 @@ from foveate.apps.commands import common
 from foveate.apps.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from foveate.tasks.experiments.contenders import Budget
+    from foveate.tasks.experiments.contenders import Budget, Contender
     from foveate.tasks.experiments.run import Found
 
 _EXAMPLES = """  foveate experiment bottleneck                     four models; Multi30k if it is there, else a grammar
@@ -61,14 +61,13 @@ def _options(parser: argparse.ArgumentParser, models: str) -> argparse.ArgumentP
 
 def run_bottleneck(arguments: argparse.Namespace) -> int:
     from foveate.tasks.experiments import corpora
-    from foveate.tasks.experiments.contenders import chosen
     from foveate.tasks.experiments.run import run_bottleneck as go
 
     folder = Path(arguments.output or "foveate-bottleneck")
     own = [arguments.train, arguments.valid, arguments.test]
     if any(own) and not all(own):
         raise UsageError("your own pairs need --train, --valid and --test")
-    contenders, budget = chosen(_names(arguments)), _budget(arguments)
+    contenders, budget = _contenders(arguments), _budget(arguments)
     if all(own):
         train, valid, test = (tuple(map(Path, given)) for given in own)
         files = corpora.Files("own", train, valid, test, arguments.tokenize)
@@ -85,18 +84,22 @@ def run_bottleneck(arguments: argparse.Namespace) -> int:
 
 def run_alignment(arguments: argparse.Namespace) -> int:
     from foveate.tasks.experiments import corpora
-    from foveate.tasks.experiments.contenders import chosen
     from foveate.tasks.experiments.run import run_alignment as go
 
     folder = Path(arguments.output or "foveate-alignment")
-    contenders, budget = chosen(_names(arguments)), _budget(arguments)
+    contenders, budget = _contenders(arguments), _budget(arguments)
     lengths = (3, arguments.longest or 25)
     grammar = corpora.write_grammar(folder / "data", arguments.pairs, seed=arguments.seed, lengths=lengths)
     return _tell(lambda: go(contenders, grammar, budget, folder), arguments)
 
 
-def _names(arguments: argparse.Namespace) -> list[str]:
-    return [name.strip() for name in arguments.models.split(",") if name.strip()]
+def _contenders(arguments: argparse.Namespace) -> list[Contender]:
+    from foveate.tasks.experiments.contenders import chosen
+
+    try:
+        return chosen([name.strip() for name in arguments.models.split(",") if name.strip()])
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _budget(arguments: argparse.Namespace) -> Budget:
@@ -117,6 +120,8 @@ def _tell(go: Callable[[], Found], arguments: argparse.Namespace) -> int:
     except Stopped as stopped:
         print(f"foveate: {stopped}", file=sys.stderr)
         return 130
+    except ValueError as error:  # malformed text, a folder of another run, a model without attention
+        raise UserError(str(error)) from None
     files = [str(path) for path in found.files]
     print(
         json.dumps({**found.numbers, "files": files})

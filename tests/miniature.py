@@ -20,7 +20,7 @@ WHO = {"I have": "j'ai", "you have": "vous avez", "they have": "ils ont"}
 
 RNN = Shape(arch="rnn", width=32, hidden=48, dropout=0.0, state_dropout=0.1)
 TRANSFORMER = Shape(arch="transformer", width=48, heads=4, layers=2, inner=96, dropout=0.0)
-OPTIONS = Options(epochs=2, peak=1e-2, warmup=10, patience=0, average=2, precision="float32", save_every=5, log_every=1)
+OPTIONS = Options(epochs=2, peak=1e-2, warmup=10, patience=0, average=2, precision="float32", save_every=5, log_every=3)
 
 
 def pairs(count: int = 240, seed: int = 1) -> list[Pair]:

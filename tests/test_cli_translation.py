@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import foveate as fv
 from foveate.apps import cli, lines, terminal
 from foveate.apps.answers import Search, answers
 from foveate.tasks.alignment import parse_links
-from foveate.tasks.translation import Sampling, load, store
+from foveate.tasks.translation import Sampling, Translation, Translator, load, store
 from miniatures import MOST, NUMBERS, PAIRS, Runner, models
 from test_export import data_of
 
@@ -242,6 +244,22 @@ def test_bytes_that_are_no_text_are_read_past(run: Runner, tmp_path: Path) -> No
     assert first == last == "je vois deux chats ."
 
 
+def test_options_of_search_reach_it(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def spy(translator: Translator, texts: list[str], **options: Any) -> list[Translation]:
+        asked.update(options)
+        return found(translator, texts, **options)
+
+    found = Translator.translate
+    monkeypatch.setattr(Translator, "translate", spy)
+    assert run("translate x --model en-fr --beam 2 --nbest 3 --length-penalty 0.5")[0] == 0
+    assert asked == {"beam": 2, "nbest": 3, "length_penalty": 0.5, "sampling": None, "weights": False}
+    assert run("translate x --model en-fr --sample --temperature 2 --top-k 9 --top-p 0.5 --seed 4 --json")[0] == 0
+    assert asked["sampling"] == Sampling(2.0, 9, 0.5, 4)
+    assert asked["weights"] is True
+
+
 def test_the_same_seed_draws_the_same(run: Runner) -> None:
     draws = {
         seed: run.lines(f"translate - --model en-fr --sample --temperature 3 --seed {seed}", ALL) for seed in (1, 2)
@@ -326,15 +344,29 @@ def test_lines_are_answered_as_they_arrive() -> None:
     assert list(lines.groups(Slow(), 3)) == []
 
 
+def test_a_line_without_end_takes_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        ((line,),) = lines.groups(Slow(*[b"x" * lines.MOST_BYTES] * 40), 3)
+        assert tracemalloc.get_traced_memory()[1] < 10 * lines.MOST_BYTES
+    finally:
+        tracemalloc.stop()
+    assert len(line) == lines.MOST_BYTES
+
+
 def test_a_pipe_is_answered_line_by_line(place: Path) -> None:
     command = [sys.executable, "-m", "foveate", "translate", "-", "--model", str(place / "en-fr")]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes) as process:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, text=True, env={**environment, "OMP_NUM_THREADS": "1"}, **pipes) as process:
+        patience = threading.Timer(90, process.kill)
+        patience.start()
         for source, target in PAIRS[:2]:
             process.stdin.write(f"{source}\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
             assert process.stdout.readline() == f"{target}\n"  # type: ignore[union-attr]
         out, err = process.communicate(timeout=60)
+        patience.cancel()
         assert (process.returncode, out, err) == (0, "", "")
 
 

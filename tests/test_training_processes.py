@@ -66,11 +66,12 @@ def whole(fork: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# In a run of 3 epochs with 5 steps each and a checkpoint after each 4, these files take their places:
-# 1 the log, 2 checkpoint, 3-5 epoch, best and checkpoint, 6 checkpoint, 7-9, 10 checkpoint, 11-13.
+# In a run of 3 epochs with 6 steps each and a checkpoint after each 4, these files take their places: 1 the log,
+# 2 checkpoint, 3-5 epoch, best and checkpoint, 6 and 7 checkpoint, of which the second is of an epoch's last step,
+# 8-10, 11 checkpoint, 12-14.
 PLACES = [
-    *(("replace", n) for n in range(1, 14)), *(("replaced", n) for n in (1, 2, 3, 4, 5, 10, 12, 13)),
-    ("step", 1), ("step", 4), ("step", 7), ("step", 15), ("valid", 1), ("valid", 3), ("ended", 1), ("ended", 3),
+    *(("replace", n) for n in range(1, 15)), *(("replaced", n) for n in (1, 2, 3, 4, 5, 7, 8, 13, 14)),
+    ("step", 1), ("step", 4), ("step", 7), ("step", 18), ("valid", 1), ("valid", 2), ("ended", 1), ("ended", 2),
     ("valid", 4), ("valid", 5),  # which are those that choose
 ]  # fmt: skip
 
@@ -156,6 +157,7 @@ def test_only_the_leader_writes(two: Path, tmp_path: Path) -> None:
         "log.jsonl",
     }
     assert len([line for line in log(two) if line["kind"] == "valid"]) == 2
+    assert [torch.load(two / f"final-{rank}-of-2.pt")["validated"] for rank in range(2)] == [4, 0]
 
 
 @needs_gloo

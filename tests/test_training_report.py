@@ -18,7 +18,7 @@ def test_what_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 3  # two epochs, and each tenth line of the log
     assert re.fullmatch(r"epoch 1/2  score -\d\.\d+  \d+ s left", told[0])
-    assert re.fullmatch(r"step 10/10  epoch 2  loss 0\.\d+  tokens/s [\d,]+  0 s left", told[1])
+    assert re.fullmatch(r"step 10/12  epoch 2  loss 0\.\d+  tokens/s [\d,]+  0 s left", told[1])
     train(task, task.model(), replace(OPTIONS, epochs=2), tmp_path, quiet=True)
     assert capsys.readouterr() == ("", "")
 

@@ -26,7 +26,7 @@ from foveate.tasks.translation import Sampling, Shape, Translator, load, save
 from foveate.tasks.translation.task import TranslationTask, bleu
 from foveate.tasks.translation.train import Run, run
 
-KINDS = {"rnn": (miniature.RNN, 1.5e-2, 9), "transformer": (miniature.TRANSFORMER, 1e-2, 11)}
+KINDS = {"rnn": (miniature.RNN, 1.5e-2, 3), "transformer": (miniature.TRANSFORMER, 1e-2, 4)}
 SOME = [pair.source for pair in miniature.pairs(7, seed=9)]
 TEXTS = ["they have two cats.", *SOME, "I have six red dogs.", "you have", "I have four blue books and five cats."]
 TINY = replace(miniature.RNN, width=8, hidden=12)
@@ -50,16 +50,19 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Any:
             torch.set_num_threads(1)
             here = tmp_path_factory.mktemp(kind)
             shape, peak, epochs = KINDS[kind]
-            options = replace(miniature.OPTIONS, epochs=epochs, peak=peak, warmup=20, save_every=1000, log_every=10)
-            run(given(here, shape=shape, options=options, half=kind == "rnn"), here / "model", quiet=True)
+            options = replace(
+                miniature.OPTIONS, epochs=epochs, peak=peak, warmup=20, save_every=1000, log_every=10, seed=4
+            )
+            where = given(here, 800, shape=shape, options=options, half=kind == "rnn")
+            run(where, here / "model", quiet=True)
             made[kind] = here / "model"
         return made[kind]
 
     return folder
 
 
-def given(folder: Path, **others: Any) -> Run:
-    pairs = miniature.pairs()
+def given(folder: Path, count: int = 240, **others: Any) -> Run:
+    pairs = miniature.pairs(count)
     train, valid = miniature.write(folder / "train.tsv", pairs), miniature.write(folder / "valid.tsv", pairs[:20])
     return Run((train,), (valid,), **{"vocabulary": 600, "tokens": 200, **others})
 
@@ -79,7 +82,7 @@ def exact(learned: Any) -> Any:
 
 
 @pytest.mark.parametrize(("kind", "modules", "least"), [
-    ("rnn", ["attention"], 0.9), ("transformer", [f"decoder.layers.{i}.cross_attention" for i in range(2)], 0.7),
+    ("rnn", ["attention"], 0.8), ("transformer", [f"decoder.layers.{i}.cross_attention" for i in range(2)], 0.8),
 ])  # fmt: skip
 def test_the_miniature_is_learned_and_its_numbers_aligned(
     kind: str, modules: list[str], least: float, learned: Any
@@ -107,7 +110,7 @@ def test_what_a_run_writes(learned: Any) -> None:
         "pictures", "subwords.json",
     ]  # fmt: skip
     pictures = sorted((folder / "pictures").iterdir())
-    assert [path.name for path in pictures] == [f"epoch-{e:02d}.png" for e in range(1, 10)]
+    assert [path.name for path in pictures] == [f"epoch-{e:02d}.png" for e in (1, 2, 3)]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (*pictures, folder / "curves.png"))
     tensors = load_file(folder / "model.safetensors")
     assert {t.dtype for t in tensors.values()} == {torch.float16, torch.int64}
@@ -128,9 +131,9 @@ def test_the_card_is_true(kind: str, learned: Any) -> None:
     assert ("kept in float16" in card) == (kind == "rnn")
     last = lines[-1]
     assert f"Training: {KINDS[kind][2]} epochs, {last['step']:,} steps, " in card
-    assert "on\n  1 thread in float32; seed 1." in card
+    assert "on\n  1 thread in float32; seed 4." in card
     assert f"Chosen: {last['chosen']}." in card
-    assert "Data: train.tsv, 240 pairs; read 240 lines, skipped none." in card
+    assert "Data: train.tsv, 800 pairs; read 800 lines, skipped none." in card
     valid = miniature.pairs()[:20]
     found = translator.translate([p.source for p in valid], beam=1)
     score, _ = bleu([t.text for t in found], [[p.target] for p in valid])

@@ -21,7 +21,7 @@ from foveate.tasks.training import Options, train
 from foveate.tasks.training.loop import Losses, Outcome
 from foveate.tasks.training.world import World, joined
 
-ROWS, BATCH, D = 40, 8, 4
+ROWS, BATCH, D = 48, 8, 4
 STEPS = ROWS // BATCH  # of an epoch
 OPTIONS = Options(
     epochs=3, peak=0.02, warmup=3, patience=0, average=2, precision="float32", save_every=4, log_every=1, seed=5
@@ -133,18 +133,22 @@ def translate_in(world: World, folder: Path, step: int) -> Outcome:
     torch.set_num_threads(1)
     task = miniature.task(extra=[("one " * 40, "un " * 40)], dropout=0.0)
     model = task.model().double()
-    at, losses, number = kill_once(folder, world, step), task.losses, 0
+    at, losses, validate, calls = kill_once(folder, world, step), task.losses, task.validate, [0, 0]
 
-    def counted(model: Any, batch: Any) -> Losses:
-        nonlocal number
-        number += 1
-        at(number)
+    def counted_losses(model: Any, batch: Any) -> Losses:
+        calls[0] += 1
+        at(calls[0])
         return losses(model, batch)
 
-    task.losses = counted  # type: ignore[method-assign]
+    def counted_validate(model: Any) -> dict[str, float]:
+        calls[1] += 1
+        return validate(model)
+
+    task.losses, task.validate = counted_losses, counted_validate  # type: ignore[method-assign]
     outcome = train(task, model, miniature.OPTIONS, folder, world=world, quiet=True)
     name = f"final-{world.rank}-of-{world.size}.pt"
-    torch.save({"model": model.state_dict(), "steps": outcome.steps, "restarted": world.restarted}, folder / name)
+    told = {"steps": outcome.steps, "restarted": world.restarted, "validated": calls[1]}
+    torch.save({"model": model.state_dict(), **told}, folder / name)
     return outcome
 
 

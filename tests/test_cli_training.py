@@ -44,6 +44,9 @@ def test_what_is_usual_is_what_the_library_does() -> None:
     transformer = cli.parser().parse_args([*words, "--arch", "transformer", "--layers", "2", "--peak", "0.5"])
     assert train_translation._shape(transformer) == Shape("transformer", width=128, layers=2, inner=256)
     assert training.options_of(transformer, peak=3e-3, warmup=1000) == Options(peak=0.5, warmup=1000)
+    more = "--epochs 3 --warmup 4 --patience 7 --average 2 --precision bfloat16 --save-every 9 --seed 6"
+    given = training.options_of(cli.parser().parse_args([*words, *more.split()]), peak=3e-3, warmup=1000)
+    assert given == Options(3, 3e-3, 4, patience=7, average=2, precision="bfloat16", save_every=9, seed=6)
 
 
 def test_training_says_what_and_how_good(run: Runner, tmp_path: Path) -> None:
@@ -118,8 +121,9 @@ def test_workers_that_torchrun_restarts_go_on(run: Runner, tmp_path: Path, monke
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     code, _, err = run(command)  # it ended before there was a checkpoint
     assert (code, "going on" in err) == (0, False)
-    code, _, err = run(f"{command} --overwrite")
-    assert (code, "going on after step 2, in epoch 3" in err) == (0, True)
+    for same in (command, f"{command} --overwrite"):
+        code, _, err = run(same)
+        assert (code, "going on after step 2, in epoch 3" in err) == (0, True)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
     assert "holds a run that can go on and a model already" in run(command)[2]
 

@@ -45,7 +45,7 @@ def load(folder: str | Path) -> Translator:
     try:
         shape = Shape(**facts["shape"])
         model = build(shape, len(subwords), tensors["embedding.outputs"])
-        model.load_state_dict({k: t.float() if t.is_floating_point() else t for k, t in tensors.items()})
+        model.load_state_dict(tensors)  # of float16 too: parameters are float32
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         told = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         raise ValueError(f"the files in {folder.name} do not belong together: {told}") from None

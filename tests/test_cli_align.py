@@ -12,8 +12,7 @@ import torch
 
 from foveate.apps import aligner
 from foveate.tasks.alignment import METHODS, Reading, hard, parse_links, parse_soft
-from foveate.tasks.corpus import Pair
-from foveate.tasks.translation import load
+from foveate.tasks.translation import forcing, load
 from miniatures import MOST, PAIRS, Runner, models
 
 NUMBER = (2, 2)  # where each sentence has its number word
@@ -52,11 +51,11 @@ def test_links_are_in_the_order_of_the_input_and_of_each_pair_alone(
     mixed = [(f"{a} {b}", f"{c} {d} {c}") for (a, c), (b, d) in zip(PAIRS, PAIRS[7:], strict=False)]
     given = [pair for two in zip(mixed, PAIRS, strict=False) for pair in two]
     model = load("en-fr")
-    alone = [next(aligner.read(model, [Pair(*pair)], lambda one: one.word_weights(model.reading))) for pair in given]
+    alone = [next(model.align([pair])) for pair in given]
     text = "".join(f"{source}\t{target}\n" for source, target in given)
     with monkeypatch.context() as patch:
-        patch.setattr(aligner, "GROUP", 23)
-        patch.setattr(aligner, "TOKENS", 70)
+        patch.setattr(forcing, "GROUP", 23)
+        patch.setattr(forcing, "TOKENS", 70)
         found = run.lines("align --model en-fr --soft --threshold 0.0001 -", stdin=text)
     for line, expected in zip(found, alone, strict=True):
         weights = torch.zeros_like(expected)
@@ -133,15 +132,14 @@ def test_one_model_alone_chooses_by_itself(run: Runner, tmp_path: Path) -> None:
 
 def test_a_reading_can_be_named(run: Runner, place: Path) -> None:
     model = load(place / "transformer")
-    pairs = [Pair(*pair) for pair in PAIRS[:9]]
-    text = "".join(f"{pair.source}\t{pair.target}\n" for pair in pairs)
+    text = "".join(f"{source}\t{target}\n" for source, target in PAIRS[:9])
     for options, reading in (
         ("", Reading(("decoder.layers.0.cross_attention",), "mean", "input")),
         ("--layer 1", Reading(("decoder.layers.1.cross_attention",), "mean", "input")),
         ("--layer 1 --head 0 --shift output", Reading(("decoder.layers.1.cross_attention",), 0, "output")),
         ("--head 1", Reading(("decoder.layers.0.cross_attention",), 1, "input")),
     ):
-        expected = [hard(one.word_weights(reading)) for one in aligner.read(model, pairs, lambda one: one)]
+        expected = [hard(weights) for weights in model.align(PAIRS[:9], reading)]
         code, out, err = run(f"align --model transformer {options} -", stdin=text)
         assert [parse_links(line) for line in out.splitlines()] == expected
         assert (code, bool(err)) == (0, not options)

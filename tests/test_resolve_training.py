@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from foveate.tasks import files
 from foveate.tasks.resolve import evaluate
 from foveate.tasks.resolve import lexicon as lexicons
 from foveate.tasks.resolve.batches import assemble, batches, read_english
@@ -231,7 +232,7 @@ def test_a_checkpoint_that_fails_half_way_leaves_the_old_one(tmp_path: Path, mon
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(checkpoint.os, "replace", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         checkpoint.save_model(tmp_path, {"x": torch.zeros(2)}, {"n": 2})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "model.safetensors"]

@@ -22,7 +22,7 @@ from foveate.tasks.corpus import Malformed
 from foveate.tasks.subwords import BEGIN, END, PAD, UNKNOWN, Subwords
 from foveate.tasks.training.loop import Stopped
 from foveate.tasks.training.world import World
-from foveate.tasks.translation import Sampling, Shape, Translator, load, save
+from foveate.tasks.translation import Sampling, Shape, Translator, forcing, load, save
 from foveate.tasks.translation.task import TranslationTask, bleu
 from foveate.tasks.translation.train import Run, run
 
@@ -430,13 +430,15 @@ def test_what_cannot_be_translated(exact: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_given_pairs_do_not_know_each_other(kind: str, exact: Any) -> None:
+def test_given_pairs_do_not_know_each_other(kind: str, exact: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     translator = exact(kind)
     encode = translator.subwords.encode
     texts = {"they have": "ils ont six livres verts", "I have two cats.": "ils", "you": "zzz", "a b": ""}
     pairs = [(encode(source), encode(target)) for source, target in texts.items()]
     together = list(translator.force(pairs))
-    for pair, one, small in zip(pairs, together, translator.force(pairs, rows=3), strict=True):
+    monkeypatch.setattr(forcing, "GROUP", 3)
+    monkeypatch.setattr(forcing, "TOKENS", 12)
+    for pair, one, small in zip(pairs, together, translator.force(iter(pairs)), strict=True):
         (alone,) = translator.force([pair])
         assert (one.source, one.target) == pair
         for found in (one, small):

@@ -15,7 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO, cast
 
-__all__ = ["Corpus", "Malformed", "Pair", "read_pairs", "reference_streams", "references"]
+__all__ = ["Corpus", "Malformed", "Pair", "gathered", "read_lines", "read_pairs", "reference_streams", "references"]
 
 MAX_BYTES = 1 << 20
 
@@ -75,26 +75,42 @@ def read_pairs(
             is no UTF-8 text at all, two files have different numbers of lines, or no line can be used.
         ValueError: there are not one or two paths, or less than two columns.
     """
+    corpus = gathered(read_lines(paths, skip_bad=skip_bad, max_words=max_words, columns=columns))
+    if not corpus.pairs:
+        raise Malformed(Path(paths[0]).name, f"no line can be used; {corpus.report()}")
+    return corpus
+
+
+def read_lines(
+    paths: Sequence[str | Path], *, skip_bad: bool = False, max_words: int = 250, columns: int = 2
+) -> Iterator[Pair | Malformed]:
+    """What stands in each line, as in `read_pairs`: a pair, or with `skip_bad` the rule that the line breaks."""
     files = [Path(path) for path in paths]
     if len(files) not in (1, 2):
         raise ValueError(f"parallel text is one TSV file or two line-aligned files; got {len(files)} paths")
     if columns < 2:
         raise ValueError(f"a TSV file of pairs has at least 2 columns; got columns={columns}")
-    pairs: list[Pair] = []
-    skipped: Counter[str] = Counter()
-    lines, first = 0, ""
-    for lines, raw in enumerate(_rows(files), 1):
+    for number, raw in enumerate(_rows(files), 1):
         try:
-            pairs.append(_pair(files, raw, lines, max_words, columns))
+            yield _pair(files, raw, number, max_words, columns)
         except Malformed as error:
             if not skip_bad:
                 raise
-            skipped[error.rule] += 1
-            first = first or error.place
-    corpus = Corpus(pairs, lines, skipped, first)
-    if not pairs:
-        raise Malformed(files[0].name, f"no line can be used; {corpus.report()}")
-    return corpus
+            yield error
+
+
+def gathered(lines: Iterable[Pair | Malformed]) -> Corpus:
+    """The pairs among these lines, and a count of the others."""
+    pairs: list[Pair] = []
+    skipped: Counter[str] = Counter()
+    first = ""
+    for line in lines:
+        if isinstance(line, Pair):
+            pairs.append(line)
+        else:
+            skipped[line.rule] += 1
+            first = first or line.place
+    return Corpus(pairs, len(pairs) + skipped.total(), skipped, first)
 
 
 def references(pairs: Iterable[Pair]) -> tuple[list[str], list[list[str]]]:

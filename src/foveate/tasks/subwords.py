@@ -11,7 +11,6 @@ A word is what alignments are shown for: letters, digits, or one punctuation mar
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import unicodedata
@@ -27,6 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from .files import save_text
 
 __all__ = ["BEGIN", "END", "PAD", "UNKNOWN", "Encoded", "Subwords", "normalise", "used"]
 
@@ -160,13 +161,7 @@ class Subwords:
 
     def save(self, path: str | Path) -> None:
         """Write a tokenizers JSON file, in one step: pieces, merges and what cuts words, but not `normalise`."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(json.dumps(self._description, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        save_text(Path(path), json.dumps(self._description, ensure_ascii=False, indent=1) + "\n")
 
     def __len__(self) -> int:
         return len(self._pieces)

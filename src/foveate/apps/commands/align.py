@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from foveate.tasks.corpus import Pair
     from foveate.tasks.translation import Translator
 
-MOST_WORDS = 250  # of a side
 LEAST = 0.001  # of weights that are printed
 MERGE = "grow-diag-final-and"
 
@@ -121,23 +119,12 @@ def _lines(paths: Sequence[str], skip_bad: bool) -> list[Pair | None]:
     """The pair of each line, None for one that is skipped."""
     from foveate.tasks import corpus
 
-    found: list[Pair | None] = []
-    skipped: Counter[str] = Counter()
-    first = ""
     with _files(paths) as files:
-        for number, row in enumerate(corpus._rows(files), 1):
-            try:
-                found.append(corpus._pair(files, row, number, MOST_WORDS, 2))
-            except corpus.Malformed as error:
-                if not skip_bad:
-                    raise
-                found.append(None)
-                skipped[error.rule] += 1
-                first = first or error.place
-    if skipped:
-        pairs = [pair for pair in found if pair is not None]
-        print(f"foveate: {corpus.Corpus(pairs, len(found), skipped, first).report()}", file=sys.stderr)
-    return found
+        lines = list(corpus.read_lines(files, skip_bad=skip_bad))
+    told = corpus.gathered(lines)
+    if told.skipped:
+        print(f"foveate: {told.report()}", file=sys.stderr)
+    return [line if isinstance(line, corpus.Pair) else None for line in lines]
 
 
 @contextmanager
@@ -201,7 +188,8 @@ def _chosen(
             best = aligner.best_readings(models[0], models[1], pairs)
             readings, agreement = [best.forward, best.backward], best.agreement
         else:
-            alone = aligner.best_reading(models[0], aligner.turned(pairs) if _backward(arguments, models) else pairs)
+            texts = aligner.texts(pairs, turned=_backward(arguments, models))
+            alone = aligner.best_reading(models[0], texts)
             readings, agreement = [alone.reading], alone.agreement
     finally:
         common.report_end()
@@ -245,9 +233,9 @@ def _texts(
 
 def _weights(model: Translator, reading: Reading, pairs: Sequence[Pair], backward: bool) -> Iterator[Tensor]:
     """Of each pair, (words of the second column, words of the first), whichever way the model translates."""
-    from foveate.apps.aligner import read, turned
+    from foveate.apps.aligner import texts
 
-    for weights in read(model, turned(pairs) if backward else pairs, lambda one: one.word_weights(reading)):
+    for weights in model.align(texts(pairs, turned=backward), reading):
         yield weights.T if backward else weights
 
 

@@ -5,7 +5,8 @@ Text stays text; colours can be told apart, and markers where colour is not seen
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,11 @@ _STYLE: Any = {
     "axes.spines.right": False,
 }
 _LABELS = {"none": "one fixed vector", "transformer": "Transformer"}
-_GREYS = ("#000000", "#7F7F7F", "#B0B0B0")
+_BASELINES: dict[str, dict[str, Any]] = {
+    "diagonal": {"color": "#999999", "marker": "x", "linestyle": ":"},
+    "eflomal": {"color": "#000000", "marker": "+", "linestyle": "--"},
+    "eflomal, one direction": {"color": "#666666", "marker": "1", "linestyle": "-."},
+}
 
 
 def draw_bottleneck(results: Sequence[Result], title: str, path: Path) -> list[Path]:
@@ -49,8 +54,8 @@ def draw_epochs(
         axes = figure.add_subplot()
         for name, heights in curves.items():
             axes.plot(range(1, len(heights) + 1), heights, label=_label(name), **_line(name))
-        for (name, height), grey in zip(levels.items(), _GREYS, strict=False):
-            axes.axhline(height, color=grey, linewidth=1, linestyle="--", label=name)
+        for name, height in levels.items():
+            axes.axhline(height, linewidth=1, label=name, **{**_line(name), "marker": ""})
         axes.set(xlabel="epoch", ylabel="alignment error rate, %", title=title)
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
@@ -62,10 +67,9 @@ def draw_phenomena(rates: Mapping[str, Mapping[str, float]], title: str, path: P
     names = sorted({p for found in rates.values() for p in found}, reverse=True)
     with _figure(6.4, 0.9 + 0.22 * len(names)) as (figure, save):
         axes = figure.add_subplot()
-        for place, (aligner, found) in enumerate(rates.items()):
+        for aligner, found in rates.items():
             at = [(found[p], row) for row, p in enumerate(names) if p in found]
-            line = _line(aligner) if aligner in CONTENDERS else {"color": _GREYS[place % 3], "marker": "x"}
-            axes.plot(*zip(*at, strict=True), label=_label(aligner), **{**line, "linestyle": ""})
+            axes.plot(*zip(*at, strict=True), label=_label(aligner), **{**_line(aligner), "linestyle": ""})
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="alignment error rate, %", title=title)
         axes.set_xlim(left=0)
@@ -79,32 +83,27 @@ def _label(name: str) -> str:
 
 
 def _line(name: str) -> dict[str, Any]:
+    if name in _BASELINES:
+        return {**_BASELINES[name], "markersize": 5, "linewidth": 1}
     one = CONTENDERS[name]
     return {"color": one.colour, "marker": one.marker, "markersize": 4, "linewidth": 1.4}
 
 
-class _figure:  # used as a function
+@contextmanager
+def _figure(wide: float, high: float) -> Iterator[tuple[Any, Callable[[Path], list[Path]]]]:
     """A figure, and what saves it as PNG and SVG."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("matplotlib is not installed; run: pip install 'foveate[train]'") from None
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(wide, high), layout="constrained")
 
-    def __init__(self, wide: float, high: float) -> None:
-        self.size = wide, high
+        def save(path: Path) -> list[Path]:
+            paths = [path.with_suffix(".png"), path.with_suffix(".svg")]
+            figure.savefig(paths[0], dpi=180, metadata={"Software": None})
+            figure.savefig(paths[1], metadata={"Date": None})
+            return paths
 
-    def __enter__(self) -> tuple[Any, Any]:
-        try:
-            from matplotlib import rc_context
-            from matplotlib.figure import Figure
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError("matplotlib is not installed; run: pip install 'foveate[train]'") from None
-        self.style = rc_context(_STYLE)
-        self.style.__enter__()
-        self.figure = Figure(figsize=self.size, layout="constrained")
-        return self.figure, self.save
-
-    def __exit__(self, *error: Any) -> None:
-        self.style.__exit__(*error)
-
-    def save(self, path: Path) -> list[Path]:
-        paths = [path.with_suffix(".png"), path.with_suffix(".svg")]
-        self.figure.savefig(paths[0], dpi=180, metadata={"Software": None})
-        self.figure.savefig(paths[1], metadata={"Date": None})
-        return paths
+        yield figure, save

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..files import save_text
 from .alignment import Aligned
 from .bottleneck import Result, verdict
 
-__all__ = ["alignment_json", "alignment_table", "bottleneck_table", "write_json"]
+__all__ = ["alignment_json", "alignment_table", "bottleneck_json", "bottleneck_table", "write_json"]
 
 
 def bottleneck_table(results: Sequence[Result]) -> str:
@@ -72,9 +72,7 @@ def bottleneck_json(results: Sequence[Result]) -> dict[str, Any]:
 
 def write_json(path: Path, found: dict[str, Any]) -> Path:
     """In one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    save_text(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     return path
 
 

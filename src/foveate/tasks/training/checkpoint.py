@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from ..files import replace_file, save_text
 
 __all__ = [
     "CHECKPOINT",
@@ -24,7 +25,6 @@ __all__ = [
     "save_checkpoint",
     "save_model",
     "save_tensors",
-    "save_text",
 ]
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -38,34 +38,16 @@ def clear_temporaries(folder: Path) -> None:
             path.unlink()
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # else a power failure could leave the new name on an empty file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_model(folder: Path, tensors: dict[str, Tensor], description: dict[str, Any], name: str = "model") -> None:
     """Write `name.safetensors` and `name.json`; a reader sees the old or the new file, never half of one."""
     save_tensors(folder / f"{name}.safetensors", tensors)
     save_text(folder / f"{name}.json", json.dumps(description, ensure_ascii=False, indent=1) + "\n")
 
 
-def save_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file in one step."""
-    _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file in one step."""
     contiguous = {key: tensor.detach().contiguous().clone() for key, tensor in tensors.items()}
-    _replace(path, lambda temporary: save_file(contiguous, temporary))
+    replace_file(path, lambda temporary: save_file(contiguous, temporary))
 
 
 @contextmanager
@@ -108,7 +90,7 @@ def save_checkpoint(
     tensors["random"] = torch.get_rng_state()
     contiguous = {key: tensor.detach().contiguous().clone() for key, tensor in tensors.items()}
     metadata = {"description": json.dumps(description)}
-    _replace(folder / CHECKPOINT, lambda path: save_file(contiguous, path, metadata))
+    replace_file(folder / CHECKPOINT, lambda path: save_file(contiguous, path, metadata))
 
 
 def describe_checkpoint(folder: Path) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Log", "Progress", "duration"]
+from ..files import save_text
+
+__all__ = ["Log", "Progress", "duration", "read_log"]
 
 
 def duration(seconds: float) -> str:
@@ -31,11 +32,8 @@ class Log:
 
     def __init__(self, path: Path, *, after: int | None = None, epochs: int | None = None) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         kept = [] if after is None else [line for line in read_log(path) if _is_before(line, after, epochs)]
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, path)
+        save_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def add(self, **values: Any) -> None:
         with self.path.open("a", encoding="utf-8") as file:

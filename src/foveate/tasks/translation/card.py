@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..training.checkpoint import save_text
+from ..files import save_text
 from ..training.report import duration
 from .shape import Shape
 

@@ -5,8 +5,10 @@ Axes: B sentences, H heads, T target tokens (the end symbol among them), S sourc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -14,18 +16,21 @@ from torch import Tensor
 from ...map import AttentionMap
 from ...watch import watch
 from ..alignment import Reading
-from ..bucketing import Bitext, batches
+from ..bucketing import Batch, Bitext, batches
 from ..subwords import Encoded
 from .shape import Shape, Trained
 
-__all__ = ["ROWS", "Forced", "default_reading", "force"]
+__all__ = ["Forced", "default_reading", "force"]
 
-ROWS = 64  # sentences whose attention is recorded at once
+GROUP = 256  # pairs that are read ahead, so that those of about one length stand in a batch
+TOKENS = 4096  # of a batch, padding included
 
 
 @dataclass(frozen=True)
 class Forced:
     """One pair of texts as a model reads it: what each target token looked at, and how probable it was.
+
+    Queries and keys are kept; weights and probabilities are worked out when they are asked for.
 
     Rows of the maps are target tokens, the last one the end symbol; row t is what was read when token t was predicted.
     Columns are source tokens, the last one the end symbol.
@@ -34,7 +39,12 @@ class Forced:
     source: Encoded
     target: Encoded
     maps: dict[str, AttentionMap]  # module -> (H, T, S)
-    token_scores: tuple[float, ...]  # natural logarithms, the end symbol's last
+    _scored: Callable[[], tuple[float, ...]] = field(repr=False)
+
+    @cached_property
+    def token_scores(self) -> tuple[float, ...]:
+        """Natural logarithms of the tokens' probabilities, the end symbol's last."""
+        return self._scored()
 
     def word_weights(self, reading: Reading) -> Tensor:
         """(target words, source words), the end symbol's share removed; see `foveate.tasks.alignment`."""
@@ -50,40 +60,45 @@ def default_reading(shape: Shape) -> Reading:
     return Reading((f"decoder.layers.{layer}.cross_attention",), "mean", "input")
 
 
-@torch.no_grad()
 def force(
-    model: Trained,
-    pairs: Sequence[tuple[Encoded, Encoded]],
-    numbers: Callable[[Sequence[int]], list[int]],
-    *,
-    rows: int,
+    model: Trained, pairs: Iterable[tuple[Encoded, Encoded]], numbers: Callable[[Sequence[int]], list[int]]
 ) -> Iterator[Forced]:
-    """Each pair as the model reads it, in the order given, `rows` of them at a time.
+    """Each pair as the model reads it, in the order given.
 
     Args:
         numbers: target sub-words as the model numbers them.
     """
-    for first in range(0, len(pairs), rows):
-        some = pairs[first : first + rows]
+    left = iter(pairs)
+    while some := list(islice(left, GROUP)):
         bitext = Bitext([s.ids for s, _ in some], [numbers(t.ids) for _, t in some])
-        yield from _forced(model, some, bitext)
+        found: dict[int, Forced] = {}
+        for batch in batches(bitext, tokens=TOKENS):
+            found |= _forced(model, some, batch)
+        yield from (found.pop(place) for place in range(len(some)))
 
 
-def _forced(model: Trained, pairs: Sequence[tuple[Encoded, Encoded]], bitext: Bitext) -> Iterator[Forced]:
-    cells = len(pairs) * int(max(bitext.sources.lengths.max(), bitext.targets.lengths.max()) + 2)
-    (batch,) = batches(bitext, tokens=cells)
+@torch.no_grad()
+def _forced(model: Trained, pairs: Sequence[tuple[Encoded, Encoded]], batch: Batch) -> dict[int, Forced]:
+    """The pairs of one batch, by their places among `pairs`."""
     device = model.embedding.table.device
     given = (t.to(device) for t in (batch.source_BS, batch.source_lengths_B, batch.target_in_BT))
     with watch(model, keep="qkv") as seen:
         hidden_BTM = model(*given)
     maps = {name: call for name, call in seen.items() if name == "attention" or name.endswith("cross_attention")}
-    logp_BTO = model.logits(hidden_BTM).log_softmax(-1)
-    logp_BT = logp_BTO.gather(-1, batch.target_out_BT[..., None].to(device))[..., 0]
-    place = {int(index): row for row, index in enumerate(batch.index_B)}
-    for i, (source, target) in enumerate(pairs):
-        row, t, s = place[i], len(target) + 1, len(source) + 1
+    found = {}
+    for row, place in enumerate(batch.index_B.tolist()):
+        source, target = pairs[place]
+        t, s = len(target) + 1, len(source) + 1
         own = {name: _cut(call, row, t, s) for name, call in maps.items()}
-        yield Forced(source, target, own, tuple(logp_BT[row, :t].tolist()))
+        scored = partial(_scores, model, hidden_BTM[row, :t], batch.target_out_BT[row, :t])
+        found[place] = Forced(source, target, own, scored)
+    return found
+
+
+@torch.no_grad()
+def _scores(model: Trained, hidden_TM: Tensor, target_T: Tensor) -> tuple[float, ...]:
+    logp_TO = model.logits(hidden_TM).log_softmax(-1)
+    return tuple(logp_TO.gather(-1, target_T[:, None].to(logp_TO.device))[:, 0].tolist())
 
 
 def _cut(call: AttentionMap, row: int, queries: int, keys: int) -> AttentionMap:

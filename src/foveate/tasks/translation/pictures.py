@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import replace_file
 from ..training.report import read_log
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def draw_curves(log: Path, path: Path) -> None:
     )
     other.set_ylabel("validation BLEU", color="#c55a11")
     other.set_ylim(bottom=0)
-    _write(figure, path)
+    replace_file(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
 def draw_alignments(translator: Translator, pairs: Sequence[tuple[str, str]], path: Path) -> None:
@@ -48,7 +48,7 @@ def draw_alignments(translator: Translator, pairs: Sequence[tuple[str, str]], pa
         axes.set_yticks(range(len(one.target.shown)), one.target.shown, fontsize=8)
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
-    _write(figure, path)
+    replace_file(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
 def _figure(size: tuple[float, float]) -> Any:
@@ -57,14 +57,3 @@ def _figure(size: tuple[float, float]) -> Any:
     except ImportError:
         return None
     return Figure(figsize=size, dpi=110, layout="constrained")
-
-
-def _write(figure: Any, path: Path) -> None:
-    """In one step, so that whoever watches the run never sees half a picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(temporary, format="png")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

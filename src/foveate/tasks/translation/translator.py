@@ -18,7 +18,7 @@ from ...nn.search import Hypothesis
 from ..alignment import Links, Reading, hard
 from ..bucketing import SourceBatch, in_length_order
 from ..subwords import BEGIN, END, PAD, UNKNOWN, Encoded, Subwords
-from .forcing import ROWS, Forced, default_reading, force
+from .forcing import Forced, default_reading, force
 from .shape import Shape, Trained
 
 __all__ = ["Sampling", "Translation", "Translator"]
@@ -174,7 +174,7 @@ class Translator:
         targets = [self.subwords.spell(self._outputs[list(h.tokens)].tolist()) for h in hypotheses]
         forced: Iterable[Forced | None] = [None] * len(targets)
         if weights and self.has_attention:
-            forced = self.force([(sources[i], target) for i, target in zip(owners, targets, strict=True)])
+            forced = self.force((sources[i], target) for i, target in zip(owners, targets, strict=True))
         told: list[list[Translation]] = [[] for _ in texts]
         for i, hypothesis, target, one in zip(owners, hypotheses, targets, forced, strict=True):
             told[i].append(
@@ -194,22 +194,22 @@ class Translator:
             )
         return [replace(group[0], alternatives=tuple(group[1:])) for group in told]
 
-    def force(self, pairs: Sequence[tuple[Encoded, Encoded]], *, rows: int = ROWS) -> Iterator[Forced]:
-        """Given pairs, read by the model; `rows` of them at a time, sorted by nothing: in the order given.
+    def force(self, pairs: Iterable[tuple[Encoded, Encoded]]) -> Iterator[Forced]:
+        """Given pairs, read by the model, in the order given; a few hundred at a time.
 
         Raises:
             ValueError: the model has one fixed vector and nothing to see.
         """
         if not self.has_attention:
             raise ValueError("a model with one fixed vector has no attention to look at")
-        return force(self.model, pairs, self.numbers, rows=rows)
+        return force(self.model, pairs, self.numbers)
 
     def numbers(self, ids: Sequence[int]) -> list[int]:
         """Sub-words as targets are numbered; what targets never had is unknown."""
         found: list[int] = self._number[list(ids)].tolist()
         return found
 
-    def align(self, pairs: Sequence[tuple[str, str]], reading: Reading | None = None) -> Iterator[Tensor]:
+    def align(self, pairs: Iterable[tuple[str, str]], reading: Reading | None = None) -> Iterator[Tensor]:
         """Word weights (target words, source words) of given translations, words being what white space parts.
 
         Args:
@@ -219,10 +219,10 @@ class Translator:
         for one in self.force_words(pairs):
             yield one.word_weights(reading)
 
-    def force_words(self, pairs: Sequence[tuple[str, str]]) -> Iterator[Forced]:
+    def force_words(self, pairs: Iterable[tuple[str, str]]) -> Iterator[Forced]:
         """Given translations, read by the model; words are what white space parts."""
         words = self.subwords.encode_words
-        return self.force([(words(source.split()), words(target.split())) for source, target in pairs])
+        return self.force((words(source.split()), words(target.split())) for source, target in pairs)
 
     @property
     def reading(self) -> Reading:

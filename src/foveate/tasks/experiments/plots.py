@@ -55,7 +55,7 @@ def draw_epochs(
         for name, heights in curves.items():
             axes.plot(range(1, len(heights) + 1), heights, label=_label(name), **_line(name))
         for name, height in levels.items():
-            axes.axhline(height, linewidth=1, label=name, **{**_line(name), "marker": ""})
+            axes.axhline(height, label=name, **{**_line(name), "marker": ""})
         axes.set(xlabel="epoch", ylabel="alignment error rate, %", title=title)
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)

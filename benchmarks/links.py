@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from foveate.tasks import alignment
-from foveate.tasks.alignment import Links, Reading, diagonal, error_rate, hard, swap, symmetrize
+from foveate.tasks.alignment import Links, Reading, diagonal, error_rate, hard, merged, symmetrize
 from foveate.tasks.translation import Translator
 
 __all__ = ["aligned", "rates", "readings", "statistical"]
@@ -19,23 +17,17 @@ Texts = Sequence[tuple[str, str]]
 
 def readings(forward: Translator, backward: Translator | None, pairs: Texts) -> tuple[Reading, Reading | None, float]:
     """What to read of each model, found without links on these pairs; and how well the readings agree."""
-    ahead = _each_way(forward, pairs)
+    ahead = forward.candidates(pairs)
     if backward is None:
         alone = alignment.choose_alone(ahead, [alignment.same_words(s.split(), t.split()) for s, t in pairs])
         return alone.reading, None, alone.agreement
-    best = alignment.choose(zip(ahead, _each_way(backward, [(t, s) for s, t in pairs]), strict=True))
+    best = alignment.choose(zip(ahead, backward.candidates([(t, s) for s, t in pairs]), strict=True))
     return best.forward, best.backward, best.agreement
 
 
-def _each_way(translator: Translator, pairs: Texts) -> Iterator[Mapping[Reading, Tensor]]:
-    for one in translator.force_words(pairs):
-        dense = {name: call.dense() for name, call in one.maps.items()}
-        yield alignment.candidates(dense, one.source.words, one.target.words)
-
-
-def aligned(translator: Translator, pairs: Texts, reading: Reading) -> list[Links]:
-    """For each target word the source word that it reads most."""
-    return [hard(weights) for weights in translator.align(pairs, reading)]
+def aligned(translator: Translator, pairs: Texts, reading: Reading) -> list[Tensor]:
+    """Word weights (target words, source words) of each pair."""
+    return list(translator.align(pairs, reading))
 
 
 def statistical(train: Texts, test: Texts, kept: Path) -> dict[str, list[Links]]:
@@ -54,15 +46,26 @@ def statistical(train: Texts, test: Texts, kept: Path) -> dict[str, list[Links]]
 def rates(
     pairs: Texts,
     statistical: Mapping[str, Sequence[Links]],
-    forward: Sequence[Links],
-    backward: Sequence[Links] | None,
+    forward: Sequence[Tensor],
+    backward: Sequence[Tensor] | None,
 ) -> dict[str, float]:
-    """The error rate of every aligner against eflomal's two directions merged. `backward` is as its model says it."""
+    """The error rate of every aligner against eflomal's two directions merged.
+
+    One direction links each word that is written to what it reads most; "both ends" merges that with the word that
+    reads each source word most; "both models" merges one direction of each. `backward` is as its model says it.
+    """
     gold = [symmetrize(f, b) for f, b in zip(statistical["forward"], statistical["backward"], strict=True)]
-    found: dict[str, Sequence[Links]] = {"forward": forward}
+    found: dict[str, Sequence[Links]] = {
+        "forward": [hard(weights) for weights in forward],
+        "both ends": [merged(weights) for weights in forward],
+    }
     if backward is not None:
-        turned = [swap(links) for links in backward]
-        found |= {"backward": turned, "symmetrised": [symmetrize(f, b) for f, b in zip(forward, turned, strict=True)]}
+        turned = [hard(weights.T, "source") for weights in backward]
+        found |= {
+            "backward": turned,
+            "backward, both ends": [merged(weights.T) for weights in backward],
+            "both models": [symmetrize(f, b) for f, b in zip(found["forward"], turned, strict=True)],
+        }
     found["diagonal"] = [diagonal(len(s.split()), len(t.split())) for s, t in pairs]
     found |= {f"eflomal {name}": links for name, links in statistical.items()}
     return {name: round(error_rate(links, gold).aer, 4) for name, links in found.items()}

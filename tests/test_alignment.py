@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from foveate.tasks.alignment import (
     format_gold,
     format_links,
     format_soft,
+    merged,
     parse_gold,
     parse_links,
     parse_soft,
@@ -187,6 +189,17 @@ def test_symmetrising_lies_between_intersection_and_union(forward: Links, backwa
         assert grown <= final <= forward | backward
         assert swap(final) == moses(swap(forward), swap(backward), method)
         assert symmetrize(final, final, method) == final
+
+
+def test_one_attention_is_merged_from_both_its_ends() -> None:
+    weights = torch.rand(7, 5)
+    by_target = frozenset((int(row.argmax()), j) for j, row in enumerate(weights))
+    by_source = frozenset((i, int(column.argmax())) for i, column in enumerate(weights.T))
+    for method in METHODS:
+        assert merged(weights, method) == symmetrize(by_target, by_source, method)
+    assert merged(weights) == symmetrize(by_target, by_source)
+    high = merged(weights, "union", threshold=0.9)
+    assert high == {link for link in by_target | by_source if weights[link[1], link[0]] >= 0.9}
 
 
 def test_final_and_wants_two_new_words() -> None:

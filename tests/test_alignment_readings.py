@@ -22,6 +22,7 @@ from foveate.tasks.alignment import (
     same_words,
     soft,
     swap,
+    without_closing,
     word_weights,
 )
 
@@ -144,6 +145,38 @@ def test_what_does_not_fit_is_refused(options: dict, message: str) -> None:
     arguments = {"weights": attention(), "source_words": SOURCE, "target_words": TARGET} | options
     with pytest.raises(ValueError, match=message):
         word_weights(**arguments)
+
+
+SPOKEN = ("do", "you", "see", "it", "?", "»")
+WRITTEN = ("tu", "vois", "-", "la", "?")
+
+
+def test_words_are_not_read_from_what_closes_the_source() -> None:
+    weights = torch.rand(2, 3, len(WRITTEN), len(SPOKEN), dtype=torch.float64).softmax(-1)
+    found = without_closing(weights, SPOKEN, WRITTEN)
+    assert found.shape == weights.shape
+    for row, word in enumerate(WRITTEN):
+        if word in "-?":
+            assert torch.equal(found[..., row, :], weights[..., row, :])
+        else:
+            assert bool((found[..., row, 4:] == 0).all())
+            rest = weights[..., row, :4]
+            torch.testing.assert_close(found[..., row, :4], rest / rest.sum(-1, keepdim=True))
+    assert torch.equal(without_closing(weights[..., :4], SPOKEN[:4], WRITTEN), weights[..., :4])
+    inside = ("no", ",", "you", "do", "not", "see")
+    assert torch.equal(without_closing(weights, inside, WRITTEN), weights)
+    only = ("?", "!", "…", ".", "»", "-")
+    assert torch.equal(without_closing(weights, only, WRITTEN), weights)
+
+
+def test_a_word_that_reads_closing_punctuation_only_is_not_aligned() -> None:
+    weights = torch.tensor([[0.012, 0.0, 0.988], [0.006, 0.002, 0.992], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    found = without_closing(weights, ("a", "b", "."), ("x", "y", "z", "w"))
+    torch.testing.assert_close(found, torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]]))
+    more = without_closing(weights, ("a", "b", "."), ("x", "y", "z", "w"), most_end=0.995)
+    torch.testing.assert_close(more[1], torch.tensor([0.75, 0.25, 0]))
+    with pytest.raises(ValueError, match=r"a row for each of the 1 target words and a column for each of the 2 source"):
+        without_closing(weights, ("a", "b"), ("x",))
 
 
 def test_hard_links_by_their_definition() -> None:

@@ -163,14 +163,16 @@ def test_error_rates_of_two_directions(module: Callable[[str], Any]) -> None:
     rates = module("links").rates
     pairs = [("a b c", "x y z"), ("d e", "v w")]
     gold = [frozenset({(0, 1), (1, 2), (2, 0)}), frozenset({(0, 0), (1, 1)})]
-    wrong = [frozenset({(0, 1), (1, 1), (2, 1)}), gold[1]]
     both = {"forward": gold, "backward": gold}
-    found = rates(pairs, both, wrong, [alignment.swap(links) for links in gold])
-    assert found["backward"] == found["eflomal forward"] == 0
-    assert found["forward"] == round(1 - 2 * 3 / 10, 4)
+    right = [torch.tensor([[0.1, 0.2, 0.7], [0.7, 0.2, 0.1], [0.2, 0.7, 0.1]]), torch.eye(2)]  # (target, source)
+    wrong = [torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.2, 0.3], [0.1, 0.4, 0.5]]), torch.eye(2)]
+    found = rates(pairs, both, wrong, [weights.T for weights in right])
+    assert found["backward"] == found["backward, both ends"] == found["eflomal forward"] == 0
+    assert found["forward"] == round(1 - 2 * 4 / 10, 4)
+    assert found["both ends"] == 0
     assert found["diagonal"] == round(1 - 2 * 2 / 10, 4)
-    assert "symmetrised" not in rates(pairs, both, wrong, None)
-    assert rates(pairs, both, gold, [alignment.swap(links) for links in gold])["symmetrised"] == 0
+    assert "both models" not in rates(pairs, both, wrong, None)
+    assert rates(pairs, both, right, [weights.T for weights in right])["both models"] == 0
 
 
 def test_the_clock_is_what_the_learning_rate_follows(module: Callable[[str], Any]) -> None:
@@ -237,7 +239,7 @@ def test_multi30k_from_training_to_figures(
     out = capsys.readouterr().out
     assert "= Multi30k fr-en, Transformer, test2016 |" in out
     assert "= Multi30k en-fr, Transformer, test2016 |" in out and "goal >= 62" in out
-    assert "symmetrised " in out and "tok:none" in out
+    assert "both models " in out and "tok:none" in out
     found = [json.loads(line) for line in (there / "results.jsonl").read_text().splitlines()]
     assert [line["what"] for line in found] == ["BLEU", "AER"]
     assert sum(band["sentences"] for band in found[0]["by_length"].values()) == 7

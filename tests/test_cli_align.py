@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from foveate.apps import aligner
-from foveate.tasks.alignment import METHODS, Reading, hard, parse_links, parse_soft
+from foveate.tasks.alignment import METHODS, Reading, merged, parse_links, parse_soft
 from foveate.tasks.translation import forcing, load
 from miniatures import MOST, PAIRS, Runner, models
 
@@ -35,7 +35,8 @@ def run(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 @pytest.mark.parametrize("pairs", ["pairs.tsv", "pairs.en pairs.fr", "-"])
 @pytest.mark.parametrize("model", ["en-fr", "fr-en"])
 def test_number_words_are_aligned_whichever_way_the_model_translates(run: Runner, model: str, pairs: str) -> None:
-    code, out, err = run(f"align --model {model} {pairs}", stdin=Path("pairs.tsv").read_text())
+    text = Path("pairs.tsv").read_text()
+    code, out, err = run(f"align --model {model} --symmetrize none {pairs}", stdin=text)
     links = [parse_links(line) for line in out.splitlines()]
     assert (code, err) == (0, f"foveate: {USED.format(model)}\n")
     assert len(links) == len(PAIRS)
@@ -62,28 +63,34 @@ def test_links_are_in_the_order_of_the_input_and_of_each_pair_alone(
         for (source, target), weight in parse_soft(line).items():
             weights[target, source] = weight
         torch.testing.assert_close(weights, expected, rtol=0, atol=2e-3)
-    assert [parse_links(line) for line in run.lines("align --model en-fr -", stdin=text)] == [hard(w) for w in alone]
+    for method in METHODS:
+        found = run.lines(f"align --model en-fr --symmetrize {method} -", stdin=text)
+        assert [parse_links(line) for line in found] == [merged(weights, method) for weights in alone]
+    assert run.lines("align --model en-fr -", stdin=text) == run.lines(
+        "align --model en-fr --symmetrize grow-diag-final-and -", stdin=text
+    )
 
 
 def test_soft_weights_and_a_threshold(run: Runner) -> None:
     for model in ("en-fr", "fr-en"):
         soft = [parse_soft(line) for line in run.lines(f"align --model {model} --soft pairs.tsv")]
-        links = [parse_links(line) for line in run.lines(f"align --model {model} pairs.tsv")]
+        links = [parse_links(line) for line in run.lines(f"align --model {model} --symmetrize none pairs.tsv")]
         side = 1 if model == "en-fr" else 0
         for weights, line in zip(soft, links, strict=True):
             for link in line:
                 assert weights[link] == max(w for other, w in weights.items() if other[side] == link[side])
         least = run.lines(f"align --model {model} --soft --threshold 0.5 pairs.tsv")
-        certain = run.lines(f"align --model {model} --threshold 0.5 pairs.tsv")
+        certain = run.lines(f"align --model {model} --symmetrize none --threshold 0.5 pairs.tsv")
         assert [set(parse_soft(line)) for line in least] == [parse_links(line) for line in certain]
         assert all(parse_links(line) <= more for line, more in zip(certain, links, strict=True))
         assert sum(map(len, links)) == len(links) * 5 > sum(len(parse_links(line)) for line in certain)
-    assert run.lines("align --model en-fr --direction backward pairs.tsv") != run.lines("align --model en-fr pairs.tsv")
+    one = "align --model en-fr --symmetrize none"
+    assert run.lines(f"{one} --direction backward pairs.tsv") != run.lines(f"{one} pairs.tsv")
 
 
 def test_two_directions_are_merged(run: Runner) -> None:
     both = "align --model en-fr --reverse-model fr-en pairs.tsv"
-    ahead, back = (run.lines(f"align --model {model} pairs.tsv") for model in ("en-fr", "fr-en"))
+    ahead, back = (run.lines(f"align --model {model} --symmetrize none pairs.tsv") for model in ("en-fr", "fr-en"))
     found = {how: [parse_links(line) for line in run.lines(f"{both} --symmetrize {how}")] for how in METHODS}
     for i, (one, other) in enumerate(zip(ahead, back, strict=True)):
         assert found["intersection"][i] == parse_links(one) & parse_links(other)
@@ -139,7 +146,7 @@ def test_a_reading_can_be_named(run: Runner, place: Path) -> None:
         ("--layer 1 --head 0 --shift output", Reading(("decoder.layers.1.cross_attention",), 0, "output")),
         ("--head 1", Reading(("decoder.layers.0.cross_attention",), 1, "input")),
     ):
-        expected = [hard(weights) for weights in model.align(PAIRS[:9], reading)]
+        expected = [merged(weights) for weights in model.align(PAIRS[:9], reading)]
         code, out, err = run(f"align --model transformer {options} -", stdin=text)
         assert [parse_links(line) for line in out.splitlines()] == expected
         assert (code, bool(err)) == (0, not options)
@@ -161,7 +168,7 @@ def test_malformed_lines(run: Runner, tmp_path: Path) -> None:
     code, out, err = run("align --model en-fr -", stdin=text)
     assert (code, out) == (1, "")
     assert err == "foveate: standard input:2: expected 2 columns separated by a tab; got 1\n"
-    code, out, err = run("align --model en-fr --skip-bad -", stdin=text)
+    code, out, err = run("align --model en-fr --symmetrize none --skip-bad -", stdin=text)
     first, *bad, last = out.splitlines()
     assert code == 0
     assert bad == ["", "", ""]
@@ -174,6 +181,13 @@ def test_malformed_lines(run: Runner, tmp_path: Path) -> None:
     assert run(f"align --model en-fr {tmp_path}/empty.tsv")[2] == "foveate: empty.tsv: the file is empty\n"
     (tmp_path / "short.fr").write_text("un\n")
     assert "line-aligned files need equally many lines" in run(f"align --model en-fr pairs.en {tmp_path}/short.fr")[2]
+
+
+def test_the_built_in_model_aligns_when_none_is_named(run: Runner) -> None:
+    code, out, err = run("align -", stdin="I see a black cat .\tje vois un chat noir .\n")
+    assert (code, out, err) == (0, "0-0 1-1 2-2 3-4 4-3 5-5\n", "")
+    assert "--save keeps it with a model of yours" in run("align --choose pairs.tsv --save")[2]
+    assert run("align --choose pairs.tsv")[1].startswith("the built-in translator: attention, ")
 
 
 def test_keeping_a_reading_replaces_the_description_in_one_step(tmp_path: Path) -> None:

@@ -120,12 +120,14 @@ def test_alignment_from_start_to_end(tmp_path: Path, capsys: pytest.CaptureFixtu
     told = json.loads(capsys.readouterr().out)
     names = [one["name"] for one in told["aligners"]]
     assert names[:3] == ["additive", "transformer", "diagonal"]
+    assert names[-2:] == ["additive, one direction", "transformer, one direction"]
     assert set(told["AER by epoch"]) == {"additive", "transformer"}
     translator = load(tmp_path / "transformer")
     sentences = list(generate(1, 20, lengths=(3, 8), split="test"))
     reading = alignment.best_reading(translator, list(generate(1, 20, lengths=(3, 8), split="valid")))
-    again = alignment.rated("x", "", alignment.links_of(translator, sentences, reading), sentences)
-    assert told["aligners"][1]["AER"] == pytest.approx(100 * again.rate.aer, abs=0.005)
+    for links, place in zip(alignment.links_of(translator, sentences, reading), (1, -1), strict=True):
+        again = alignment.rated("x", "", links, sentences)
+        assert told["aligners"][place]["AER"] == pytest.approx(100 * again.rate.aer, abs=0.005)
 
 
 def test_a_fixed_vector_has_no_alignment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from foveate.tasks.alignment import Alone, Best, Reading, candidates, choose, choose_alone, same_words
+from foveate.tasks.alignment import Alone, Best, Reading, choose, choose_alone, same_words
 from foveate.tasks.corpus import Pair
 from foveate.tasks.files import save_text
 
@@ -26,19 +24,13 @@ def texts(pairs: Sequence[Pair], *, turned: bool = False) -> list[tuple[str, str
 
 def best_readings(forward: Translator, backward: Translator, pairs: Sequence[Pair]) -> Best[Reading, Reading]:
     """The readings of two models, of which one translates back, that agree most on these pairs."""
-    return choose(zip(_ways(forward, texts(pairs)), _ways(backward, texts(pairs, turned=True)), strict=True))
+    return choose(zip(forward.candidates(texts(pairs)), backward.candidates(texts(pairs, turned=True)), strict=True))
 
 
 def best_reading(translator: Translator, pairs: Sequence[tuple[str, str]]) -> Alone[Reading]:
     """The reading of one model that agrees most with itself, and with words that are the same in both languages."""
     anchors = (same_words(source.split(), target.split()) for source, target in pairs)
-    return choose_alone(_ways(translator, pairs), anchors)
-
-
-def _ways(translator: Translator, pairs: Sequence[tuple[str, str]]) -> Iterator[dict[Reading, Tensor]]:
-    for one in translator.force_words(pairs):
-        maps = {name: weights.dense() for name, weights in one.maps.items()}
-        yield candidates(maps, one.source.words, one.target.words)
+    return choose_alone(translator.candidates(pairs), anchors)
 
 
 def save_reading(folder: Path, reading: Reading) -> None:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 LEAST = 0.001  # of weights that are printed
 MERGE = "grow-diag-final-and"
 
-_EXAMPLES = """  foveate align --model my-translator pairs.tsv      one line of links for each line: 0-0 1-2 2-1
+BUILTIN = "the built-in translator"
+
+_EXAMPLES = """  foveate align pairs.tsv                            one line of links for each line: 0-0 1-2 2-1
+  foveate align --model my-translator pairs.tsv
   foveate align --model my-translator a.en a.fr -o links.txt
   foveate align --model my-translator --soft - < pairs.tsv
   foveate align --model en-fr --reverse-model fr-en --symmetrize intersection pairs.tsv
@@ -42,15 +45,20 @@ def add(commands: Any) -> None:
     add = parser.add_argument
     about = "a TSV file (source, tab, target), or two files with a line each; .gz too; - reads a TSV"
     add("pairs", nargs="*", metavar="PAIRS", help=about)
-    add("--model", metavar="DIR", required=True, help="a translator that foveate train translation made")
+    about = "a translator that foveate train translation made; default: the built-in one, English to French"
+    add("--model", metavar="DIR", help=about)
     about = "one that translates back: both directions are merged"
     add("--reverse-model", metavar="DIR", help=about)
-    add("--symmetrize", choices=METHODS, help=f"how to merge them ({MERGE})")
+    about = (
+        f"how to merge them; of one model, the best source word of each target word with the best target word of each "
+        f"source word ({MERGE}); none: of one model, only the best for each word that it writes"
+    )
+    add("--symmetrize", choices=(*METHODS, "none"), help=about)
     about = (
         "which way --model translates, if it is alone: forward is from the first column into the second (as trained)"
     )
     add("--direction", choices=("forward", "backward"), help=about)
-    add("--soft", action="store_true", help="all weights, as 0-0:0.830, instead of the largest of each target word")
+    add("--soft", action="store_true", help="all weights, as 0-0:0.830, instead of links")
     add("--threshold", type=common.share, help=f"no link has a smaller weight (0; with --soft {LEAST})")
     add("-o", "--output", metavar="FILE", help="file for the links; default: standard output")
     about = "give a malformed line an empty line of output, and count it, instead of ending at the first"
@@ -73,7 +81,9 @@ def _head(text: str) -> int | str:
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     with common.explained():
-        models = [_model(folder) for folder in (arguments.model, arguments.reverse_model) if folder is not None]
+        models = [_model(arguments.model)]
+        if arguments.reverse_model is not None:
+            models.append(_model(arguments.reverse_model))
         lines = _lines(arguments.pairs, arguments.skip_bad) if arguments.pairs else []
         readings = _readings(arguments, models)
         if not lines:
@@ -96,19 +106,23 @@ def _check(arguments: argparse.Namespace) -> None:
     chosen = [name for name in ("layer", "head", "shift") if getattr(arguments, name) is not None]
     if arguments.reverse_model is not None and one_way:
         raise UsageError(f"--{one_way[0]} is of one model alone; leave it out, or --reverse-model")
-    if arguments.reverse_model is None and arguments.symmetrize is not None:
-        raise UsageError("--symmetrize merges two directions; name the model of the other one: --reverse-model DIR")
+    if arguments.reverse_model is not None and arguments.symmetrize == "none":
+        raise UsageError("two models are always merged; leave out --symmetrize none, or --reverse-model")
+    if arguments.soft and arguments.symmetrize is not None:
+        raise UsageError("--soft prints weights, and --symmetrize merges links; leave out one of them")
     if arguments.choose is not None and chosen:
         raise UsageError(f"--choose finds out what to read; leave out --{chosen[0]}")
     if arguments.save and arguments.choose is None:
         raise UsageError("--save keeps what --choose finds; add --choose TSV")
+    if arguments.save and arguments.model is None:
+        raise UsageError("--save keeps it with a model of yours; name it: --model DIR")
     if not arguments.pairs and arguments.choose is None:
         raise UsageError("give the pairs to align: a TSV file, two files, or - for standard input")
     if arguments.output is not None:
         common.check_target(Path(arguments.output))
 
 
-def _model(folder: str) -> Translator:
+def _model(folder: str | None) -> Translator:
     model = common.load_translator(folder)
     if not model.has_attention:
         raise UserError(f"the model in {folder} has one fixed vector for a sentence, and no attention to align by")
@@ -143,7 +157,7 @@ def _files(paths: Sequence[str]) -> Iterator[list[Path]]:
 
 def _readings(arguments: argparse.Namespace, models: Sequence[Translator]) -> list[Reading]:
     """Which attention of each model is read."""
-    folders = [arguments.model, arguments.reverse_model]
+    folders = [arguments.model or BUILTIN, arguments.reverse_model]
     if arguments.choose is not None:
         return _chosen(arguments, models, folders)
     given = any(getattr(arguments, name) is not None for name in ("layer", "head", "shift"))
@@ -214,8 +228,8 @@ def _texts(
     from foveate.tasks import alignment
 
     threshold = arguments.threshold or 0.0
+    method = arguments.symmetrize or MERGE
     if len(models) == 2:
-        method = arguments.symmetrize or MERGE
         both = (_weights(models[i], readings[i], pairs, i == 1) for i in (0, 1))
         for ahead_JI, back_JI in zip(*both, strict=True):
             ahead = alignment.hard(ahead_JI, "target", threshold=threshold)
@@ -226,9 +240,11 @@ def _texts(
     for weights_JI in _weights(models[0], readings[0], pairs, backward):
         if arguments.soft:
             yield alignment.format_soft(alignment.soft(weights_JI, least=threshold or LEAST))
-        else:
+        elif method == "none":
             how = "source" if backward else "target"
             yield alignment.format_links(alignment.hard(weights_JI, how, threshold=threshold))
+        else:
+            yield alignment.format_links(alignment.merged(weights_JI, method, threshold=threshold))
 
 
 def _weights(model: Translator, reading: Reading, pairs: Sequence[Pair], backward: bool) -> Iterator[Tensor]:

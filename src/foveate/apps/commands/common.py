@@ -150,14 +150,22 @@ def explained() -> Iterator[None]:
         raise UserError(str(error)) from error
 
 
-def load_translator(folder: str) -> Translator:
-    """The translator that `foveate train translation -o FOLDER` left.
+def load_translator(folder: str | None) -> Translator:
+    """The translator that `foveate train translation -o FOLDER` left; None: the built-in one.
 
     Raises:
         UserError: there is none, or it cannot be read.
     """
-    from foveate.tasks.translation import load
+    from foveate.tasks.translation import builtin, load
+    from foveate.tasks.translation.store import BUILTIN
 
+    if folder is None:
+        if not (BUILTIN / "en-fr" / "model.safetensors").is_file():
+            raise UserError(
+                "the built-in translator is not part of this installation; name another one: --model DIR, as "
+                "foveate train translation leaves it"
+            )
+        return builtin()
     if not Path(folder).is_dir():
         raise UserError(f"no model: there is no folder {folder}")
     with explained():

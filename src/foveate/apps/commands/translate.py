@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     with common.explained():
         if arguments.view:
             return _view(arguments, where)
-        translator = _translator(arguments.model)
+        translator = common.load_translator(arguments.model)
         show = _shown(arguments, translator)
         if where is not None:
             return _translate_lines(translator, where, _search(arguments), show)
@@ -113,21 +113,6 @@ def _where(arguments: argparse.Namespace) -> str | None:
     if arguments.text and not " ".join(arguments.text).strip():
         raise UserError("the text is empty")
     return None
-
-
-def _translator(folder: str | None) -> Translator:
-    """The one in a folder, or the built-in one."""
-    if folder is not None:
-        return common.load_translator(folder)
-    from foveate.tasks.translation import builtin
-    from foveate.tasks.translation.store import BUILTIN
-
-    if not (BUILTIN / "en-fr" / "model.safetensors").is_file():
-        raise UserError(
-            "the built-in translator is not part of this installation; name another one: --model DIR, as "
-            "foveate train translation leaves it"
-        )
-    return builtin()
 
 
 def _search(arguments: argparse.Namespace) -> Search:
@@ -190,7 +175,7 @@ def _view(arguments: argparse.Namespace, where: str | None) -> int:
     text = " ".join(arguments.text) if where is None else common.read_text(where)
     if where is not None and not text:
         raise UserError("the text is empty")
-    translator = _translator(arguments.model)
+    translator = common.load_translator(arguments.model)
     name = "" if arguments.model is None else Path(arguments.model).resolve().name
     model = TranslationModel(translator, _fixed() if arguments.model is None else None, name=name)
     return common.show_model(model, text or model.examples[0], None, arguments, quick=True)

@@ -19,8 +19,8 @@ from .links import (
     read_soft,
     swap,
 )
-from .readings import Reading, hard, soft, word_weights
-from .symmetrize import METHODS, symmetrize
+from .readings import Reading, hard, soft, without_closing, word_weights
+from .symmetrize import METHODS, merged, symmetrize
 
 __all__ = [
     "METHODS",
@@ -42,6 +42,7 @@ __all__ = [
     "format_links",
     "format_soft",
     "hard",
+    "merged",
     "parse_gold",
     "parse_links",
     "parse_soft",
@@ -53,5 +54,6 @@ __all__ = [
     "soft",
     "swap",
     "symmetrize",
+    "without_closing",
     "word_weights",
 ]

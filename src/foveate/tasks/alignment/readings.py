@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .links import Link, Links
 
-__all__ = ["HOW", "SHIFTS", "Reading", "chosen", "hard", "soft", "word_weights"]
+__all__ = ["HOW", "SHIFTS", "Reading", "chosen", "hard", "soft", "without_closing", "word_weights"]
 
 SHIFTS = ("output", "input")
 HOW = ("target", "source", "both", "either", "all")
@@ -149,6 +149,42 @@ def word_weights(
     return (targets_JT @ rows_sum_to_one) / (targets_JT @ heard.to(weights.dtype)).clamp(min=1)
 
 
+def without_closing(
+    word_weights: Tensor, source: Sequence[str], target: Sequence[str], *, most_end: float = MOST_END
+) -> Tensor:
+    """Word weights without what words look up in the punctuation that closes the source.
+
+    Like the end symbol, a full stop is where an attention often looks that has nothing to look up (Clark et al. 2019,
+    section 3.2, find the same in BERT). So its columns are dropped from the rows of all words that are no punctuation
+    themselves, and the rest of each row is divided by its sum.
+
+    Args:
+        word_weights: (..., J, I), what `word_weights` gave.
+        source, target: the I and J words as texts.
+        most_end: a row that gives more than this share to closing punctuation becomes zero: that word is not aligned.
+
+    Raises:
+        ValueError: the words do not fit the weights.
+    """
+    if tuple(word_weights.shape[-2:]) != (len(target), len(source)):
+        raise ValueError(
+            f"weights must have a row for each of the {len(target)} target words and a column for each of the "
+            f"{len(source)} source words; got {tuple(word_weights.shape)}"
+        )
+    first = len(source)
+    while first and _is_punctuation(source[first - 1]):
+        first -= 1
+    if first in (0, len(source)):
+        return word_weights
+    words_J1 = torch.tensor([[not _is_punctuation(word)] for word in target], device=word_weights.device)
+    rest = word_weights[..., :first]
+    known = rest.sum(-1, keepdim=True)
+    heard = known >= (1 - most_end) * word_weights.sum(-1, keepdim=True)
+    spared = torch.where(heard & (known > 0), rest / torch.where(known > 0, known, 1), 0)
+    spared = torch.nn.functional.pad(spared, (0, len(source) - first))
+    return torch.where(words_J1, spared, word_weights)
+
+
 def chosen(word_weights: Tensor, how: str = "target", *, threshold: float = 0.0) -> Tensor:
     """Which cells of word weights (..., J, I) are links: bool, the same shape. See `hard`."""
     _check_choice("how", how, HOW)
@@ -192,6 +228,10 @@ def soft(word_weights: Tensor, *, least: float = 0.001) -> dict[Link, float]:
     places = ((word_weights > 0) & (word_weights >= least)).nonzero()
     values = word_weights[places[:, 0], places[:, 1]].tolist()
     return {(source, target): value for (target, source), value in zip(places.tolist(), values, strict=True)}
+
+
+def _is_punctuation(word: str) -> bool:
+    return bool(word) and not any(character.isalnum() for character in word)
 
 
 def _membership(words: Sequence[int], tokens: int, like: Tensor) -> Tensor:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .links import Link, Links
+from torch import Tensor
 
-__all__ = ["METHODS", "symmetrize"]
+from .links import Link, Links
+from .readings import hard
+
+__all__ = ["METHODS", "merged", "symmetrize"]
 
 METHODS = ("union", "intersection", "grow-diag", "grow-diag-final", "grow-diag-final-and")
 
@@ -46,6 +49,18 @@ def symmetrize(forward: Iterable[Link], backward: Iterable[Link], method: str = 
         for links in (forward, backward):
             _finish(taken, links, both=method == "grow-diag-final-and")
     return frozenset(taken.links)
+
+
+def merged(word_weights: Tensor, method: str = "grow-diag-final-and", *, threshold: float = 0.0) -> Links:
+    """Links of one model from both ends: the largest weight of each target word and of each source word, merged.
+
+    Args:
+        word_weights: (target words, source words).
+        method: as in `symmetrize`; `"intersection"` are the links that are the largest at both ends.
+        threshold: no link has a smaller weight.
+    """
+    ends = [hard(word_weights, how, threshold=threshold) for how in ("target", "source")]
+    return symmetrize(ends[0], ends[1], method)
 
 
 class _Taken:

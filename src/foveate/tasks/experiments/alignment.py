@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from ..alignment import (
     ErrorRate,
     Gold,
     Links,
     Reading,
     by_phenomenon,
-    candidates,
     choose_alone,
     diagonal,
     eflomal_links,
     error_rate,
     hard,
+    merged,
     same_words,
     symmetrize,
 )
@@ -53,16 +51,19 @@ def rated(name: str, reading: str, links: Sequence[Links], sentences: Sequence[S
 
 
 def judge(sentences: Sequence[Sentence]) -> Callable[[Translator], dict[str, float]]:
-    """For each validation of a run: AER, in percent, of each layer's mean of heads, with and without the shift."""
+    """For each validation of a run: AER, in percent, of each layer's mean of heads, with and without the shift.
+
+    Links are those of `merged`.
+    """
     gold, pairs = [Gold(s.sure, s.possible) for s in sentences], pairs_of(sentences)
 
     def judged(translator: Translator) -> dict[str, float]:
         if not translator.has_attention:
             return {}
         found: dict[Reading, list[Links]] = {}
-        for weights in _each(translator, pairs):
+        for weights in translator.candidates(pairs, heads=False):
             for reading, of_words in weights.items():
-                found.setdefault(reading, []).append(hard(of_words))
+                found.setdefault(reading, []).append(merged(of_words))
         return {
             f"AER {r.modules[0]} {r.shift}": round(100 * error_rate(links, gold).aer, 2) for r, links in found.items()
         }
@@ -74,14 +75,15 @@ def best_reading(translator: Translator, sentences: Sequence[Sentence]) -> Readi
     """The reading that agrees best with itself, and with words that both languages share; gold is not looked at."""
     some = sentences[:SAMPLE]
     anchors = [same_words(s.source, s.target) for s in some]
-    return choose_alone(_each(translator, pairs_of(some)), anchors).reading
+    return choose_alone(translator.candidates(pairs_of(some), heads=False), anchors).reading
 
 
 def links_of(
-    translator: Translator, sentences: Sequence[Sentence], reading: Reading, how: str = "target"
-) -> list[Links]:
-    """What the model's attention says of given translations."""
-    return [hard(weights, how) for weights in translator.align(pairs_of(sentences), reading)]
+    translator: Translator, sentences: Sequence[Sentence], reading: Reading
+) -> tuple[list[Links], list[Links]]:
+    """What the model's attention says of given translations: both ends merged; and the best of each target word."""
+    weights = list(translator.align(pairs_of(sentences), reading))
+    return [merged(one) for one in weights], [hard(one) for one in weights]
 
 
 def baselines(train: Sequence[Sentence], test: Sequence[Sentence]) -> Iterator[Aligned]:
@@ -94,10 +96,3 @@ def baselines(train: Sequence[Sentence], test: Sequence[Sentence]) -> Iterator[A
     both = [symmetrize(f, b, "grow-diag-final-and") for f, b in zip(forward, backward, strict=True)]
     yield rated("eflomal", "grow-diag-final-and", both[len(train) :], test)
     yield rated("eflomal, one direction", "source to target", forward[len(train) :], test)
-
-
-def _each(translator: Translator, pairs: Sequence[tuple[str, str]]) -> Iterator[dict[Reading, Tensor]]:
-    """For each pair, word weights by every layer and shift."""
-    for one in translator.force_words(pairs):
-        dense = {name: m.dense() for name, m in one.maps.items()}
-        yield candidates(dense, one.source.words, one.target.words, heads=False)

@@ -65,7 +65,7 @@ def run_alignment(
         ValueError: the folder holds a run with other settings, or a contender has no attention.
         Stopped: Ctrl-C, after a checkpoint.
     """
-    found = []
+    found, one_way = [], []
     curves: dict[str, list[float]] = {}
     judged = alignment.judge(grammar.valid)
     for contender in contenders:
@@ -77,15 +77,16 @@ def run_alignment(
             contender, budget, files.train, files.valid, place, tokenize=files.tokenize, judge=judged, quiet=quiet
         )
         reading = alignment.best_reading(translator, grammar.valid)
-        links = alignment.links_of(translator, grammar.test, reading)
-        found.append(alignment.rated(contender.name, str(reading), links, grammar.test))
+        both, one = alignment.links_of(translator, grammar.test, reading)
+        found.append(alignment.rated(contender.name, f"{reading}; both ends merged", both, grammar.test))
+        one_way.append(alignment.rated(f"{contender.name}, one direction", str(reading), one, grammar.test))
         name = f"AER {reading.modules[0]} {reading.shift}"
         curves[contender.name] = [line[name] for line in read_log(place / "log.jsonl") if line["kind"] == "valid"]
     found += alignment.baselines(grammar.train, grammar.test)
-    numbers = {"epochs": budget.epochs, "seed": budget.seed, **report.alignment_json(found, curves)}
+    numbers = {"epochs": budget.epochs, "seed": budget.seed, **report.alignment_json([*found, *one_way], curves)}
     written = [report.write_json(folder / "alignment.json", numbers)]
     rest = {one.name: 100 * one.rate.aer for one in found if one.name not in curves}
     written += plots.draw_epochs(curves, rest, "known links of the grammar, validation", folder / "alignment")
     rates = {one.name: {n: 100 * r.aer for n, r in one.phenomena.items()} for one in found}
     written += plots.draw_phenomena(rates, "by phenomenon, test", folder / "phenomena")
-    return Found(report.alignment_table(found), numbers, written)
+    return Found(report.alignment_table([*found, *one_way]), numbers, written)

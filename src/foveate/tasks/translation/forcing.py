@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...map import AttentionMap
 from ...watch import watch
-from ..alignment import Reading
+from ..alignment import Reading, candidates, without_closing
 from ..bucketing import Batch, Bitext, batches
 from ..subwords import Encoded
 from .shape import Shape, Trained
@@ -47,9 +47,19 @@ class Forced:
         return self._scored()
 
     def word_weights(self, reading: Reading) -> Tensor:
-        """(target words, source words), the end symbol's share removed; see `foveate.tasks.alignment`."""
+        """(target words, source words), the share of the end symbol and of closing punctuation removed; see
+        `foveate.tasks.alignment`."""
         dense = {module: self.maps[module].dense() for module in reading.modules if module in self.maps}
-        return reading.word_weights(dense, self.source.words, self.target.words)
+        return self._spared(reading.word_weights(dense, self.source.words, self.target.words))
+
+    def candidates(self, *, heads: bool = True) -> dict[Reading, Tensor]:
+        """The same by every reading; see `foveate.tasks.alignment.candidates`."""
+        dense = {module: weights.dense() for module, weights in self.maps.items()}
+        found = candidates(dense, self.source.words, self.target.words, heads=heads)
+        return {reading: self._spared(weights) for reading, weights in found.items()}
+
+    def _spared(self, weights: Tensor) -> Tensor:
+        return without_closing(weights, self.source.shown, self.target.shown)
 
 
 def default_reading(shape: Shape) -> Reading:

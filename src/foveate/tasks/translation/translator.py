@@ -66,7 +66,7 @@ class Translation:
 
     @property
     def word_weights(self) -> Tensor | None:
-        """(words, source words), the end symbol's share removed."""
+        """(words, source words), the share of the end symbol and of closing punctuation removed."""
         return None if self.forced is None or self.reading is None else self.forced.word_weights(self.reading)
 
     @property
@@ -212,12 +212,19 @@ class Translator:
     def align(self, pairs: Iterable[tuple[str, str]], reading: Reading | None = None) -> Iterator[Tensor]:
         """Word weights (target words, source words) of given translations, words being what white space parts.
 
+        The share of the end symbol and of closing punctuation is removed.
+
         Args:
             reading: which attention to read, and how; default: the best one found for this model.
         """
         reading = reading or self.reading
         for one in self.force_words(pairs):
             yield one.word_weights(reading)
+
+    def candidates(self, pairs: Iterable[tuple[str, str]], *, heads: bool = True) -> Iterator[dict[Reading, Tensor]]:
+        """The same by every reading, for `foveate.tasks.alignment.choose`; without `heads` only by means of heads."""
+        for one in self.force_words(pairs):
+            yield one.candidates(heads=heads)
 
     def force_words(self, pairs: Iterable[tuple[str, str]]) -> Iterator[Forced]:
         """Given translations, read by the model; words are what white space parts."""

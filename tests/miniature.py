@@ -42,8 +42,11 @@ def write(path: Path, given: Sequence[Pair]) -> Path:
     return path
 
 
-def task(*, extra: Sequence[tuple[str, str]] = (), dropout: float = 0.1, **options: Any) -> TranslationTask:
+def task(
+    *, extra: Sequence[tuple[str, str]] = (), dropout: float = 0.1, subword_dropout: float = 0.0, **options: Any
+) -> TranslationTask:
     """Of a few pairs, untrained and tiny."""
     some = [*pairs(24), *(Pair(*texts) for texts in extra)]
     shape = replace(RNN, width=8, hidden=12, dropout=dropout, state_dropout=dropout)
-    return TranslationTask(prepare(some, some[:6], 600), shape, **{"tokens": 96, "pictures": 0, **options})
+    data = prepare(some, some[:6], 600, dropout=subword_dropout)
+    return TranslationTask(data, shape, **{"tokens": 96, "pictures": 0, **options})

@@ -56,9 +56,8 @@ def test_training_says_what_and_how_good(run: Runner, tmp_path: Path) -> None:
     )
     assert (code, out, err) == (1, "", "foveate: bad.tsv:2: expected 2 columns separated by a tab; got 1\n")
     assert not (tmp_path / "m").exists()
-    options = (
-        f"{TINY} --skip-bad --half --seed 3 --reverse --epochs 1 --smoothing 0.2 --batch-tokens 99 --tokenize none"
-    )
+    options = f"{TINY} --skip-bad --half --seed 3 --reverse --epochs 1 --smoothing 0.2"
+    options += " --subword-dropout 0.1 --batch-tokens 99 --tokenize none"
     code, out, err = run(
         f"train translation --train {tmp_path}/bad.tsv --valid pairs.en pairs.fr -o {tmp_path}/m {options}"
     )
@@ -75,7 +74,8 @@ def test_training_says_what_and_how_good(run: Runner, tmp_path: Path) -> None:
     assert valid == "valid: 60 pairs of pairs.en and pairs.fr; read 60 lines, skipped none"
     assert how.startswith("1 batches an epoch, at most 1 epochs; float32, 1 thread; everything goes into")
     facts = json.loads((tmp_path / "m" / "model.json").read_text())
-    kept = {"vocabulary": 600, "tokens": 99, "smoothing": 0.2, "tokenize": "none", "reverse": True, "half": True}
+    kept = {"vocabulary": 600, "tokens": 99, "smoothing": 0.2, "subword_dropout": 0.1, "tokenize": "none"}
+    kept |= {"reverse": True, "half": True}
     assert {name: facts["settings"][name] for name in kept} == kept
     assert facts["settings"]["options"]["seed"] == 3
     assert load(tmp_path / "m").facts == facts

@@ -331,6 +331,20 @@ def test_merges_are_left_out_at_random_only_when_asked(tmp_path: Path, learned: 
             assert subwords.decode(i for i, word in zip(one.ids, one.words, strict=True) if word == number) == shown
 
 
+def test_all_pieces_that_can_be_drawn_are_known_before(learned: Subwords) -> None:
+    subwords = Subwords(learned._description)
+    some = [*TEXTS, "the" * 300]
+    found = subwords.reachable(some)
+    for dropout in (0.1, 0.5, 0.9):
+        subwords.dropout = dropout
+        drawn = [list(subwords.drawn_ids(some, random.Random(seed))) for seed in range(20)]
+        assert {number for texts in drawn for ids in texts for number in ids} <= found
+    assert {number for ids in learned.ids(some) for number in ids} <= found
+    assert found < set(range(len(learned)))
+    assert drawn[0] == list(subwords.drawn_ids(some, random.Random(0))) != drawn[1]
+    assert [subwords.decode(ids) for ids in drawn[0]] == [normalise(text) for text in some]
+
+
 @given(st.lists(texts, max_size=4))
 @settings(deadline=None, max_examples=50)
 def test_merging_without_chance_is_what_tokenizers_does(learned: Subwords, some: list[str]) -> None:

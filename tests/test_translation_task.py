@@ -88,6 +88,30 @@ def test_parameters_follow_from_the_seed() -> None:
     assert not torch.equal(one.embedding.table, other.embedding.table)
 
 
+def test_words_are_cut_otherwise_in_each_epoch() -> None:
+    task = miniature.task(subword_dropout=0.3)
+    told = [batch_texts(task, epoch) for epoch in (0, 1, 0)]
+    assert told[0] == told[2] != told[1]
+    assert told[0] == batch_texts(miniature.task(subword_dropout=0.3), 0)
+    assert told[0] != batch_texts(miniature.task(subword_dropout=0.3, seed=2), 0)
+    decode, outputs = task.data.subwords.decode, task.data.outputs
+    read = {(decode(source), decode(outputs[list(target)].tolist())) for source, target in told[0]}
+    assert read == {(pair.source, pair.target) for pair in miniature.pairs(24)}
+    assert len(outputs) > len(miniature.task().data.outputs)
+    assert task.identity() != miniature.task(subword_dropout=0.2).identity()
+    plain = miniature.task()
+    assert {id(plain.batches(epoch, 0, 1).bitext) for epoch in range(3)} == {id(plain.data.train)}
+
+
+def batch_texts(task: TranslationTask, epoch: int) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Numbers of all pairs of an epoch, without special tokens."""
+    found = set()
+    for batch in task.batches(epoch, 0, 1):
+        rows = zip(batch.source_BS, batch.source_lengths_B, batch.target_out_BT, batch.target_lengths_B, strict=True)
+        found |= {(tuple(s[: n - 1].tolist()), tuple(t[: m - 1].tolist())) for s, n, t, m in rows}
+    return found
+
+
 def test_bleu_with_several_references() -> None:
     sacrebleu = pytest.importorskip("sacrebleu")
     said = ["the cat sat on the mat", "two dogs ran"]

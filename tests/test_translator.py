@@ -182,6 +182,8 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path: Path) -> None:
     for smoothing in (-0.1, 1.0):
         with pytest.raises(ValueError, match="smoothing must be at least 0 and less than 1; got "):
             replace(where, smoothing=smoothing)
+        with pytest.raises(ValueError, match="subword_dropout must be at least 0 and less than 1; got "):
+            replace(where, subword_dropout=smoothing)
     assert not out.exists()
 
 
@@ -213,6 +215,7 @@ def test_a_run_goes_on_with_the_same_things_only(tmp_path: Path, monkeypatch: py
         ),
         (replace(where, tokens=100), "the task it began with: tokens was 2000 and is 100"),
         (replace(where, smoothing=0.0), "the task it began with: smoothing was 0.1 and is 0.0"),
+        (replace(where, subword_dropout=0.1), "the task it began with: subword_dropout was 0.0 and is 0.1"),
         (replace(where, tokenize="char"), "the task it began with: tokenize was 13a and is char"),
     ):
         with pytest.raises(ValueError, match=told):

@@ -15,7 +15,7 @@ import random
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -39,6 +39,7 @@ SPACE, LITERAL = "▁", "\n"  # a `▁` of the text itself is written as a line 
 _NO_UTF8 = re.compile("[\udc80-\udcff]")
 _BLANKS = re.compile(r"[^\S\n]+")
 _BYTES = frozenset(BYTES)
+CHUNK = 2048  # texts that are held as pieces at a time
 LONGEST = 100  # words of more pieces than this are not cut at random, which takes quadratic time
 
 _APOSTROPHE = "(?:['’]|&apos;)"
@@ -94,6 +95,7 @@ class Subwords:
         self._bytes[: len(SPECIAL)] = [b""] * len(SPECIAL)
         for piece, byte in zip(BYTES, range(256), strict=True):
             self._bytes[self._ids[piece]] = bytes([byte])
+        self._longest = max(len(piece) for piece in self._pieces)
         self._ranks = {tuple(pair): rank for rank, pair in enumerate(model["merges"])}
         plain = {**description, "model": {**model, "dropout": None}}
         self._tokenizer = _tokenizers().Tokenizer.from_str(json.dumps(plain, ensure_ascii=False))
@@ -182,6 +184,29 @@ class Subwords:
         inner = [_inner(normalise(text)) for text in texts]
         return [one.ids for one in self._tokenizer.encode_batch_fast(inner)]
 
+    def drawn_ids(self, texts: Sequence[str], chance: random.Random) -> Iterator[list[int]]:
+        """Only the ids of many texts, merges left out at random, as often as `dropout` says."""
+        for first in range(0, len(texts), CHUNK):
+            for one in self.encode_batch(texts[first : first + CHUNK], chance=chance):
+                yield list(one.ids)
+
+    def reachable(self, texts: Sequence[str]) -> set[int]:
+        """Ids of all pieces into which these texts can be cut when merges are left out."""
+        words: set[tuple[str, ...]] = set()
+        for first in range(0, len(texts), CHUNK):
+            for one in self.encode_batch(texts[first : first + CHUNK]):
+                pairs = zip(one.words, one.pieces, strict=True)
+                words.update(tuple(piece for _, piece in group) for _, group in groupby(pairs, key=itemgetter(0)))
+        found = {self._ids[piece] for word in words for piece in word}
+        for word in words:
+            symbols = _symbols(word)
+            for begin in range(len(symbols)) if len(word) <= LONGEST else ():
+                for end in range(begin + 1, min(len(symbols), begin + self._longest) + 1):
+                    number = self._ids.get("".join(symbols[begin:end]))
+                    if number is not None:
+                        found.add(number)
+        return found
+
     def encode_words(self, words: Sequence[str]) -> Encoded:
         """As `encode(" ".join(words))`, but the words are those given, as alignments count them."""
         parts = [normalise(word) for word in words]
@@ -227,8 +252,7 @@ class Subwords:
         for word, group in groupby(zip(one.words, one.pieces, strict=True), key=itemgetter(0)):
             whole = [piece for _, piece in group]
             if len(whole) <= LONGEST:
-                symbols = [symbol for piece in whole for symbol in ([piece] if piece in _BYTES else piece)]
-                whole = _merge(symbols, self._ranks, self.dropout or 0.0, chance)
+                whole = _merge(_symbols(whole), self._ranks, self.dropout or 0.0, chance)
             pieces += whole
             words += [word] * len(whole)
         return Encoded(tuple(self._ids[piece] for piece in pieces), tuple(pieces), tuple(words), one.shown)
@@ -271,6 +295,11 @@ def _alphabet(texts: Iterable[str], most: int, min_frequency: int) -> tuple[list
     ranked = sorted(counts, key=lambda c: (-counts[c], c))
     kept = [c for c in ranked if counts[c] >= min_frequency and c != LITERAL][:most]
     return sorted(kept), {ord(c): SPACE for c in set(ranked) - set(kept)}
+
+
+def _symbols(pieces: Iterable[str]) -> list[str]:
+    """What merges begin with: characters, and bytes of characters that have no piece."""
+    return [symbol for piece in pieces for symbol in ([piece] if piece in _BYTES else piece)]
 
 
 def _merge(symbols: list[str], ranks: dict[tuple[str, ...], int], dropout: float, chance: random.Random) -> list[str]:

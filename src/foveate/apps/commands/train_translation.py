@@ -62,6 +62,8 @@ def _add_texts(group: Any) -> None:
     add("--batch-tokens", type=common.whole(1), default=4096, metavar="TOKENS", help=about)
     about = "share of the probability that targets give to all words alike (0.1)"
     add("--smoothing", type=common.share, default=0.1, help=about)
+    about = "share of the merges of sub-words that are left out at random, each epoch anew; good for little data (0)"
+    add("--subword-dropout", type=common.share, default=0.0, metavar="SHARE", help=about)
     about = "for BLEU on validation: 13a for plain text, none for text that is tokenised already (13a)"
     add("--tokenize", choices=("13a", "none"), default="13a", help=about)
 
@@ -106,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
             vocabulary=arguments.vocabulary,
             tokens=arguments.batch_tokens,
             smoothing=arguments.smoothing,
+            subword_dropout=arguments.subword_dropout,
             tokenize=arguments.tokenize,
             reverse=arguments.reverse,
             skip_bad=arguments.skip_bad,

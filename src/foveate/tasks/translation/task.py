@@ -5,6 +5,7 @@ Axes: B sentences, T target tokens, M width, N target tokens that are no padding
 
 from __future__ import annotations
 
+import random
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,21 +34,40 @@ Judge = Callable[[Translator], dict[str, float]]  # what else to measure at each
 class Data:
     """Pairs as numbers, and the sub-words that made them; `outputs` are those that targets use."""
 
+    pairs: Sequence[Pair]
     train: Bitext
     valid: Sequence[Pair]
     subwords: Subwords
     outputs: torch.Tensor
 
+    def drawn(self, chance: random.Random) -> Bitext:
+        """The pairs cut at random, as the sub-words' `dropout` says (Provilkov et al. 2020)."""
+        sides = [p.source for p in self.pairs], [p.target for p in self.pairs]
+        sources, targets = (list(self.subwords.drawn_ids(texts, chance)) for texts in sides)
+        return Bitext(sources, _renumbered(targets, self.outputs, len(self.subwords)))
 
-def prepare(train: Sequence[Pair], valid: Sequence[Pair], size: int, subwords: Subwords | None = None) -> Data:
-    """Learn sub-words of both languages together (or take given ones), and encode the training pairs with them."""
+
+def prepare(
+    train: Sequence[Pair], valid: Sequence[Pair], size: int, subwords: Subwords | None = None, *, dropout: float = 0.0
+) -> Data:
+    """Learn sub-words of both languages together (or take given ones), and encode the training pairs with them.
+
+    Args:
+        dropout: how often `Data.drawn` leaves out a merge.
+    """
     if subwords is None:
         subwords = Subwords.train((text for pair in train for text in (pair.source, pair.target)), size)
+    subwords.dropout = dropout or None
     sources, targets = (subwords.ids(texts) for texts in ([p.source for p in train], [p.target for p in train]))
-    outputs = used(targets)
-    number = torch.zeros(len(subwords), dtype=torch.int64).scatter_(0, outputs, torch.arange(len(outputs)))
-    renumber = number.tolist()
-    return Data(Bitext(sources, [[renumber[i] for i in ids] for ids in targets]), valid, subwords, outputs)
+    also = sorted(subwords.reachable([p.target for p in train])) if dropout else []
+    outputs = used([*targets, also])
+    return Data(train, Bitext(sources, _renumbered(targets, outputs, len(subwords))), valid, subwords, outputs)
+
+
+def _renumbered(targets: Sequence[Sequence[int]], outputs: torch.Tensor, size: int) -> list[list[int]]:
+    """As outputs are numbered."""
+    number = torch.zeros(size, dtype=torch.int64).scatter_(0, outputs, torch.arange(len(outputs))).tolist()
+    return [[number[i] for i in ids] for ids in targets]
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], tokenize: str = "13a") -> tuple[float, str]:
@@ -111,6 +131,7 @@ class TranslationTask:
         )
         self.sources, self.references = references(data.valid)
         self.judge = judge
+        self._drawn: tuple[int, Bitext] | None = None  # of the last epoch that was asked for
 
     def model(self) -> Trained:
         """Fresh parameters, drawn from the seed."""
@@ -136,13 +157,22 @@ class TranslationTask:
             "smoothing": self.smoothing,
             "tokenize": self.tokenize,
             "vocabulary": len(self.data.subwords),
+            "subword_dropout": self.data.subwords.dropout or 0.0,
             "pairs": len(self.data.train),
             "checksum of the pairs": _checksum(self.data.train),
             "checksum of validation": zlib.crc32("\n".join(valid).encode()),
         }
 
     def batches(self, epoch: int, rank: int, world: int) -> Epoch:
-        return batches(self.data.train, tokens=self.tokens, seed=self.seed, epoch=epoch, rank=rank, world=world)
+        return batches(self._cut(epoch), tokens=self.tokens, seed=self.seed, epoch=epoch, rank=rank, world=world)
+
+    def _cut(self, epoch: int) -> Bitext:
+        """The pairs of an epoch: always the same, or cut anew."""
+        if not self.data.subwords.dropout:
+            return self.data.train
+        if self._drawn is None or self._drawn[0] != epoch:
+            self._drawn = epoch, self.data.drawn(random.Random(f"{self.seed} {epoch}"))
+        return self._drawn[1]
 
     def losses(self, model: Any, batch: Batch) -> Losses:
         batch = batch if len(batch.index_B) else _empty(batch)

@@ -34,6 +34,7 @@ class Run:
         vocabulary: sub-words of both languages together.
         tokens: of a batch, at most, padding included.
         smoothing: of targets.
+        subword_dropout: share of merges that are left out at random, so that words are cut otherwise in each epoch.
         tokenize: sacrebleu's, for validation: "13a" for plain text, "none" for text that is tokenised already.
         reverse: translate from the second language into the first.
         half: keep the finished parameters in float16.
@@ -46,6 +47,7 @@ class Run:
     vocabulary: int = 8000
     tokens: int = 4096
     smoothing: float = 0.1
+    subword_dropout: float = 0.0
     tokenize: str = "13a"
     reverse: bool = False
     skip_bad: bool = False
@@ -56,6 +58,8 @@ class Run:
             raise ValueError(f"tokens must be at least 1; got {self.tokens}")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing must be at least 0 and less than 1; got {self.smoothing}")
+        if not 0 <= self.subword_dropout < 1:
+            raise ValueError(f"subword_dropout must be at least 0 and less than 1; got {self.subword_dropout}")
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def run(
         check_options(folder, given.options)
     data, valid = _read(given, given.train), _read(given, given.valid)
     kept = Subwords.load(folder / "subwords.json") if resume else None
-    prepared = prepare(data.pairs, valid.pairs, given.vocabulary, kept)
+    prepared = prepare(data.pairs, valid.pairs, given.vocabulary, kept, dropout=given.subword_dropout)
     task = TranslationTask(
         prepared,
         given.shape,
@@ -172,6 +176,7 @@ def _facts(
             "vocabulary": given.vocabulary,
             "tokens": given.tokens,
             "smoothing": given.smoothing,
+            "subword_dropout": given.subword_dropout,
             "tokenize": given.tokenize,
             "reverse": given.reverse,
             "half": given.half,

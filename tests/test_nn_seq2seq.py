@@ -193,6 +193,7 @@ def test_the_map_of_a_recurrent_model_is_what_it_computed(kind: str) -> None:
     with fv.watch(model, keep="qkv") as seen:
         assert torch.equal(model(source, lengths, target), plain)
     assert list(seen) == ["attention"]
+    assert seen.info("attention").kind == "cross"
     weights = seen["attention"].dense()
     assert weights.shape == (B, 1, T, S)
     for b, length in enumerate(LENGTHS):

@@ -191,9 +191,7 @@ def _calls(seen: Recording, translator: Translator, name: str) -> tuple[Recordin
     """
     reading = translator.reading
     calls: list[MemoryCall] = []
-    for module, step, one, info in seen.calls():
-        if module == "attention":  # of a recurrent decoder, its only one
-            info = replace(info, kind="cross")
+    for _, step, one, info in seen.calls():
         p = one.problem
         options = {"score": p.score, "normalizer": p.normalizer, "mask": p.mask, "bias": p.bias, "dtype": one.dtype}
         calls.append(MemoryCall(info, step, one.query, one.key, one.value, options))

@@ -34,6 +34,8 @@ class AdditiveAttention(nn.Module):
         bias: whether the sum in tanh has one; the paper's has not.
     """
 
+    is_cross_attention = True  # which `foveate.watch` asks for
+
     def __init__(self, query_width: int, memory_width: int, hidden: int, *, bias: bool = False) -> None:
         super().__init__()
         self.score = scores.Additive(query_width, memory_width, hidden, bias=bias)

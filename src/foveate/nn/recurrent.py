@@ -47,6 +47,8 @@ class _Memory:
 class DotAttention(nn.Module):
     """q.k, or q.W k with `bilinear` (Luong et al. 2015, section 3.1), softmax, and the weighted mean of the memory."""
 
+    is_cross_attention = True  # which `foveate.watch` asks for
+
     def __init__(self, width: int, *, bilinear: bool) -> None:
         super().__init__()
         self.key = nn.Linear(width, width, bias=False) if bilinear else None

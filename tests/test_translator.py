@@ -18,7 +18,7 @@ import miniature
 import oracle
 from foveate.nn import search
 from foveate.tasks.alignment import Reading
-from foveate.tasks.corpus import Malformed
+from foveate.tasks.corpus import Malformed, read_pairs
 from foveate.tasks.subwords import BEGIN, END, PAD, UNKNOWN, Subwords
 from foveate.tasks.training.loop import Stopped
 from foveate.tasks.training.world import World
@@ -112,6 +112,9 @@ def test_what_a_run_writes(learned: Any) -> None:
     pictures = sorted((folder / "pictures").iterdir())
     assert [path.name for path in pictures] == [f"epoch-{e:02d}.png" for e in (1, 2, 3)]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (*pictures, folder / "curves.png"))
+    examples = load(folder).facts["examples"]
+    valid = {pair.source for pair in read_pairs([folder.parent / "valid.tsv"]).pairs}
+    assert len(set(examples)) == 3 and set(examples) < valid
     tensors = load_file(folder / "model.safetensors")
     assert {t.dtype for t in tensors.values()} == {torch.float16, torch.int64}
     assert {t.dtype for t in load_file(learned("transformer") / "model.safetensors").values()} == {

@@ -201,10 +201,14 @@ class TranslationTask:
         draw_curves(folder / "log.jsonl", folder / "curves.png")
         translator = self.translator(model)
         if translator.has_attention and self.pictures:
-            pairs = [(s, r[0]) for s, r in zip(self.sources, self.references, strict=True)]
-            draw_alignments(
-                translator, _shown(pairs, self.pictures), folder / "pictures" / f"epoch-{epoch + 1:02d}.png"
-            )
+            picture = folder / "pictures" / f"epoch-{epoch + 1:02d}.png"
+            draw_alignments(translator, self.examples(self.pictures), picture)
+
+    def examples(self, count: int) -> list[tuple[str, str]]:
+        """A few validation pairs of a length that fits a picture, spread over the set; always the same ones."""
+        pairs = [(s, r[0]) for s, r in zip(self.sources, self.references, strict=True)]
+        fitting = [p for p in pairs if 6 <= len(p[0].split()) <= 14] or pairs
+        return fitting[:: max(1, len(fitting) // count)][:count]
 
 
 def _checksum(bitext: Bitext) -> int:
@@ -220,9 +224,3 @@ def _empty(batch: Batch) -> Batch:
     row = {"source_BS": END, "source_lengths_B": 1, "target_in_BT": BEGIN, "target_out_BT": PAD}
     filled = {name: getattr(batch, name).new_full((1,) * getattr(batch, name).ndim, n) for name, n in row.items()}
     return replace(batch, **filled)
-
-
-def _shown(pairs: Sequence[tuple[str, str]], count: int) -> list[tuple[str, str]]:
-    """A few pairs of a length that fits a picture, spread over the set; the same ones in every epoch."""
-    fitting = [p for p in pairs if 6 <= len(p[0].split()) <= 14] or list(pairs)
-    return fitting[:: max(1, len(fitting) // count)][:count]

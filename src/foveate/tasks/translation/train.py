@@ -25,6 +25,9 @@ from .task import Data, Judge, TranslationTask, metric_of, prepare
 __all__ = ["Run", "Start", "run"]
 
 
+EXAMPLES = 3  # sentences of validation that the model's page offers to try
+
+
 @dataclass(frozen=True)
 class Run:
     """What to train, on what.
@@ -132,6 +135,7 @@ def run(
     )
     if world.leads:
         facts = _facts(given, data, valid, prepared, model, outcome, world)
+        facts["examples"] = [source for source, _ in task.examples(EXAMPLES)]
         store.save(folder, model.cpu(), prepared.subwords, given.shape, facts, half=given.half)
         write_card(folder / "CARD.md", given.shape, facts)
     return outcome

@@ -50,10 +50,11 @@ def add(commands: Any) -> None:
     about = "one that translates back: both directions are merged"
     add("--reverse-model", metavar="DIR", help=about)
     about = (
-        f"how to merge them; of one model, the best source word of each target word with the best target word of each "
-        f"source word ({MERGE}); none: of one model, only the best for each word that it writes"
+        f"how to merge them, or of one model the best source word of each target word and the best target word of each "
+        f"source word: {', '.join(METHODS)}; default {MERGE}; none: of one model, only the best for each word that it "
+        "writes"
     )
-    add("--symmetrize", choices=(*METHODS, "none"), help=about)
+    add("--symmetrize", choices=(*METHODS, "none"), metavar="METHOD", help=about)
     about = (
         "which way --model translates, if it is alone: forward is from the first column into the second (as trained)"
     )

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from foveate.nn.search import Hypothesis, beam, greedy, length_norm, sample
+from foveate.nn.search import Hypothesis, beam, choose, greedy, length_norm, sample
 from search_oracle import (
     BEGIN,
     END,
@@ -98,8 +98,11 @@ def test_equal_numbers_are_taken_in_order(vocabulary: int, size: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize(("vocabulary", "levels"), [(63, 5), (129, 5), (129, 40), (700, 60)])
-def test_large_vocabularies_with_ties(vocabulary: int, levels: int, dtype: torch.dtype) -> None:
-    """In chunks, the last of them short; few levels of logits, so that many of the best are equal."""
+def test_large_vocabularies_with_ties(
+    vocabulary: int, levels: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In chunks, the last of them short, some rows at a time; few levels of logits, so that many are equal."""
+    monkeypatch.setattr(choose, "CELLS", 3 * vocabulary)
     numbers, limits = random_numbers(vocabulary, levels=levels), [2, 3]
     banned = {0, BEGIN, 5, vocabulary - 2}
     for size, nbest in ((1, 1), (5, 3), (66, 66))[: 3 if vocabulary < 200 else 2]:

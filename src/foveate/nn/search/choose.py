@@ -20,6 +20,7 @@ from torch import Tensor
 __all__ = ["Chosen", "Chunks", "Logits", "starts"]
 
 CHUNK = 64
+CELLS = 1 << 17  # logits that are worked on at a time: half a megabyte
 MANY = 64  # from so many on, sorting costs less than looking for the largest again and again
 
 
@@ -62,7 +63,7 @@ class Chunks:
         if whole < len(self.token_CW):
             top_NC = torch.cat([top_NC, wide_NV[:, whole * self.width :].amax(dim=1, keepdim=True)], dim=1)
         top_N1 = top_NC.amax(dim=1, keepdim=True)
-        sum_N = (wide_NV - top_N1).mul_(math.log2(math.e)).exp2_().sum(dim=1)
+        sum_N = _sum_of_powers(wide_NV, top_N1)
         return Logits(wide_NV, top_NC, _host(top_N1[:, 0].double() + sum_N.double().log()))
 
     def best(self, logits: Logits, total_N: np.ndarray, sentence_N: np.ndarray, k: int) -> Chosen:
@@ -95,6 +96,17 @@ class Chunks:
             seen_NTW = _picked(logits.logit_NV, np.arange(len(top_NC))[:, None, None], token_TW)
             top_NC[:, self.touched_T] = np.where(hidden_TW, -np.inf, seen_NTW).max(axis=-1)
         return top_NC
+
+
+def _sum_of_powers(logit_NV: Tensor, top_N1: Tensor) -> Tensor:
+    """(N,): sums of e ** (logit - top), some rows at a time in memory that stays in the cache."""
+    rows = max(1, CELLS // logit_NV.shape[1])
+    room_RV = torch.empty_like(logit_NV[:rows])
+    sums = []
+    for part_RV, top_R1 in zip(logit_NV.split(rows), top_N1.split(rows), strict=True):
+        below_RV = torch.sub(part_RV, top_R1, out=room_RV[: len(part_RV)])
+        sums.append(below_RV.mul_(math.log2(math.e)).exp2_().sum(dim=1))
+    return torch.cat(sums)
 
 
 def starts(sentence_N: np.ndarray) -> np.ndarray:

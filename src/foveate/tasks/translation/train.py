@@ -20,7 +20,7 @@ from ..training.world import World
 from . import store
 from .card import write_card
 from .shape import Shape, build
-from .task import Data, Judge, TranslationTask, metric_of, prepare
+from .task import Judge, TranslationTask, metric_of, prepare
 
 __all__ = ["Run", "Start", "run"]
 
@@ -134,8 +134,7 @@ def run(
         task, model, replace(given.options, precision=precision), folder, world=world, resume=resume, quiet=quiet
     )
     if world.leads:
-        facts = _facts(given, data, valid, prepared, model, outcome, world)
-        facts["examples"] = [source for source, _ in task.examples(EXAMPLES)]
+        facts = _facts(given, data, valid, task, model, outcome, world)
         store.save(folder, model.cpu(), prepared.subwords, given.shape, facts, half=given.half)
         write_card(folder / "CARD.md", given.shape, facts)
     return outcome
@@ -155,9 +154,16 @@ def _precision(options: Options, folder: Path, world: World, resume: bool) -> Pr
 
 
 def _facts(
-    given: Run, data: Corpus, valid: Corpus, prepared: Data, model: torch.nn.Module, outcome: Outcome, world: World
+    given: Run,
+    data: Corpus,
+    valid: Corpus,
+    task: TranslationTask,
+    model: torch.nn.Module,
+    outcome: Outcome,
+    world: World,
 ) -> dict[str, Any]:
     return {
+        "examples": [source for source, _ in task.examples(EXAMPLES)],
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained": {
             "data": [path.name for path in given.train],
@@ -165,7 +171,7 @@ def _facts(
             "reading": data.report(),
             "valid": [path.name for path in given.valid],
             "valid_pairs": len(valid),
-            "vocabulary": len(prepared.subwords),
+            "vocabulary": len(task.data.subwords),
             "steps": outcome.steps,
             "epochs": outcome.epochs,
             "seconds": round(outcome.seconds),

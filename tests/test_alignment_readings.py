@@ -165,6 +165,10 @@ def test_words_are_not_read_from_what_closes_the_source() -> None:
     assert torch.equal(without_closing(weights[..., :4], SPOKEN[:4], WRITTEN), weights[..., :4])
     inside = ("no", ",", "you", "do", "not", "see")
     assert torch.equal(without_closing(weights, inside, WRITTEN), weights)
+    for said in ("%", "€", "😀", "++", "&", "c."):
+        assert torch.equal(without_closing(weights, (*inside[:-1], said), WRITTEN), weights)
+        assert bool((without_closing(weights, (*inside[:-2], said, "."), WRITTEN)[..., 0, 4] > 0).all())
+    assert without_closing(weights[..., :0, :], SPOKEN, ()).shape == (2, 3, 0, len(SPOKEN))
     only = ("?", "!", "…", ".", "»", "-")
     assert torch.equal(without_closing(weights, only, WRITTEN), weights)
 

@@ -180,6 +180,9 @@ def test_malformed_lines(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "empty.tsv").write_text("")
     assert run(f"align --model en-fr {tmp_path}/empty.tsv")[2] == "foveate: empty.tsv: the file is empty\n"
     (tmp_path / "short.fr").write_text("un\n")
+    same = "foveate: both models were trained in the same direction; one should translate back"
+    assert same in run("align --model en-fr --reverse-model en-fr pairs.tsv")[2]
+    assert same not in run("align --model en-fr --reverse-model fr-en pairs.tsv")[2]
     assert "line-aligned files need equally many lines" in run(f"align --model en-fr pairs.en {tmp_path}/short.fr")[2]
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ import foveate as fv
 from foveate.apps import cli, lines, terminal
 from foveate.apps.answers import Search, answers
 from foveate.tasks.alignment import parse_links
-from foveate.tasks.translation import Sampling, Translation, Translator, load, store
+from foveate.tasks.translation import Sampling, Translation, Translator, load, save, store
+from foveate.tasks.translation.shape import build
 from miniatures import MOST, NUMBERS, PAIRS, Runner, models
 from test_export import data_of
 
@@ -81,6 +83,7 @@ def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str], command: str, sent
         ("translate", 2, 'give a sentence, as in foveate translate "How are you?"; or -, or --file'),
         ("translate x --file y", 2, "give a sentence or --file, not both"),
         ("translate ' '", 1, "the text is empty"),
+        ("translate 'a b' 'c d'", 2, "give one sentence, as one argument or word by word; several go into --file"),
         ("translate x --seed 1", 2, "--seed is of --sample; add it"),
         ("translate x --sample --beam 2", 2, "--sample draws and searches no beam; leave out --beam"),
         ("translate x --pharaoh --no-alignment", 2, "--pharaoh prints the alignment of the best translation"),
@@ -89,7 +92,7 @@ def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str], command: str, sent
         ("translate x --view --nbest 2", 2, "leave out options of search"),
         ("translate x --model en-fr --export no/p.html", 1, "there is no folder no"),
         ("translate x --model nowhere", 1, "no model: there is no folder nowhere"),
-        ("translate x --model .", 1, "no model.safetensors in "),
+        ("translate x --model .", 1, "no model.safetensors in miniatures; train one first, or name another folder"),
         ("translate --file nothing --model en-fr", 1, "cannot read nothing: No such file or directory"),
         ("translate --file . --model en-fr", 1, "cannot read .: Is a directory"),
         ("translate x --model fixed --pharaoh", 1, "one fixed vector for a whole sentence, and no alignment to show"),
@@ -284,6 +287,18 @@ def test_what_is_drawn_does_not_depend_on_how_fast_lines_come(
     assert len({found.text for found in typed if found is not None}) > 1
 
 
+def test_an_empty_line_has_all_fields(run: Runner) -> None:
+    full, empty = (json.loads(line) for line in run.lines("translate - --model en-fr --json", "I see two cats .\n\n"))
+    assert full.keys() == empty.keys()
+    assert not any(empty.values())
+
+
+def test_text_that_is_utf_16_is_refused(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("I see two cats .\n".encode("utf-16"))
+    code, out, err = run(f"translate --model en-fr --file {tmp_path}/a.txt")
+    assert (code, out, err) == (1, "", "foveate: expected UTF-8 text; this is UTF-16. Save it as UTF-8\n")
+
+
 def test_the_built_in_translator_may_be_missing(run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "BUILTIN", tmp_path)
     code, _, err = run("translate x")
@@ -295,7 +310,11 @@ def test_without_a_model_the_built_in_one_translates(
     run: Runner, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(place / "en-fr", tmp_path / "en-fr")
-    shutil.copytree(place / "fixed", tmp_path / "en-fr-fixed")
+    made = load(place / "en-fr")
+    shape = replace(made.shape, attention="none")
+    model = build(shape, len(made.subwords), made.model.embedding.outputs)
+    save(tmp_path / "en-fr-fixed", model, made.subwords, shape, {})
+    (tmp_path / "en-fr-fixed" / "subwords.json").unlink()
     monkeypatch.setattr(store, "BUILTIN", tmp_path)
     store.builtin.cache_clear()
     try:

@@ -66,6 +66,8 @@ def test_the_claim_holds_where_the_gap_grows(none: tuple[float, ...], holds: boo
 
 def test_without_the_fixed_vector_nothing_is_claimed() -> None:
     assert bottleneck.verdict([result("additive", 40.0, 40.0)]) == {"gaps": {}, "holds": None}
+    of_one_length = [result("additive", 40.0), result("none", 30.0)]
+    assert bottleneck.verdict(of_one_length) == {"gaps": {"additive": [10.0]}, "holds": None}
     assert "not put to the test" in report.bottleneck_table([result("additive", 40.0, 40.0)])
 
 
@@ -133,6 +135,17 @@ def test_alignment_from_start_to_end(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_fixed_vector_has_no_alignment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiment", "alignment", "--models", "none", *TINY, "-o", str(tmp_path)]) == 1
     assert "'none' has no attention" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong", ["--epochs 0", "--size 0", "--pairs 0", "--vocabulary 9", "--seed -1", "--longest 2", "--threads 0"]
+)
+def test_options_out_of_range_are_refused_at_once(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["experiment", "alignment", *wrong.split()])
+    option, value = wrong.split()
+    told = capsys.readouterr().err
+    assert f"argument {option}: expected a" in told and f"got '{value}'" in told
 
 
 def test_own_pairs_need_all_three_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from foveate.tasks.corpus import Malformed, read_pairs
 from foveate.tasks.subwords import BEGIN, END, PAD, UNKNOWN, Subwords
 from foveate.tasks.training.loop import Stopped
 from foveate.tasks.training.world import World
-from foveate.tasks.translation import Sampling, Shape, Translator, forcing, load, save
+from foveate.tasks.translation import Sampling, Shape, Translator, forcing, load, save, store
 from foveate.tasks.translation.task import TranslationTask, bleu
 from foveate.tasks.translation.train import Run, run
 
@@ -116,7 +116,7 @@ def test_what_a_run_writes(learned: Any) -> None:
     valid = {pair.source for pair in read_pairs([folder.parent / "valid.tsv"]).pairs}
     assert len(set(examples)) == 3 and set(examples) < valid
     tensors = load_file(folder / "model.safetensors")
-    assert {t.dtype for t in tensors.values()} == {torch.float16, torch.int64}
+    assert {t.dtype for t in tensors.values()} == {torch.float16, torch.int32}
     assert {t.dtype for t in load_file(learned("transformer") / "model.safetensors").values()} == {
         torch.float32, torch.int64,
     }  # fmt: skip
@@ -428,8 +428,24 @@ def test_what_cannot_be_translated(exact: Any) -> None:
         translator.translate(["a"], beam=0)
     with pytest.raises(ValueError, match="nbest must be at least 1; got 0"):
         translator.translate(["a"], nbest=0)
+    assert [t.text for t in translator.translate(text for text in SOME[:2])] == [
+        t.text for t in translator.translate(SOME[:2])
+    ]
+    (empty,) = translator.align([("they have .", "")])
+    assert empty.shape == (0, 3)
     odd = translator.translate(["\u200b", "日本 \U0001f600", "x" * 300])
     assert all(t.text or not t.tokens for t in odd)
+
+
+@pytest.mark.parametrize(("name", "megabytes"), [("en-fr", 12), ("en-fr-fixed", 8)])
+def test_what_comes_with_the_package_translates_and_stays_small(name: str, megabytes: int) -> None:
+    files = [path for path in (store.BUILTIN / name).iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= megabytes * 10**6
+    with pytest.raises(ValueError, match=r"no built-in translator 'de-en'; there is en-fr, en-fr-fixed"):
+        store.builtin("de-en")
+    (found,) = store.builtin(name).translate(["I'm hungry."])
+    assert found.text == "J'ai faim."
+    assert store.builtin(name).has_attention == (name == "en-fr")
 
 
 # Reading given translations

@@ -65,8 +65,8 @@ def as_json(answer: Answer, *, alternatives: bool) -> str:
     if answer.error:
         told: dict[str, Any] = {"source": answer.source, "error": answer.error}
     elif answer.found is None:
-        told = {"source": "", "translation": "", "tokens": [], "score": None, "alignment": [], "source_words": [],
-                "words": []}  # fmt: skip
+        told = {"source": "", "translation": "", "tokens": [], "score": None, "token_scores": [], "alignment": [],
+                "source_words": [], "words": []}  # fmt: skip
     else:
         found = answer.found
         told = {"source": found.source, **_facts(found), "source_words": found.source_words}

@@ -49,6 +49,9 @@ def groups(stream: Arriving, most: int, *, full: bool = False) -> Iterator[list[
 
     Args:
         full: wait until there are `most`, or the end: so groups do not depend on how fast lines come.
+
+    Raises:
+        UserError: the text is UTF-16.
     """
     lines: list[str] = []
     for arrived in _arriving(stream):
@@ -73,6 +76,8 @@ def _arriving(stream: Arriving) -> Iterator[Iterable[str]]:
 
 
 def _texts(lines: list[bytes], start: bool) -> list[str]:
+    if start and lines[0].startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError("expected UTF-8 text; this is UTF-16. Save it as UTF-8")
     texts = [line[:MOST_BYTES].decode("utf-8", "replace") for line in lines]
     if start:
         texts[0] = texts[0].removeprefix("\ufeff")

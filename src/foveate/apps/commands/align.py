@@ -32,7 +32,7 @@ _EXAMPLES = """  foveate align pairs.tsv                            one line of 
   foveate align --model my-translator --soft - < pairs.tsv
   foveate align --model en-fr --reverse-model fr-en --symmetrize intersection pairs.tsv
   foveate align --model en-fr --reverse-model fr-en --choose dev.tsv --save
-  foveate align --model my-translator --layer 2 --head mean --shift input pairs.tsv
+  foveate align --model my-transformer --layer 2 --head mean --shift input pairs.tsv
 """
 
 
@@ -85,6 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
         models = [_model(arguments.model)]
         if arguments.reverse_model is not None:
             models.append(_model(arguments.reverse_model))
+            if all("settings" in model.facts for model in models) and _reversed(models[0]) == _reversed(models[1]):
+                print(
+                    "foveate: both models were trained in the same direction; one should translate back",
+                    file=sys.stderr,
+                )
         lines = _lines(arguments.pairs, arguments.skip_bad) if arguments.pairs else []
         readings = _readings(arguments, models)
         if not lines:
@@ -218,8 +223,13 @@ def _chosen(
 
 def _backward(arguments: argparse.Namespace, models: Sequence[Translator]) -> bool:
     """Whether one model alone translates from the second column into the first."""
-    reverse: bool = models[0].facts.get("settings", {}).get("reverse", False)
-    return reverse if arguments.direction is None else arguments.direction == "backward"
+    return _reversed(models[0]) if arguments.direction is None else arguments.direction == "backward"
+
+
+def _reversed(model: Translator) -> bool:
+    """Whether it was trained with --reverse."""
+    told: bool = model.facts.get("settings", {}).get("reverse", False)
+    return told
 
 
 def _texts(

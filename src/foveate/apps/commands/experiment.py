@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
         text = f"instead: your own {name} pairs, a TSV file or two line-aligned files"
         one.add_argument(f"--{name}", nargs="+", metavar="FILE", help=text)
     one.add_argument("--tokenize", default="13a", help="of sacrebleu, for your own pairs (13a)")
-    one.add_argument("--beam", type=int, default=5, help="hypotheses kept when translating (5)")
+    one.add_argument("--beam", type=common.whole(1), default=5, help="hypotheses kept when translating (5)")
     one.set_defaults(run=run_bottleneck)
     about = "alignment error rates against the known links of a grammar, per epoch and phenomenon"
     two = _options(common.subcommand(kinds, "alignment", about, _EXAMPLES), "additive,transformer")
@@ -45,17 +45,18 @@ def add(commands: Any) -> None:
 
 
 def _options(parser: argparse.ArgumentParser, models: str) -> argparse.ArgumentParser:
-    parser.add_argument("--models", default=models, help=f"what to compare ({models})")
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the data, for each model (20)")
-    parser.add_argument("--pairs", type=int, default=20000, help="of the grammar, sentence pairs to train on (20000)")
-    parser.add_argument("--longest", type=int, help="of the grammar, words of a source at most (60; alignment 25)")
-    parser.add_argument("--batch-tokens", type=int, default=2048, help="target tokens of a batch, at most (2048)")
-    parser.add_argument("--vocabulary", type=int, default=8000, help="sub-words of both languages together (8000)")
-    parser.add_argument("--size", type=float, default=1.0, help="all widths times this; 1 is about 5 M parameters (1)")
-    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn (1)")
-    parser.add_argument("--threads", type=int, help="CPU threads (all)")
-    parser.add_argument("-o", "--output", metavar="FOLDER", help="where models, numbers and plots go")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    add = parser.add_argument
+    add("--models", default=models, help=f"what to compare ({models})")
+    add("--epochs", type=common.whole(1), default=20, help="passes over the data, for each model (20)")
+    add("--pairs", type=common.whole(1), default=20000, help="of the grammar, sentence pairs to train on (20000)")
+    add("--longest", type=common.whole(3), help="of the grammar, words of a source at most (60; alignment 25)")
+    add("--batch-tokens", type=common.whole(1), default=2048, help="target tokens of a batch, at most (2048)")
+    add("--vocabulary", type=common.whole(600), default=8000, help="sub-words of both languages together (8000)")
+    add("--size", type=common.positive, default=1.0, help="all widths times this; 1 is about 5 M parameters (1)")
+    add("--seed", type=common.whole(0), default=1, help="of everything that is drawn (1)")
+    add("--threads", type=common.whole(1), help="CPU threads (all)")
+    add("-o", "--output", metavar="FOLDER", help="where models, numbers and plots go (foveate-EXPERIMENT)")
+    add("--json", action="store_true", help="print one JSON object instead of the table")
     return parser
 
 
@@ -67,6 +68,8 @@ def run_bottleneck(arguments: argparse.Namespace) -> int:
     own = [arguments.train, arguments.valid, arguments.test]
     if any(own) and not all(own):
         raise UsageError("your own pairs need --train, --valid and --test")
+    if all(own) and arguments.data is not None:
+        raise UsageError("--data names data that foveate knows; leave it out, or your own pairs")
     contenders, budget = _contenders(arguments), _budget(arguments)
     if all(own):
         train, valid, test = (tuple(map(Path, given)) for given in own)

@@ -152,6 +152,10 @@ def _announced(start: Start, shape: Shape, options: Options, world: World, argum
     import torch
 
     threads = torch.get_num_threads()
+    steps = start.batches * options.epochs
+    low = ""
+    if 2 * options.warmup > steps:
+        low = f"\nthe learning rate rises for {options.warmup:,} of {steps:,} steps: lower --warmup or raise --epochs"
     many = "" if world.size == 1 else f" in each of {world.size} processes"
     return (
         f"{shape.name}: {start.parameters:,} parameters, {start.vocabulary:,} sub-words, {start.outputs:,} of them in "
@@ -159,5 +163,5 @@ def _announced(start: Start, shape: Shape, options: Options, world: World, argum
         f"train: {len(start.train):,} pairs of {' and '.join(arguments.train)}; {start.train.report()}\n"
         f"valid: {len(start.valid):,} pairs of {' and '.join(arguments.valid)}; {start.valid.report()}\n"
         f"{start.batches:,} batches an epoch, at most {options.epochs} epochs; {start.precision}, "
-        f"{threads} thread{'s' if threads > 1 else ''}{many}; everything goes into {arguments.output}"
+        f"{threads} thread{'s' if threads > 1 else ''}{many}; everything goes into {arguments.output}{low}"
     )

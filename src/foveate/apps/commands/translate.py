@@ -110,6 +110,10 @@ def _where(arguments: argparse.Namespace) -> str | None:
         return arguments.file or "-"
     if not arguments.text and not arguments.view:
         raise UsageError('give a sentence, as in foveate translate "How are you?"; or -, or --file')
+    if len([text for text in arguments.text if " " in text.strip()]) > 1:
+        raise UsageError(
+            "give one sentence, as one argument or word by word; several go into --file, or - with a line each"
+        )
     if arguments.text and not " ".join(arguments.text).strip():
         raise UserError("the text is empty")
     return None

@@ -11,6 +11,7 @@ what they were given, and only the top is about to predict (`shift="input"` is t
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = ["HOW", "SHIFTS", "Reading", "chosen", "hard", "soft", "without_closin
 SHIFTS = ("output", "input")
 HOW = ("target", "source", "both", "either", "all")
 MOST_END = 0.99
+_SAID = frozenset("%‰&@#*§")  # Unicode's punctuation that is read aloud
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,8 @@ def without_closing(
         first -= 1
     if first in (0, len(source)):
         return word_weights
-    words_J1 = torch.tensor([[not _is_punctuation(word)] for word in target], device=word_weights.device)
+    words_J = torch.tensor([not _is_punctuation(word) for word in target], dtype=torch.bool)
+    words_J1 = words_J[:, None].to(word_weights.device)
     rest = word_weights[..., :first]
     known = rest.sum(-1, keepdim=True)
     heard = known >= (1 - most_end) * word_weights.sum(-1, keepdim=True)
@@ -231,7 +234,7 @@ def soft(word_weights: Tensor, *, least: float = 0.001) -> dict[Link, float]:
 
 
 def _is_punctuation(word: str) -> bool:
-    return bool(word) and not any(character.isalnum() for character in word)
+    return bool(word) and all(unicodedata.category(c)[0] == "P" and c not in _SAID for c in word)
 
 
 def _membership(words: Sequence[int], tokens: int, like: Tensor) -> Tensor:

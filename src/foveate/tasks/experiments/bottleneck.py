@@ -78,7 +78,7 @@ def _joined(lengths: Sequence[int], edges: Sequence[int]) -> list[tuple[int, int
 
 
 def verdict(results: Sequence[Result]) -> dict[str, Any]:
-    """What the claim says, against what was measured; None for a model that was not there.
+    """What the claim says, against what was measured; None for a model that was not there, or one band of lengths.
 
     The claim: a fixed vector loses more to attention the longer the sentence.
     """
@@ -88,5 +88,5 @@ def verdict(results: Sequence[Result]) -> dict[str, Any]:
     for name, result in by_name.items():
         if fixed is not None and name != "none":
             gaps[name] = [round(a.bleu - b.bleu, 2) for a, b in zip(result.bands, fixed.bands, strict=True)]
-    held = [gap[-1] > gap[0] and gap[-1] > 0 for gap in gaps.values()]
+    held = [gap[-1] > gap[0] and gap[-1] > 0 for gap in gaps.values() if len(gap) > 1]
     return {"gaps": gaps, "holds": all(held) if held else None}

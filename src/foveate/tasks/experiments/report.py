@@ -31,7 +31,7 @@ def bottleneck_table(results: Sequence[Result]) -> str:
     holds = {
         True: "holds here",
         False: "does not hold here",
-        None: "was not put to the test: it needs 'none' and another",
+        None: "was not put to the test: it needs 'none' and another, and sentences of different lengths",
     }
     claim = f"The claim that a fixed vector loses more the longer the sentence {holds[told['holds']]}."
     return "\n".join([_columns(rows), "", *gaps, claim])

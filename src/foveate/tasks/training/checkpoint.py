@@ -68,7 +68,8 @@ def load_model(folder: Path, name: str = "model") -> tuple[dict[str, Tensor], di
     """
     for suffix in ("safetensors", "json"):
         if not (folder / f"{name}.{suffix}").is_file():
-            raise ValueError(f"no {name}.{suffix} in {folder.name}; train one first, or name another folder")
+            where = folder.resolve().name or folder
+            raise ValueError(f"no {name}.{suffix} in {where}; train one first, or name another folder")
     with _reading(folder / f"{name}.json"):
         description = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         if not isinstance(description, dict):

@@ -21,7 +21,7 @@ def draw_curves(log: Path, path: Path) -> None:
     learned = [line for line in lines if line["kind"] == "train"]
     judged = [line for line in lines if line["kind"] == "valid"]
     figure = _figure((7, 3))
-    if figure is None or not learned:
+    if figure is None:
         return
     axes = figure.add_subplot()
     axes.plot([line["step"] for line in learned], [line["loss"] for line in learned], color="#1f4e79", linewidth=1)

@@ -22,9 +22,11 @@ BUILTIN = Path(__file__).parent / "weights"
 def save(
     folder: Path, model: Trained, subwords: Subwords, shape: Shape, facts: dict[str, Any], *, half: bool = False
 ) -> None:
-    """Write a model; `half` in float16, half the size."""
+    """Write a model; `half` in float16 and int32, half the size."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {k: t.half() if half and t.is_floating_point() else t for k, t in model.state_dict().items()}
+    tensors = model.state_dict()
+    if half:
+        tensors = {name: t.half() if t.is_floating_point() else t.int() for name, t in tensors.items()}
     subwords.save(folder / "subwords.json")
     save_model(folder, tensors, {"task": "translation", "shape": asdict(shape), **facts})
 
@@ -35,17 +37,20 @@ def load(folder: str | Path) -> Translator:
     Raises:
         ValueError: there is none, or its files do not belong together.
     """
-    folder = Path(folder)
+    return _load(Path(folder), Path(folder) / "subwords.json")
+
+
+def _load(folder: Path, pieces: Path) -> Translator:
     tensors, facts = load_model(folder)
     if facts.get("task") != "translation":
         raise ValueError(
             f"{folder.name} holds a model for {facts.get('task', 'something else')!r}, not for translation"
         )
-    subwords = Subwords.load(folder / "subwords.json")
+    subwords = Subwords.load(pieces)
     try:
         shape = Shape(**facts["shape"])
-        model = build(shape, len(subwords), tensors["embedding.outputs"])
-        model.load_state_dict(tensors)  # of float16 too: parameters are float32
+        model = build(shape, len(subwords), tensors["embedding.outputs"].long())
+        model.load_state_dict(tensors)  # of half the size too: parameters are float32
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         told = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         raise ValueError(f"the files in {folder.name} do not belong together: {told}") from None
@@ -56,6 +61,15 @@ def load(folder: str | Path) -> Translator:
 
 @cache
 def builtin(name: str = "en-fr") -> Translator:
-    """A translator that comes with the package, English to French: "en-fr", or "en-fr-fixed" without attention."""
+    """A translator that comes with the package, English to French: "en-fr", or "en-fr-fixed" without attention.
+
+    Both have the same sub-words.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    known = sorted(path.name for path in BUILTIN.iterdir() if path.is_dir())
+    if name not in known:
+        raise ValueError(f"there is no built-in translator {name!r}; there is {', '.join(known) or 'none'}")
     with torch.random.fork_rng(devices=[]):  # parameters are drawn, and then replaced
-        return load(BUILTIN / name)
+        return _load(BUILTIN / name, BUILTIN / "en-fr" / "subwords.json")

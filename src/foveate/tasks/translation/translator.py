@@ -96,7 +96,7 @@ class Translator:
     @torch.no_grad()
     def translate(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         *,
         beam: int = 5,
         nbest: int = 1,
@@ -120,6 +120,7 @@ class Translator:
         """
         if isinstance(texts, str):
             raise ValueError("texts must be a list of texts; one alone goes in as [text]")
+        texts = list(texts)
         if beam < 1:
             raise ValueError(f"beam must be at least 1; got {beam}")
         for number, text in enumerate(texts):

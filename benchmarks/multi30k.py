@@ -43,9 +43,9 @@ from links import aligned, rates, readings, statistical
 # How each model is trained: what `Shape`, `Options` and `Run` are given.
 RNN: dict[str, Any] = {
     "shape": {"arch": "rnn", "width": 256, "hidden": 384, "dropout": 0.3, "state_dropout": 0.4},
-    "options": {"epochs": 20, "peak": 1e-3, "warmup": 300},
+    "options": {"epochs": 30, "peak": 1.5e-3, "warmup": 500, "patience": 0},
     "vocabulary": 8000,
-    "tokens": 2048,
+    "tokens": 1536,
     "smoothing": 0.1,
 }
 TRANSFORMER: dict[str, Any] = {

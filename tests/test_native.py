@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import hypothesis.strategies as st
@@ -171,13 +170,6 @@ def test_any_problem(p: dict[str, Any]) -> None:
     assert both is not None
     found = native.Found(0, both[0], torch.empty(0), *both[1])
     check(q, k, v, found, allowed=allowed, bias=numbers)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def test_results_do_not_depend_on_threads(isa: str, one_thread: None) -> None:

@@ -6,7 +6,6 @@ Axes: B sentences, S source length, T target length, V vocabulary, O outputs, M 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,12 +27,7 @@ RECURRENT = ["additive", "dot", "general", "none"]
 KINDS = [*RECURRENT, "transformer"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make(kind: str, outputs: list[int] | None = OUTPUTS, **sizes: Any) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -16,12 +14,7 @@ from foveate.tasks.training.loss import output_losses
 N, M, O = 13, 5, 7  # noqa: E741
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def inputs(n: int = N, m: int = M, o: int = O, dtype: torch.dtype = torch.float64) -> tuple[list[Tensor], Tensor]:

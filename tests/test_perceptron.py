@@ -5,7 +5,7 @@ Axes: B batch, H heads, R rows, C columns, D query width, E key width, N hidden 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -22,12 +22,7 @@ FEW = [1, 3 * N, 2 * C * N, 3 * R * C * N + 1]  # a pair at a time, a piece of a
 SIZES = [*FEW, 1 << 18]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def drawn(*shape: int) -> Tensor:

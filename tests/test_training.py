@@ -7,7 +7,6 @@ import math
 import re
 import signal
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -29,12 +28,7 @@ from toy_training import OPTIONS, STEPS, Toy
 FILES = ["checkpoint.safetensors", "epochs", "log.jsonl"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run(folder: Path, task: Toy | None = None, options: Options = OPTIONS, **others: Any) -> tuple[nn.Module, Any]:

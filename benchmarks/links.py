@@ -8,26 +8,20 @@ from pathlib import Path
 
 from foveate.tasks import alignment
 from foveate.tasks.alignment import Links, Reading, diagonal, error_rate, hard, merged, symmetrize
-from foveate.tasks.translation import Translator
+from foveate.tasks.translation import Translator, choosing
 
-__all__ = ["aligned", "rates", "readings", "statistical"]
+__all__ = ["rates", "readings", "statistical"]
 
 Texts = Sequence[tuple[str, str]]
 
 
 def readings(forward: Translator, backward: Translator | None, pairs: Texts) -> tuple[Reading, Reading | None, float]:
     """What to read of each model, found without links on these pairs; and how well the readings agree."""
-    ahead = forward.candidates(pairs)
     if backward is None:
-        alone = alignment.choose_alone(ahead, [alignment.same_words(s.split(), t.split()) for s, t in pairs])
+        alone = choosing.best_reading(forward, pairs)
         return alone.reading, None, alone.agreement
-    best = alignment.choose(zip(ahead, backward.candidates([(t, s) for s, t in pairs]), strict=True))
+    best = choosing.best_readings(forward, backward, pairs)
     return best.forward, best.backward, best.agreement
-
-
-def aligned(translator: Translator, pairs: Texts, reading: Reading) -> list[Tensor]:
-    """Word weights (target words, source words) of each pair."""
-    return list(translator.align(pairs, reading))
 
 
 def statistical(train: Texts, test: Texts, kept: Path) -> dict[str, list[Links]]:

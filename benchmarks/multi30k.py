@@ -38,7 +38,7 @@ from foveate.tasks.training.loop import Stopped
 from foveate.tasks.translation import Shape, Translator
 from foveate.tasks.translation.task import bleu
 from foveate.tasks.translation.train import Run, run
-from links import aligned, rates, readings, statistical
+from links import rates, readings, statistical
 
 # How each model is trained: what `Shape`, `Options` and `Run` are given.
 RNN: dict[str, Any] = {
@@ -152,10 +152,10 @@ def align(
     backward = None if chosen.reverse_model is None else opened(chosen.reverse_model)
     print(f"choosing what to read, on {CHOOSING} validation pairs", file=sys.stderr, flush=True)
     own, other, agreement = readings(forward, backward, _texts(pair, "valid", chosen)[:CHOOSING])
-    ahead = aligned(forward, test, own)
+    ahead = list(forward.align(test, own))
     back = None
     if backward is not None and other is not None:
-        back = aligned(backward, [(t, s) for s, t in test], other)
+        back = list(backward.align([(t, s) for s, t in test], other))
     folder = chosen.eflomal or chosen.evaluate or chosen.output
     links = statistical(_texts(pair, "train", chosen), test, folder / f"eflomal.{pair}.{split}")
     chosen_readings = [str(r) for r in (own, other) if r is not None]
@@ -182,7 +182,7 @@ def show_rates(found: dict[str, Any]) -> None:
     """Error rates, as a table and as a figure."""
     print(f"  read: {'; '.join(found['readings'])} (agreement {found['agreement']:.3f})")
     for name, aer in found["AER"].items():
-        print(f"  {name:<18} AER {aer:.3f}")
+        print(f"  {name:<19} AER {aer:.3f}")
     how = "both models" if "both models" in found["AER"] else "both ends"
     goal = AER_GOAL if found["split"] == "test2016" and found["pair"] == "en-fr" else None
     name = f"Multi30k {found['pair']}, {found['model']}, {found['split']}: AER against eflomal, {how}"

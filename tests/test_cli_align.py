@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from foveate.apps import aligner
 from foveate.tasks.alignment import METHODS, Reading, merged, parse_links, parse_soft
-from foveate.tasks.translation import forcing, load
+from foveate.tasks.translation import choosing, forcing, load
 from miniatures import MOST, PAIRS, Runner, models
 
 NUMBER = (2, 2)  # where each sentence has its number word
@@ -154,7 +153,7 @@ def test_a_reading_can_be_named(run: Runner, place: Path) -> None:
 
 def test_another_layer_is_read_by_all_its_heads(run: Runner, place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "transformer", tmp_path / "m")
-    aligner.save_reading(tmp_path / "m", Reading(("decoder.layers.0.cross_attention",), 1, "output"))
+    choosing.save_reading(tmp_path / "m", Reading(("decoder.layers.0.cross_attention",), 1, "output"))
     for options in ("", "--layer 0 --head 1", "--head 1 --shift output"):
         same = run.lines(f"align --model transformer --head 1 --shift output {options} pairs.tsv")
         assert run.lines(f"align --model {tmp_path}/m {options} pairs.tsv") == same
@@ -195,7 +194,7 @@ def test_the_built_in_model_aligns_when_none_is_named(run: Runner) -> None:
 
 def test_keeping_a_reading_replaces_the_description_in_one_step(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text('{"task": "translation", "é": [1]}', encoding="utf-8")
-    aligner.save_reading(tmp_path, Reading(("a", "b"), 3, "input"))
+    choosing.save_reading(tmp_path, Reading(("a", "b"), 3, "input"))
     kept = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
     reading = kept.pop("reading")
     assert kept == {"task": "translation", "é": [1]}

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from foveate.apps.errors import UserError
+from foveate.tasks.corpus import NOT_UTF8, UTF16
 
 __all__ = ["groups", "opened"]
 
@@ -76,8 +77,8 @@ def _arriving(stream: Arriving) -> Iterator[Iterable[str]]:
 
 
 def _texts(lines: list[bytes], start: bool) -> list[str]:
-    if start and lines[0].startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError("expected UTF-8 text; this is UTF-16. Save it as UTF-8")
+    if start and lines[0].startswith(UTF16):
+        raise UserError(NOT_UTF8)
     texts = [line[:MOST_BYTES].decode("utf-8", "replace") for line in lines]
     if start:
         texts[0] = texts[0].removeprefix("\ufeff")

@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 __all__ = ["Corpus", "Malformed", "Pair", "gathered", "read_lines", "read_pairs", "reference_streams", "references"]
 
 MAX_BYTES = 1 << 20
+UTF16, NOT_UTF8 = (b"\xff\xfe", b"\xfe\xff"), "expected UTF-8 text; this is UTF-16. Save it as UTF-8"
 
 
 class Malformed(ValueError):  # noqa: N818  # an adjective says it
@@ -175,8 +176,8 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _check_beginning(path: Path, line: bytes) -> None:
     if not line:
         raise Malformed(path.name, "the file is empty")
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise Malformed(path.name, "expected UTF-8 text; this is UTF-16. Save it as UTF-8")
+    if line.startswith(UTF16):
+        raise Malformed(path.name, NOT_UTF8)
     if line.startswith(b"\x1f\x8b"):
         raise Malformed(path.name, "expected UTF-8 text; this is packed by gzip. Let its name end in .gz")
 

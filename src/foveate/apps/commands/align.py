@@ -198,18 +198,17 @@ def _overridden(model: Translator, arguments: argparse.Namespace) -> Reading:
 def _chosen(
     arguments: argparse.Namespace, models: Sequence[Translator], folders: Sequence[str | None]
 ) -> list[Reading]:
-    from foveate.apps import aligner
     from foveate.tasks.corpus import read_pairs
+    from foveate.tasks.translation import choosing
 
     pairs = read_pairs([arguments.choose], skip_bad=arguments.skip_bad).pairs
     try:
         common.report(0.0, f"Comparing readings on {len(pairs):,} pairs")
         if len(models) == 2:
-            best = aligner.best_readings(models[0], models[1], pairs)
+            best = choosing.best_readings(models[0], models[1], _in_order(pairs))
             readings, agreement = [best.forward, best.backward], best.agreement
         else:
-            texts = aligner.texts(pairs, turned=_backward(arguments, models))
-            alone = aligner.best_reading(models[0], texts)
+            alone = choosing.best_reading(models[0], _in_order(pairs, turned=_backward(arguments, models)))
             readings, agreement = [alone.reading], alone.agreement
     finally:
         common.report_end()
@@ -217,7 +216,7 @@ def _chosen(
         told = f"{folder}: {reading} (agreement {agreement:.3f})"
         print(told, file=sys.stderr if arguments.pairs else sys.stdout)
         if arguments.save:
-            aligner.save_reading(Path(str(folder)), reading)
+            choosing.save_reading(Path(str(folder)), reading)
     return readings
 
 
@@ -258,11 +257,14 @@ def _texts(
             yield alignment.format_links(alignment.merged(weights_JI, method, threshold=threshold))
 
 
+def _in_order(pairs: Sequence[Pair], *, turned: bool = False) -> list[tuple[str, str]]:
+    """As a translator takes them; with `turned`, source and target exchanged."""
+    return [(pair.target, pair.source) if turned else (pair.source, pair.target) for pair in pairs]
+
+
 def _weights(model: Translator, reading: Reading, pairs: Sequence[Pair], backward: bool) -> Iterator[Tensor]:
     """Of each pair, (words of the second column, words of the first), whichever way the model translates."""
-    from foveate.apps.aligner import texts
-
-    for weights in model.align(texts(pairs, turned=backward), reading):
+    for weights in model.align(_in_order(pairs, turned=backward), reading):
         yield weights.T if backward else weights
 
 

@@ -156,11 +156,10 @@ def load_translator(folder: str | None) -> Translator:
     Raises:
         UserError: there is none, or it cannot be read.
     """
-    from foveate.tasks.translation import builtin, load
-    from foveate.tasks.translation.store import BUILTIN
+    from foveate.tasks.translation.store import builtin, builtins, load
 
     if folder is None:
-        if not (BUILTIN / "en-fr" / "model.safetensors").is_file():
+        if "en-fr" not in builtins():
             raise UserError(
                 "the built-in translator is not part of this installation; name another one: --model DIR, as "
                 "foveate train translation leaves it"

@@ -187,7 +187,6 @@ def _view(arguments: argparse.Namespace, where: str | None) -> int:
 
 def _fixed() -> Translator | None:
     """The built-in translator's twin without attention, if it is there."""
-    from foveate.tasks.translation import builtin
-    from foveate.tasks.translation.store import BUILTIN
+    from foveate.tasks.translation.store import builtin, builtins
 
-    return builtin("en-fr-fixed") if (BUILTIN / "en-fr-fixed" / "model.safetensors").is_file() else None
+    return builtin("en-fr-fixed") if "en-fr-fixed" in builtins() else None

@@ -11,17 +11,15 @@ from ..alignment import (
     Links,
     Reading,
     by_phenomenon,
-    choose_alone,
     diagonal,
     eflomal_links,
     error_rate,
     hard,
     merged,
-    same_words,
     symmetrize,
 )
 from ..bitext import Sentence
-from ..translation import Translator
+from ..translation import Translator, choosing
 
 __all__ = ["Aligned", "baselines", "best_reading", "judge", "links_of", "pairs_of", "rated"]
 
@@ -73,9 +71,7 @@ def judge(sentences: Sequence[Sentence]) -> Callable[[Translator], dict[str, flo
 
 def best_reading(translator: Translator, sentences: Sequence[Sentence]) -> Reading:
     """The reading that agrees best with itself, and with words that both languages share; gold is not looked at."""
-    some = sentences[:SAMPLE]
-    anchors = [same_words(s.source, s.target) for s in some]
-    return choose_alone(translator.candidates(pairs_of(some), heads=False), anchors).reading
+    return choosing.best_reading(translator, pairs_of(sentences[:SAMPLE]), heads=False).reading
 
 
 def links_of(

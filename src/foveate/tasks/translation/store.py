@@ -14,7 +14,7 @@ from ..training.checkpoint import load_model, save_model
 from .shape import Shape, Trained, build
 from .translator import Translator
 
-__all__ = ["builtin", "load", "save"]
+__all__ = ["builtin", "builtins", "load", "save"]
 
 BUILTIN = Path(__file__).parent / "weights"
 
@@ -59,6 +59,11 @@ def _load(folder: Path, pieces: Path) -> Translator:
     return translator
 
 
+def builtins() -> list[str]:
+    """Names of the translators that came with this installation."""
+    return sorted(path.parent.name for path in BUILTIN.glob("*/model.safetensors"))
+
+
 @cache
 def builtin(name: str = "en-fr") -> Translator:
     """A translator that comes with the package, English to French: "en-fr", or "en-fr-fixed" without attention.
@@ -68,8 +73,7 @@ def builtin(name: str = "en-fr") -> Translator:
     Raises:
         ValueError: there is none of this name.
     """
-    known = sorted(path.name for path in BUILTIN.iterdir() if path.is_dir())
-    if name not in known:
-        raise ValueError(f"there is no built-in translator {name!r}; there is {', '.join(known) or 'none'}")
+    if name not in builtins():
+        raise ValueError(f"there is no built-in translator {name!r}; there is {', '.join(builtins()) or 'none'}")
     with torch.random.fork_rng(devices=[]):  # parameters are drawn, and then replaced
         return _load(BUILTIN / name, BUILTIN / "en-fr" / "subwords.json")

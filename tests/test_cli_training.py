@@ -73,6 +73,7 @@ def test_training_says_what_and_how_good(run: Runner, tmp_path: Path) -> None:
     assert train == f"train: 4 pairs of {tmp_path}/bad.tsv; {skipped}"
     assert valid == "valid: 60 pairs of pairs.en and pairs.fr; read 60 lines, skipped none"
     assert how.startswith("1 batches an epoch, at most 1 epochs; float32, 1 thread; everything goes into")
+    assert "\nthe learning rate rises for 2 of 1 steps: lower --warmup or raise --epochs\n" in err
     facts = json.loads((tmp_path / "m" / "model.json").read_text())
     kept = {"vocabulary": 600, "tokens": 99, "smoothing": 0.2, "subword_dropout": 0.1, "tokenize": "none"}
     kept |= {"reverse": True, "half": True}

@@ -13,7 +13,7 @@ pytest.importorskip("tokenizers")
 pytest.importorskip("sacrebleu")
 
 from foveate.apps.cli import main
-from foveate.tasks.alignment import Gold, parse_gold, parse_links
+from foveate.tasks.alignment import Gold, Reading, parse_gold, parse_links
 from foveate.tasks.bitext import generate
 from foveate.tasks.experiments import alignment, bottleneck, corpora, report
 from foveate.tasks.experiments.bottleneck import Band, Result
@@ -146,6 +146,25 @@ def test_options_out_of_range_are_refused_at_once(wrong: str, capsys: pytest.Cap
     option, value = wrong.split()
     told = capsys.readouterr().err
     assert f"argument {option}: expected a" in told and f"got '{value}'" in told
+
+
+def test_only_means_of_heads_are_compared() -> None:
+    asked: list[bool] = []
+
+    class Heads:
+        def candidates(self, pairs: Any, *, heads: bool = True) -> Any:
+            asked.append(heads)
+            return ({Reading(("a",)): torch.eye(len(s.split()))} for s, _ in pairs)
+
+    sentences = [s for s in generate(1, 20, lengths=(3, 8)) if len(s.source) == len(s.target)]
+    assert alignment.best_reading(Heads(), sentences) == Reading(("a",))  # type: ignore[arg-type]
+    assert asked == [False]
+
+
+def test_own_pairs_and_named_data_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["--train", "a.tsv", "--valid", "b.tsv", "--test", "c.tsv"]
+    assert main(["experiment", "bottleneck", "--data", "grammar", *own, "-o", str(tmp_path)]) == 2
+    assert "--data names data that foveate knows; leave it out, or your own pairs" in capsys.readouterr().err
 
 
 def test_own_pairs_need_all_three_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

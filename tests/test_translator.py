@@ -466,6 +466,20 @@ def test_given_pairs_do_not_know_each_other(kind: str, exact: Any, monkeypatch: 
     assert list(translator.force([])) == []
 
 
+def test_words_are_not_aligned_with_what_closes_the_source() -> None:
+    translator = store.builtin("en-fr")
+    pair = ("I see a black cat .", "je vois un chat noir .")
+    (raw,) = translator.force_words([pair])
+    (read,) = translator.align([pair])
+    dot = raw.source.words.index(5)
+    assert float(raw.maps["attention"].dense()[0, :5, dot].max()) > 0.01
+    (candidates,) = translator.candidates([pair])
+    for weights in (read, *candidates.values()):
+        assert not weights[:5, 5].any()
+        assert weights[5, 5] > 0
+    torch.testing.assert_close(candidates[translator.reading], read)
+
+
 def test_a_fixed_vector_translates_and_shows_nothing() -> None:
     task = miniature.task()
     shape = replace(TINY, attention="none")

@@ -35,6 +35,7 @@ from foveate.tasks.alignment.eflomal import installed
 from foveate.tasks.corpus import read_pairs
 from foveate.tasks.training import Options
 from foveate.tasks.training.loop import Stopped
+from foveate.tasks.training.world import DEVICES, joined
 from foveate.tasks.translation import Shape, Translator
 from foveate.tasks.translation.task import bleu
 from foveate.tasks.translation.train import Run, run
@@ -198,6 +199,9 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     options.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder")
     options.add_argument("--epochs", type=int, help="passes over the data; default: the setting of the model")
     options.add_argument("--seed", type=int, help="default: 1")
+    options.add_argument(
+        "--device", choices=DEVICES, default="auto", help="to train on; auto: a GPU where there is one"
+    )
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     options.add_argument("--evaluate", type=Path, metavar="DIR", help="measure what is there; train nothing")
     options.add_argument("--reverse-model", type=Path, metavar="DIR", help="a model that translates back")
@@ -222,7 +226,8 @@ def main(given: list[str] | None = None) -> int:
         train, valid = (files(chosen.pair, split, chosen.limit, folder / "data") for split in ("train", "valid"))
         asked = Run(train, valid, tokenize="none", **settings(chosen.arch, chosen.attention, **changed))
         try:
-            outcome = run(asked, folder, resume=chosen.resume)
+            with joined(chosen.device) as world:
+                outcome = run(asked, folder, world=world, resume=chosen.resume)
         except Stopped:
             print(f"stopped; a checkpoint is in {folder}: go on with --resume", file=sys.stderr)
             return 130

@@ -26,7 +26,7 @@ PAIRS = [
 MOST = 57  # of 60: what counts as all, so that another processor's rounding is no failure
 _SMALL = "--width 32 --hidden 64 --dropout 0.1 --state-dropout 0.1 --vocabulary 600 --batch-tokens 600 --epochs 3"
 _SMALL = f"{_SMALL} --learning-rate 0.015 --warmup 20 --average 1 --precision float32 --threads 1"
-TINY = "--width 8 --hidden 8 --vocabulary 600 --epochs 2 --warmup 2 --precision float32 --threads 1"
+TINY = "--device cpu --width 8 --hidden 8 --vocabulary 600 --epochs 2 --warmup 2 --precision float32 --threads 1"
 
 
 def texts(folder: Path) -> Path:

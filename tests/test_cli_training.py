@@ -57,7 +57,7 @@ def test_training_says_what_and_how_good(run: Runner, tmp_path: Path) -> None:
     assert (code, out, err) == (1, "", "foveate: bad.tsv:2: expected 2 columns separated by a tab; got 1\n")
     assert not (tmp_path / "m").exists()
     options = f"{TINY} --skip-bad --half --seed 3 --reverse --epochs 1 --smoothing 0.2"
-    options += " --subword-dropout 0.1 --batch-tokens 99 --tokenize none"
+    options += " --subword-dropout 0.1 --batch-tokens 99 --tokenize none --pictures 0"
     code, out, err = run(
         f"train translation --train {tmp_path}/bad.tsv --valid pairs.en pairs.fr -o {tmp_path}/m {options}"
     )
@@ -79,6 +79,7 @@ def test_training_says_what_and_how_good(run: Runner, tmp_path: Path) -> None:
     kept |= {"reverse": True, "half": True}
     assert {name: facts["settings"][name] for name in kept} == kept
     assert facts["settings"]["options"]["seed"] == 3
+    assert not (tmp_path / "m" / "pictures").exists()
     assert load(tmp_path / "m").facts == facts
 
 
@@ -115,6 +116,16 @@ def test_threads_are_set_before_anything_is_read(run: Runner, monkeypatch: pytes
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     assert run("train translation --train no.tsv --valid pairs.tsv -o x --threads 3")[0] == 1
     assert asked == [3]
+
+
+def test_a_device_that_is_not_there(run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    train = f"train translation --train pairs.tsv --valid pairs.tsv -o {tmp_path}/x"
+    for command in (train, "experiment alignment -o x"):
+        code, out, err = run(f"{command} --device cuda")
+        assert (code, out) == (1, "")
+        assert err == "foveate: PyTorch sees no CUDA device here; use device 'cpu', or 'auto'\n"
+    assert not (tmp_path / "x").exists()
 
 
 def test_workers_that_torchrun_restarts_go_on(run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

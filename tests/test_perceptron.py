@@ -120,7 +120,8 @@ def test_second_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_parts_cover_every_pair_once(numbers: int, sizes: tuple[int, int, int], hidden: int) -> None:
     before, perceptron.HIDDEN_NUMBERS = perceptron.HIDDEN_NUMBERS, numbers
     try:
-        parts = list(perceptron._parts(*sizes, hidden))
+        lead, rows, columns = sizes
+        parts = list(perceptron._parts(torch.empty(lead, rows, hidden), torch.empty(lead, columns, hidden)))
     finally:
         perceptron.HIDDEN_NUMBERS = before
     seen = torch.zeros(sizes, dtype=torch.int64)

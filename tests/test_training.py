@@ -22,7 +22,7 @@ from foveate.tasks.training import Options, checkpoint, loop, precision, report,
 from foveate.tasks.training.averaging import Epochs
 from foveate.tasks.training.loop import Losses, Stopped
 from foveate.tasks.training.schedule import learning_rate
-from foveate.tasks.training.world import World, joined
+from foveate.tasks.training.world import World, joined, settled_device
 from toy_training import OPTIONS, STEPS, Toy
 
 FILES = ["checkpoint.safetensors", "epochs", "log.jsonl"]
@@ -406,11 +406,12 @@ def test_the_learning_rate() -> None:
 def test_precision_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     for gain, wanted in ((1.4, "float32"), (1.6, "bfloat16")):
-        monkeypatch.setattr(precision, "_seconds", lambda dtype, gain=gain: gain if dtype == torch.float32 else 1.0)
+        monkeypatch.setattr(
+            precision, "_seconds", lambda dtype, device, gain=gain: gain if dtype == torch.float32 else 1.0
+        )
         assert precision.settled("auto", cpu) == wanted
     assert precision.settled("float32", cpu) == "float32"
     assert precision.settled("bfloat16", cpu) == "bfloat16"
-    assert precision.settled("auto", torch.device("cuda")) == "bfloat16"
     with pytest.raises(ValueError, match="unknown precision 'double'; expected one of 'auto', 'float32', 'bfloat16'"):
         precision.settled("double", cpu)  # type: ignore[arg-type]
     a = torch.ones(2, 2)
@@ -418,7 +419,7 @@ def test_precision_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         with precision.autocast(name, cpu):
             assert (a @ a).dtype == dtype
     monkeypatch.undo()
-    assert 0 < precision._seconds(torch.float32) < 10
+    assert 0 < precision._seconds(torch.float32, cpu) < 10
 
 
 def test_the_leader_settles_the_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,6 +454,17 @@ def test_one_process_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
     with joined() as world:
         assert world.restarted
+
+
+def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, wanted in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert settled_device("auto") == wanted
+        assert settled_device("cpu") == "cpu"
+    with pytest.raises(ValueError, match="PyTorch sees no CUDA device here; use device 'cpu', or 'auto'"):
+        settled_device("cuda")
+    with pytest.raises(ValueError, match="unknown device 'gpu'; expected one of 'auto', 'cpu', 'cuda'"), joined("gpu"):
+        pass
 
 
 def test_a_restarted_process_goes_on_if_it_can(tmp_path: Path, whole: tuple[Path, nn.Module]) -> None:

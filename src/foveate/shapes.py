@@ -23,6 +23,7 @@ __all__ = [
     "Layout",
     "Picked",
     "as_tensor",
+    "at_a_time",
     "canonical",
     "cut",
     "expand_to",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 Picked = slice | Tensor  # some of an axis: a slice with both ends and no step, or an int64 tensor (n,)
+ON_DEVICE = 1 << 26  # numbers worked on at a time where launching a kernel costs more than memory does: 256 MB
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -93,6 +95,11 @@ def to_numpy(t: Tensor) -> np.ndarray:
     """An array of the same numbers; bfloat16, which NumPy lacks, becomes float32."""
     t = t.detach().cpu()
     return (t.float() if t.dtype == torch.bfloat16 else t).numpy()
+
+
+def at_a_time(numbers: int, device: torch.device) -> int:
+    """How many numbers to work on at a time: on the CPU what stays in its cache; elsewhere many, as launches cost."""
+    return numbers if device.type == "cpu" else max(numbers, ON_DEVICE)
 
 
 def whole(x: Any, name: str) -> int:

@@ -151,8 +151,8 @@ class RNNEncoderDecoder(nn.Module):
         """States of both directions, (B, S, H)."""
         x_BSM = self.embedding_dropout(self.embedding.source(source_BS))
         turned_BS1 = _turned(lengths_B, source_BS.shape[1])[..., None]
-        ahead, _ = self.forwards(x_BSM)
-        back, _ = self.backwards(x_BSM.gather(1, turned_BS1.expand_as(x_BSM)))
+        ahead, _ = _run(self.forwards, x_BSM)
+        back, _ = _run(self.backwards, x_BSM.gather(1, turned_BS1.expand_as(x_BSM)))
         last_B11 = (lengths_B - 1)[:, None, None].expand(-1, 1, ahead.shape[-1])
         summary = torch.cat([ahead.gather(1, last_B11), back.gather(1, last_B11)], dim=-1)[:, 0]
         back = back.gather(1, turned_BS1.expand_as(back))
@@ -170,13 +170,13 @@ class RNNEncoderDecoder(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Hidden states (B, T, M) of target tokens that follow those of the given states, and the states after them."""
         x_BTM = self.embedding_dropout(self.embedding.target(target_BT))
-        query_BTH, asking = self.asking(x_BTM, states[0])
+        query_BTH, asking = _run(self.asking, x_BTM, states[0])
         if isinstance(self.attention, FixedVector):
             context_BTH = self.attention(query_BTH, memory.summary)
         else:
             context_BTH, _ = self.attention(query_BTH, memory.states, memory.lengths, keys=memory.keys)
         context_BTH = context_BTH.to(query_BTH.dtype)
-        state_BTH, writing = self.writing(torch.cat([query_BTH, context_BTH], dim=-1), states[1])
+        state_BTH, writing = _run(self.writing, torch.cat([query_BTH, context_BTH], dim=-1), states[1])
         read = torch.cat([state_BTH, context_BTH, x_BTM.to(state_BTH.dtype)], dim=-1)
         return self.state_dropout(torch.tanh(self.readout(read))), (asking, writing)
 
@@ -200,6 +200,14 @@ class _Steps:
         owner_N = self._owner_N[rows_N]
         if not torch.equal(owner_N, self._owner_N):  # else beams of one sentence trade places: its memory stays
             self._memory, self._owner_N = self._memory.select(rows_N), owner_N
+
+
+def _run(gru: nn.GRU, x_BLM: Tensor, *start: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs (B, L, H) and the last state. Autocast on a GPU would run it in float16, whatever its dtype."""
+    if not x_BLM.is_cuda:
+        return gru(x_BLM, *start)
+    with torch.autocast("cuda", enabled=False):
+        return gru(x_BLM.float(), *(s.float() for s in start))
 
 
 def _attention(kind: Attends, hidden: int) -> AdditiveAttention | DotAttention | FixedVector:

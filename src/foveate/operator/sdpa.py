@@ -75,7 +75,7 @@ def _finite(problem: Problem, v: Tensor) -> bool:
     score = problem.score
     assert isinstance(score, Dot) and score.scale is not None
     with torch.no_grad():
-        q, k, size = (_length(t) for t in (problem.q_BHQD, problem.k_BGKD, v))
+        q, k, size = _lengths(problem.q_BHQD, problem.k_BGKD, v)
         limit = torch.finfo(problem.compute_dtype).max / 4
         if not (q * k * max(1.0, abs(score.scale)) < limit and math.isfinite(size) and not math.isnan(score.scale)):
             return False
@@ -95,13 +95,24 @@ def _poison(problem: Problem, v: Tensor) -> Tensor:
         return torch.where(fine, 0.0, torch.nan).to(v.dtype)
 
 
-def _length(t: Tensor) -> float:
-    """A number that no row's Euclidean length exceeds; NaN or Inf if any entry is (or may be). One cheap pass."""
+def _lengths(*tensors: Tensor) -> list[float]:
+    """For each, a number that no row's Euclidean length exceeds; NaN or Inf if any entry is (or may be).
+
+    One cheap pass over each; and a GPU is waited for once, not once for each.
+    """
+    found = [_length(t) for t in tensors]
+    numbers: list[float] = (
+        torch.stack([t.double() for t in found]).tolist() if found[0].is_cuda else [float(t) for t in found]
+    )
+    return numbers
+
+
+def _length(t: Tensor) -> Tensor:
     if t.dtype.itemsize >= 4:
         if t.is_contiguous() or t.transpose(-3, -2).is_contiguous():
-            return float(torch.linalg.vector_norm(t))
-        return math.sqrt(float((t * t).sum()))  # part of a cache or joint projection: the norm crawls there
-    return float(t.abs().amax()) * math.sqrt(t.shape[-1])
+            return torch.linalg.vector_norm(t)
+        return (t * t).sum().sqrt()  # part of a cache or joint projection: the norm crawls there
+    return t.abs().amax().to(torch.float32) * math.sqrt(t.shape[-1])
 
 
 def _call(problem: Problem, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:

@@ -19,13 +19,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..describe import describable
-from ..shapes import is_tracked, is_transformed
+from ..shapes import at_a_time, is_tracked, is_transformed
 from .base import Score
 from .products import fits
 
 __all__ = ["Perceptron"]
 
-HIDDEN_NUMBERS = 1 << 18  # numbers of the hidden layer held at a time, at most; but at least those of one pair
+HIDDEN_NUMBERS = (
+    1 << 18
+)  # numbers of the hidden layer held at a time, at most (on a CPU); but at least those of one pair
 HIDDEN_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -103,7 +105,7 @@ def _sum(a: Tensor, c: Tensor, v: Tensor, dtype: torch.dtype) -> Float[Tensor, "
     lead = _lead(a, c, v)
     s = a.new_empty(*lead, a.shape[-2], c.shape[-2])
     out_LRC, (a_LRN, c_LCN, v_LN) = s.flatten(0, -3) if lead else s[None], _flat(lead, a, c, v, dtype)
-    for some, r, k in _parts(len(a_LRN), a.shape[-2], c.shape[-2], a.shape[-1]):
+    for some, r, k in _parts(a_LRN, c_LCN):
         u_lrcN = _hidden(a_LRN[some, r], c_LCN[some, k])
         out_LRC[some, r, k] = u_lrcN @ v_LN if v_LN.ndim == 1 else (u_lrcN @ v_LN[some, None, :, None])[..., 0]
     return s
@@ -120,9 +122,10 @@ def _flat(lead: torch.Size, a: Tensor, c: Tensor, v: Tensor, dtype: torch.dtype)
     return a, c, v.to(dtype) if v.ndim == 1 else v.to(dtype).expand(*lead, -1).reshape(every, v.shape[-1])
 
 
-def _parts(lead: int, rows: int, columns: int, hidden: int) -> Iterator[tuple[slice, slice, slice]]:
+def _parts(a_LRN: Tensor, c_LCN: Tensor) -> Iterator[tuple[slice, slice, slice]]:
     """Slices of L, R and C, so that a part's hidden layer has no more than HIDDEN_NUMBERS."""
-    pairs = max(1, HIDDEN_NUMBERS // max(1, hidden))
+    (lead, rows, hidden), columns = a_LRN.shape, c_LCN.shape[1]
+    pairs = max(1, at_a_time(HIDDEN_NUMBERS, a_LRN.device) // max(1, hidden))
     wide = min(max(1, columns), pairs)
     high = min(max(1, rows), max(1, pairs // wide))
     deep = max(1, pairs // (wide * high))
@@ -163,7 +166,7 @@ def _gradients(a: Tensor, c: Tensor, v: Tensor, grad: Tensor, dtype: torch.dtype
     g_LRC = grad.to(dtype).reshape(len(a_LRN), *grad.shape[-2:])
     to_a, to_c = torch.zeros_like(a_LRN, dtype=wide), torch.zeros_like(c_LCN, dtype=wide)
     to_v, one = torch.zeros_like(v_LN, dtype=wide), torch.ones((), dtype=dtype, device=a.device)
-    for some, r, k in _parts(len(a_LRN), a.shape[-2], c.shape[-2], a.shape[-1]):
+    for some, r, k in _parts(a_LRN, c_LCN):
         u_lrcN, g_lrc = _hidden(a_LRN[some, r], c_LCN[some, k]), g_LRC[some, r, k]
         if v_LN.ndim == 1:
             to_v += g_lrc.reshape(-1) @ u_lrcN.flatten(0, -2)

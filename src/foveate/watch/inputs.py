@@ -111,8 +111,8 @@ def _visible(mask: Mask | None, keys: int) -> Tensor | None:
         left = _visible(mask.left, keys)
         return left if left is not None else _visible(mask.right, keys)
     if isinstance(mask, Padding):
-        places = torch.arange(keys)
         lengths = mask.lengths[:, None]
+        places = torch.arange(keys, device=lengths.device)
         return places >= keys - lengths if mask.side == "left" else places < lengths
     if isinstance(mask, Dense) and mask.table.ndim == 4 and mask.table.shape[1:3] == (1, 1):
         return mask.table[:, 0, 0]

@@ -55,6 +55,12 @@ def _options(parser: argparse.ArgumentParser, models: str) -> argparse.ArgumentP
     add("--size", type=common.positive, default=1.0, help="all widths times this; 1 is about 5 M parameters (1)")
     add("--seed", type=common.whole(0), default=1, help="of everything that is drawn (1)")
     add("--threads", type=common.whole(1), help="CPU threads (all)")
+    add(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="to train on; auto is a GPU where there is one (auto)",
+    )
     add("-o", "--output", metavar="FOLDER", help="where models, numbers and plots go (foveate-EXPERIMENT)")
     add("--json", action="store_true", help="print one JSON object instead of the table")
     return parser
@@ -107,12 +113,17 @@ def _contenders(arguments: argparse.Namespace) -> list[Contender]:
 
 def _budget(arguments: argparse.Namespace) -> Budget:
     from foveate.tasks.experiments.contenders import Budget
+    from foveate.tasks.training.world import settled_device
 
     if arguments.threads is not None:
         import torch
 
         torch.set_num_threads(arguments.threads)
-    return Budget(arguments.epochs, arguments.batch_tokens, arguments.vocabulary, arguments.size, arguments.seed)
+    with common.explained():
+        device = settled_device(arguments.device)
+    return Budget(
+        arguments.epochs, arguments.batch_tokens, arguments.vocabulary, arguments.size, arguments.seed, device
+    )
 
 
 def _tell(go: Callable[[], Found], arguments: argparse.Namespace) -> int:

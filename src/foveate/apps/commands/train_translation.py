@@ -65,6 +65,7 @@ def _add_texts(group: Any) -> None:
     about = "share of the merges of sub-words that are left out at random, each epoch anew; good for little data (0)"
     add("--subword-dropout", type=common.share, default=0.0, metavar="SHARE", help=about)
     about = "for BLEU on validation: 13a for plain text, none for text that is tokenised already (13a)"
+    add("--pictures", type=common.whole(0), default=4, help="sentences whose attention is drawn after each epoch (4)")
     add("--tokenize", choices=("13a", "none"), default="13a", help=about)
 
 
@@ -113,6 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
             reverse=arguments.reverse,
             skip_bad=arguments.skip_bad,
             half=arguments.half,
+            pictures=arguments.pictures,
         )
     folder = Path(arguments.output)
 
@@ -152,6 +154,7 @@ def _announced(start: Start, shape: Shape, options: Options, world: World, argum
     import torch
 
     threads = torch.get_num_threads()
+    on = f"{threads} thread{'s' if threads > 1 else ''}" if world.device.type == "cpu" else torch.cuda.get_device_name()
     steps = start.batches * options.epochs
     low = ""
     if 2 * options.warmup > steps:
@@ -163,5 +166,5 @@ def _announced(start: Start, shape: Shape, options: Options, world: World, argum
         f"train: {len(start.train):,} pairs of {' and '.join(arguments.train)}; {start.train.report()}\n"
         f"valid: {len(start.valid):,} pairs of {' and '.join(arguments.valid)}; {start.valid.report()}\n"
         f"{start.batches:,} batches an epoch, at most {options.epochs} epochs; {start.precision}, "
-        f"{threads} thread{'s' if threads > 1 else ''}{many}; everything goes into {arguments.output}{low}"
+        f"{on}{many}; everything goes into {arguments.output}{low}"
     )

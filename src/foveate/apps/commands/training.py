@@ -44,6 +44,12 @@ def add_options(parser: argparse.ArgumentParser, rate: str, warmup: str) -> None
     add(
         "--threads", type=common.whole(1), help="threads of torch; with 1, a resumed run ends as it would have, exactly"
     )
+    add(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto is a GPU where there is one, else the CPU (auto)",
+    )
     about = f"steps between checkpoints ({usual.save_every})"
     add("--save-every", type=common.whole(1), default=usual.save_every, metavar="STEPS", help=about)
     add("-o", "--output", metavar="DIR", required=True, help="folder for the model, its checkpoints, log and pictures")
@@ -85,14 +91,16 @@ def train(
     import torch
 
     from foveate.tasks.training.loop import Stopped
-    from foveate.tasks.training.world import joined
+    from foveate.tasks.training.world import joined, settled_device
 
     folder = Path(arguments.output)
     for package in packages:
         need(package, "train")
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
-    with joined() as world:
+    with common.explained():
+        device = settled_device(arguments.device)
+    with joined(device) as world:
         if not world.restarted:  # else torchrun goes on with what it began
             _check(folder, arguments)
         try:

@@ -17,10 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...shapes import at_a_time
+
 __all__ = ["Chosen", "Chunks", "Logits", "starts"]
 
 CHUNK = 64
-CELLS = 1 << 17  # logits that are worked on at a time: half a megabyte
+CELLS = 1 << 17  # logits that are worked on at a time, on a CPU: half a megabyte
 MANY = 64  # from so many on, sorting costs less than looking for the largest again and again
 
 
@@ -100,7 +102,7 @@ class Chunks:
 
 def _sum_of_powers(logit_NV: Tensor, top_N1: Tensor) -> Tensor:
     """(N,): sums of e ** (logit - top), some rows at a time in memory that stays in the cache."""
-    rows = max(1, CELLS // logit_NV.shape[1])
+    rows = max(1, at_a_time(CELLS, logit_NV.device) // logit_NV.shape[1])
     room_RV = torch.empty_like(logit_NV[:rows])
     sums = []
     for part_RV, top_R1 in zip(logit_NV.split(rows), top_N1.split(rows), strict=True):

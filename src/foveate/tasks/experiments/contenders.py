@@ -9,6 +9,7 @@ from pathlib import Path
 from ...nn.recurrent import Attends
 from ..training import Options
 from ..training.loop import Stopped
+from ..training.world import joined
 from ..translation import Shape, Translator, load
 from ..translation.task import Judge
 from ..translation.train import Run, run
@@ -30,13 +31,17 @@ class Contender:
 
 @dataclass(frozen=True)
 class Budget:
-    """What every model is given alike. `size` scales all widths: 1 is a model of about 5 million parameters."""
+    """What every model is given alike. `size` scales all widths: 1 is a model of about 5 million parameters.
+
+    `device` is what models are trained on.
+    """
 
     epochs: int = 20
     tokens: int = 2048
     vocabulary: int = 8000
     size: float = 1.0
     seed: int = 1
+    device: str = "cpu"
 
 
 def _rnn(attention: Attends, colour: str, marker: str) -> Contender:
@@ -102,7 +107,8 @@ def trained(
         )
         resume = (folder / "checkpoint.safetensors").is_file()
         try:
-            run(given, folder, resume=resume, judge=judge, quiet=quiet)
+            with joined(budget.device) as world:
+                run(given, folder, world=world, resume=resume, judge=judge, quiet=quiet)
         except Stopped:
             raise Stopped(f"stopped in {folder}; the same command goes on") from None
     return load(folder)

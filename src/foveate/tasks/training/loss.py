@@ -15,9 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ...shapes import at_a_time
+
 __all__ = ["Losses", "output_losses"]
 
-NUMBERS = 1 << 21  # logits held at a time
+NUMBERS = 1 << 21  # logits held at a time, on a CPU
 
 
 class Losses(NamedTuple):
@@ -62,7 +64,7 @@ class _OutputLosses(torch.autograd.Function):
         to_b = torch.zeros_like(bias, dtype=wide)
         smoothed, plain = (torch.zeros((), dtype=wide, device=hidden.device) for _ in range(2))
         outputs = len(weight)
-        step = max(1, NUMBERS // outputs)
+        step = max(1, at_a_time(NUMBERS, hidden.device) // outputs)
         for at in range(0, len(hidden), step):
             h_nM, y_n1 = h_NM[at : at + step], target[at : at + step, None]
             s_nO = torch.addmm(b_O, h_nM, w_OM.mT)

@@ -27,9 +27,8 @@ def settled(precision: Precision, device: torch.device) -> Literal["float32", "b
         )
     if precision != "auto":
         return precision
-    if device.type != "cpu":
-        return "bfloat16"
-    return "bfloat16" if _seconds(torch.float32) > GAIN * _seconds(torch.bfloat16) else "float32"
+    faster = _seconds(torch.float32, device) > GAIN * _seconds(torch.bfloat16, device)
+    return "bfloat16" if faster else "float32"
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
@@ -37,11 +36,11 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def _seconds(dtype: torch.dtype) -> float:
-    a, b = torch.ones(ROWS, WIDTH, dtype=dtype), torch.ones(WIDTH, WIDTH, dtype=dtype)
+def _seconds(dtype: torch.dtype, device: torch.device) -> float:
+    a, b = (torch.ones(rows, WIDTH, dtype=dtype, device=device) for rows in (ROWS, WIDTH))
     best = float("inf")
     for _ in range(5):
         start = time.perf_counter()
-        a @ b
+        float((a @ b)[0, 0])  # so that a GPU is waited for
         best = min(best, time.perf_counter() - start)
     return best

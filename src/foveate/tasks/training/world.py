@@ -11,8 +11,9 @@ from datetime import timedelta
 import torch
 from torch import Tensor, nn
 
-__all__ = ["World", "joined"]
+__all__ = ["DEVICES", "World", "joined", "settled_device"]
 
+DEVICES = ("auto", "cpu", "cuda")
 PATIENCE = timedelta(hours=2)  # others wait while the leader validates
 
 
@@ -51,9 +52,28 @@ class World:
         return numbers
 
 
+def settled_device(name: str) -> str:
+    """ "cpu" or "cuda"; "auto" is a GPU, where PyTorch has one.
+
+    Raises:
+        ValueError: an unknown name, or there is no such device.
+    """
+    if name not in DEVICES:
+        raise ValueError(f"unknown device {name!r}; expected one of {', '.join(map(repr, DEVICES))}")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ValueError("PyTorch sees no CUDA device here; use device 'cpu', or 'auto'")
+    return ("cuda" if there else "cpu") if name == "auto" else name
+
+
 @contextmanager
 def joined(device: str = "cpu") -> Iterator[World]:
-    """The world that torchrun describes in the environment; one process without it."""
+    """The world that torchrun describes in the environment; one process without it.
+
+    Raises:
+        ValueError: as `settled_device`.
+    """
+    device = settled_device(device)
     size = int(os.environ.get("WORLD_SIZE", "1"))
     starts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     if size == 1:

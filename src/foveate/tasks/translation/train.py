@@ -41,6 +41,7 @@ class Run:
         tokenize: sacrebleu's, for validation: "13a" for plain text, "none" for text that is tokenised already.
         reverse: translate from the second language into the first.
         half: keep the finished parameters in float16.
+        pictures: how many sentences of validation are drawn after each epoch.
     """
 
     train: Sequence[Path]
@@ -55,6 +56,7 @@ class Run:
     reverse: bool = False
     skip_bad: bool = False
     half: bool = False
+    pictures: int = 4
 
     def __post_init__(self) -> None:
         if self.tokens < 1:
@@ -112,15 +114,8 @@ def run(
     data, valid = _read(given, given.train), _read(given, given.valid)
     kept = Subwords.load(folder / "subwords.json") if resume else None
     prepared = prepare(data.pairs, valid.pairs, given.vocabulary, kept, dropout=given.subword_dropout)
-    task = TranslationTask(
-        prepared,
-        given.shape,
-        tokens=given.tokens,
-        smoothing=given.smoothing,
-        seed=given.options.seed,
-        tokenize=given.tokenize,
-        judge=judge,
-    )
+    same: dict[str, Any] = {name: getattr(given, name) for name in ("tokens", "smoothing", "tokenize", "pictures")}
+    task = TranslationTask(prepared, given.shape, seed=given.options.seed, judge=judge, **same)
     model = task.model()
     if world.leads and not resume:
         folder.mkdir(parents=True, exist_ok=True)

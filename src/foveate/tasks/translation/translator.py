@@ -24,6 +24,7 @@ from .shape import Shape, Trained
 __all__ = ["Sampling", "Translation", "Translator"]
 
 FORBIDDEN = (PAD, BEGIN, UNKNOWN)
+TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Translator:
         length_penalty: float = 1.0,
         sampling: Sampling | None = None,
         weights: bool = True,
-        tokens: int = 4096,
+        tokens: int | None = None,
     ) -> list[Translation]:
         """The best translation of each text, with `nbest` - 1 alternatives.
 
@@ -113,7 +114,7 @@ class Translator:
             sampling: draw instead.
             weights: also what was read for each token, by forcing the translation through the model once more; costs
                 little, and nothing is kept but queries and keys.
-            tokens: source tokens that are translated at a time.
+            tokens: source tokens that are translated at a time; default: 4,096, and 16 times as many on a GPU.
 
         Raises:
             ValueError: a text is empty, or an option breaks a rule.
@@ -126,6 +127,8 @@ class Translator:
         for number, text in enumerate(texts):
             if not text.strip():
                 raise ValueError(f"text {number + 1} of {len(texts)} is empty")
+        if tokens is None:
+            tokens = TOKENS if self.model.embedding.table.device.type == "cpu" else 16 * TOKENS
         sources = self.subwords.encode_batch(texts)
         found: list[list[Hypothesis]] = [[] for _ in texts]
         draw = None if sampling is None else torch.Generator().manual_seed(sampling.seed)

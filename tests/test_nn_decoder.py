@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import foveate as fv
 import oracle
 from foveate import masks, positions
+from foveate.lengths import longest
 from foveate.nn import Cache, Decoder, DecoderLayer, Encoder, EncoderLayer, LatentAttention, MultiHeadAttention
 
 B, L, K, H, M, F = 2, 7, 5, 3, 12, 17
@@ -272,3 +273,39 @@ def test_what_layers_refuse() -> None:
         Decoder(1, M, H, F)(torch.randn(B, L, M))
     with pytest.raises(ValueError, match="this decoder reads no memory: it was made with cross=False"):
         Decoder(1, M, H, F, cross=False)(torch.randn(B, L, M), torch.randn(B, K, M))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf, 1e30])
+def test_what_a_cache_notes_of_its_rows_follows_what_it_holds(odd: float) -> None:
+    """Odd numbers that came early, were chosen by a search, are of a memory, or were written in place: all are seen."""
+    start, later, owner = torch.ones(2, H, 3, 4), torch.ones(2, H, 1, 4), nn.Identity()
+    start[0, 0, 0] = odd
+    cache = Cache()
+    cache.append(owner, start)
+    (k,) = cache.append(owner, later)
+    assert float(longest(k)) == float(torch.linalg.vector_norm(start)) or odd != 1e30
+    assert not float(longest(k)) < 1e30
+    cache.select([1, 0])
+    (k,) = cache.append(owner, later)
+    assert not float(longest(k)) < 1e30
+    memory = torch.ones(2, 5, 4)
+    (made,) = cache.once(owner, memory, lambda: (torch.ones(2, H, 5, 4),))
+    assert float(longest(made)) == pytest.approx((2 * H * 5 * 4) ** 0.5)
+    made[0, 0, 0] = odd
+    assert not float(longest(made)) < 1e30
+    cache.select([1, 1], memory)
+    (made,) = cache.once(owner, memory, lambda: (start,))
+    assert not float(longest(made)) < 1e30
+
+
+def test_nothing_is_noted_where_gradients_flow_or_changes_are_not_told() -> None:
+    owner, x = nn.Identity(), torch.ones(1, H, 2, 4, requires_grad=True)
+    cache = Cache()
+    for _ in range(2):
+        (k,) = cache.append(owner, x)
+        assert not [name for name in vars(k) if name.startswith("_foveate")]
+    with torch.inference_mode():
+        (k,) = Cache().append(owner, torch.ones(1, H, 2, 4))
+        k[0, 0, 0, 0] = torch.nan
+        assert torch.isnan(longest(k))

@@ -16,6 +16,7 @@ from .. import masks, scores
 from ..attend import attention
 from ..map import AttentionMap
 from ..masks import Mask
+from .affine import Linear, linear
 
 __all__ = ["AdditiveAttention", "AttentionPooling"]
 
@@ -42,7 +43,7 @@ class AdditiveAttention(nn.Module):
 
     def keys(self, memory_BKM: Float[Tensor, "B K M"]) -> Float[Tensor, "B K N"]:
         """Wk k of a memory."""
-        return nn.functional.linear(memory_BKM, self.score.key_weight)
+        return linear(memory_BKM, self.score.key_weight)
 
     def forward(
         self,
@@ -90,7 +91,7 @@ class AttentionPooling(nn.Module):
     def __init__(self, width: int, hidden: int | None = None) -> None:
         super().__init__()
         hidden = width if hidden is None else hidden
-        self.key = nn.Linear(width, hidden)
+        self.key = Linear(width, hidden)
         self.query = nn.Parameter(torch.randn(hidden) * hidden**-0.5)
 
     def forward(

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..attend import attention
 from ..map import AttentionMap
 from ..masks import Mask
+from .affine import Linear
 from .cache import Cache
 from .parts import Parts, merge_heads, split_heads
 
@@ -65,10 +66,10 @@ class MultiHeadAttention(Parts):
         self.width, self.heads, self.groups, self.dropout = width, heads, groups, dropout
         self.head_width = width // heads if head_width is None else head_width
         key_width = width if key_width is None else key_width
-        self.query = nn.Linear(width, heads * self.head_width, bias)
-        self.key = nn.Linear(key_width, groups * self.head_width, bias)
-        self.value = nn.Linear(key_width if value_width is None else value_width, groups * self.head_width, bias)
-        self.output = nn.Linear(heads * self.head_width, width, bias)
+        self.query = Linear(width, heads * self.head_width, bias)
+        self.key = Linear(key_width, groups * self.head_width, bias)
+        self.value = Linear(key_width if value_width is None else value_width, groups * self.head_width, bias)
+        self.output = Linear(heads * self.head_width, width, bias)
 
     def forward(
         self,

@@ -11,17 +11,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..shapes import as_tensor, is_tracked
+from ..lengths import longest, note
+from ..shapes import as_tensor, is_traced, is_tracked
 
 __all__ = ["Cache"]
 
 
 @dataclass
 class _Held:
-    """What one module keeps: tensors (B, ..., room, D), of which the first `length` positions are filled."""
+    """What one module keeps: tensors (B, ..., room, D), of which the first `length` positions are filled.
+
+    `bounds` are how long their rows are at most; none where gradients flow.
+    """
 
     tensors: list[Tensor]
     length: int = 0
+    bounds: tuple[Tensor, ...] = ()
 
 
 class Cache:
@@ -70,15 +75,20 @@ class Cache:
                 raise ValueError("a cache of fixed size is written in place, which no gradient survives; use Cache()")
             past = [t[..., :before, :] for t in held.tensors]
             tensors = [torch.cat(pair, dim=-2) for pair in zip(past, new, strict=True)] if past else list(new)
+            bounds: tuple[Tensor, ...] = ()
         else:
+            bounds = _bounds(held, new)
             tensors = held.tensors
             if not tensors or tensors[0].shape[-2] < after:
                 room = self.size or max(after, 2 * before)
                 tensors = [_roomier(t, before, room) for t in tensors or [n[..., :0, :] for n in new]]
             for t, added in zip(tensors, new, strict=True):
                 t[..., before:after, :] = added
-        self._held[owner] = _Held(tensors, after)
-        return tuple(t[..., :after, :] for t in tensors)
+        self._held[owner] = _Held(tensors, after, bounds)
+        found = tuple(t[..., :after, :] for t in tensors)
+        for t, bound in zip(found, bounds, strict=False):
+            note(t, bound)
+        return found
 
     def once(self, owner: nn.Module, memory: Tensor, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """What `make` gives for this memory, made once: the keys and values of cross-attention."""
@@ -86,6 +96,7 @@ class Cache:
         found = self._memories.get(owner)
         if found is None or found[0] is not memory or found[1] != version:
             found = self._memories[owner] = (memory, version, make())
+            _note_all(found[2])
         return found[2]
 
     def select(self, rows: Tensor | Sequence[int], memory: Tensor | None = None) -> Tensor | None:
@@ -99,14 +110,17 @@ class Cache:
         """
         rows = _places(rows)
         for owner, held in self._held.items():
-            self._held[owner] = _Held([t.index_select(0, rows.to(t.device)) for t in held.tensors], held.length)
+            chosen_rows = [t.index_select(0, rows.to(t.device)) for t in held.tensors]
+            self._held[owner] = _Held(chosen_rows, held.length, held.bounds)
         if memory is None:
             return None
         chosen = memory.index_select(0, rows.to(memory.device))
         version = None if chosen.is_inference() else chosen._version
         for owner, (made_from, _, tensors) in self._memories.items():
             if made_from is memory:
-                self._memories[owner] = chosen, version, tuple(t.index_select(0, rows.to(t.device)) for t in tensors)
+                kept = tuple(t.index_select(0, rows.to(t.device)) for t in tensors)
+                self._memories[owner] = chosen, version, kept
+                _note_all(kept)
         return chosen
 
     def crop(self, length: int) -> None:
@@ -120,7 +134,7 @@ class Cache:
         for owner, held in self._held.items():  # copies: maps of earlier calls look at the old ones
             kept = min(length, held.length)
             tensors = [_roomier(t, kept, self.size or kept) for t in held.tensors]
-            self._held[owner] = _Held(tensors, kept)
+            self._held[owner] = _Held(tensors, kept, held.bounds)
 
     def __repr__(self) -> str:
         room = "" if self.size is None else f" of {self.size}"
@@ -135,6 +149,21 @@ def _places(rows: Tensor | Sequence[int]) -> Tensor:
             f"{tuple(t.shape)}. Booleans choose as keep.nonzero()[:, 0]"
         )
     return t.to(torch.int64)
+
+
+def _bounds(held: _Held, new: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """How long rows are at most, with these; nothing where what is held has no bounds, or a compiler looks on."""
+    if is_traced() or (held.length and not held.bounds):
+        return ()
+    fresh = tuple(longest(t) for t in new)
+    return tuple(map(torch.maximum, held.bounds, fresh)) if held.length else fresh
+
+
+def _note_all(tensors: Sequence[Tensor]) -> None:
+    """Pass over them once, instead of at each token that is generated."""
+    if not (is_traced() or is_tracked(*tensors)):
+        for t in tensors:
+            note(t, longest(t))
 
 
 def _roomier(t: Tensor, filled: int, room: int) -> Tensor:

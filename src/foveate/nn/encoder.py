@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..masks import Mask
+from .affine import Linear
 from .attention import MultiHeadAttention
 
 __all__ = ["Activation", "Encoder", "EncoderLayer", "FeedForward", "Sublayers", "final_norm"]
@@ -38,9 +39,9 @@ class FeedForward(nn.Module):
                 names = ", ".join(repr(name) for name in ACTIVATIONS)
                 raise ValueError(f"unknown activation {activation!r}; expected {names} or a function")
             activation = ACTIVATIONS[activation]()
-        self.widen = nn.Linear(width, inner)
+        self.widen = Linear(width, inner)
         self.activation = activation
-        self.narrow = nn.Linear(inner, width)
+        self.narrow = Linear(inner, width)
 
     def forward(self, x_BLM: Float[Tensor, "*B L M"]) -> Float[Tensor, "*B L M"]:
         """(B, L, M) -> (B, L, M)."""

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from .. import masks
 from ..attend import attention
+from . import affine
 from .additive import AdditiveAttention
+from .affine import Linear
 from .vocabulary import TiedEmbedding
 
 __all__ = ["Attends", "RNNEncoderDecoder"]
@@ -51,7 +53,7 @@ class DotAttention(nn.Module):
 
     def __init__(self, width: int, *, bilinear: bool) -> None:
         super().__init__()
-        self.key = nn.Linear(width, width, bias=False) if bilinear else None
+        self.key = Linear(width, width, bias=False) if bilinear else None
 
     def keys(self, states: Tensor) -> Tensor:
         return states if self.key is None else self.key(states)
@@ -67,7 +69,7 @@ class FixedVector(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.inner, self.outer = nn.Linear(width, hidden, bias=False), nn.Linear(hidden, width, bias=False)
+        self.inner, self.outer = Linear(width, hidden, bias=False), Linear(hidden, width, bias=False)
 
     def forward(self, query_BTH: Tensor, summary_BH: Tensor) -> Tensor:
         context = self.outer(torch.tanh(self.inner(summary_BH))) + summary_BH
@@ -116,11 +118,11 @@ class RNNEncoderDecoder(nn.Module):
         self.embedding_dropout, self.state_dropout = nn.Dropout(dropout), nn.Dropout(state_dropout)
         self.forwards = nn.GRU(width, hidden // 2, batch_first=True)
         self.backwards = nn.GRU(width, hidden // 2, batch_first=True)
-        self.start = nn.Linear(hidden, 2 * hidden)
+        self.start = Linear(hidden, 2 * hidden)
         self.asking = nn.GRU(width, hidden, batch_first=True)
         self.attention = _attention(attention, hidden)
         self.writing = nn.GRU(2 * hidden, hidden, batch_first=True)
-        self.readout = nn.Linear(2 * hidden + width, width)
+        self.readout = Linear(2 * hidden + width, width)
         for name, weight in self.named_parameters():
             if name.split(".")[-1].startswith("weight_hh"):
                 for gate in weight.chunk(3):
@@ -187,11 +189,12 @@ class _Steps:
     def __init__(self, model: RNNEncoderDecoder, memory: _Memory) -> None:
         self._model, self._memory, self._states = model, memory, model._states(memory)
         self._owner_N = torch.arange(len(memory.lengths), device=memory.lengths.device)  # the sentence of each row
+        self._weight_OM = model.embedding.output_weight()
 
     def advance(self, tokens_N: Int[Tensor, " N"]) -> Float[Tensor, "N O"]:
         tokens_N = tokens_N.to(self._owner_N.device)
         hidden, self._states = self._model._write(self._memory, tokens_N[:, None], self._states)
-        return self._model.logits(hidden[:, 0])
+        return self._model.embedding.logits(hidden[:, 0], self._weight_OM)
 
     def select(self, rows_N: Int[Tensor, " N"]) -> None:
         rows_N = rows_N.to(self._owner_N.device)
@@ -202,12 +205,16 @@ class _Steps:
             self._memory, self._owner_N = self._memory.select(rows_N), owner_N
 
 
-def _run(gru: nn.GRU, x_BLM: Tensor, *start: Tensor) -> tuple[Tensor, Tensor]:
+def _run(module: nn.GRU, x_BLM: Tensor, *start: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs (B, L, H) and the last state. Autocast on a GPU would run it in float16, whatever its dtype."""
-    if not x_BLM.is_cuda:
-        return gru(x_BLM, *start)
-    with torch.autocast("cuda", enabled=False):
-        return gru(x_BLM.float(), *(s.float() for s in start))
+    if x_BLM.is_cuda:
+        with torch.autocast("cuda", enabled=False):
+            found: tuple[Tensor, Tensor] = module(x_BLM.float(), *(s.float() for s in start))
+            return found
+    if affine.by_onednn(x_BLM[:, 0], module.all_weights[0][0]):
+        return affine.gru(module, x_BLM, *(start or [x_BLM.new_zeros(1, len(x_BLM), module.hidden_size)]))
+    found = module(x_BLM, *start)
+    return found
 
 
 def _attention(kind: Attends, hidden: int) -> AdditiveAttention | DotAttention | FixedVector:

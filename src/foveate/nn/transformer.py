@@ -99,13 +99,14 @@ class _Steps:
         self._model, self._memory, self._lengths = model, memory_BSM, lengths_B
         self._cache = Cache()
         self._owner_N = torch.arange(len(lengths_B), device=lengths_B.device)  # the sentence of each row
+        self._weight_OM = model.embedding.output_weight()
 
     def advance(self, tokens_N: Int[Tensor, " N"]) -> Float[Tensor, "N O"]:
         model, padding = self._model, _padding(self._lengths, self._memory.shape[1])
         tokens_N = tokens_N.to(self._owner_N.device)
         x_N1M = model._embed(model.embedding.target(tokens_N[:, None]), self._cache.length)
         hidden = model.decoder(x_N1M, self._memory, memory_mask=padding, cache=self._cache)
-        return model.logits(hidden[:, 0])
+        return model.embedding.logits(hidden[:, 0], self._weight_OM)
 
     def select(self, rows_N: Int[Tensor, " N"]) -> None:
         rows_N = rows_N.to(self._owner_N.device)

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from .affine import linear
+
 __all__ = ["TiedEmbedding"]
 
 
@@ -61,6 +63,8 @@ class TiedEmbedding(nn.Module):
         """What hidden states are compared with."""
         return self.table if len(self.outputs) == len(self.table) else self.table[self.outputs]
 
-    def logits(self, hidden: Float[Tensor, "*B M"]) -> Float[Tensor, "*B O"]:
-        """(..., M) -> (..., O)."""
-        return nn.functional.linear(hidden, self.output_weight(), self.bias)
+    def logits(
+        self, hidden: Float[Tensor, "*B M"], weight: Float[Tensor, "O M"] | None = None
+    ) -> Float[Tensor, "*B O"]:
+        """(..., M) -> (..., O); `weight` is what `output_weight` gave, where it is needed again and again."""
+        return linear(hidden, self.output_weight() if weight is None else weight, self.bias)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..biases import Given
+from ..lengths import longest
 from ..masks.positional import Band
 from ..normalizers import Softmax
 from ..scores import Dot, Function
@@ -96,23 +97,12 @@ def _poison(problem: Problem, v: Tensor) -> Tensor:
 
 
 def _lengths(*tensors: Tensor) -> list[float]:
-    """For each, a number that no row's Euclidean length exceeds; NaN or Inf if any entry is (or may be).
-
-    One cheap pass over each; and a GPU is waited for once, not once for each.
-    """
-    found = [_length(t) for t in tensors]
+    """Of each the longest row, at most; a GPU is waited for once, not once for each."""
+    found = [longest(t) for t in tensors]
     numbers: list[float] = (
         torch.stack([t.double() for t in found]).tolist() if found[0].is_cuda else [float(t) for t in found]
     )
     return numbers
-
-
-def _length(t: Tensor) -> Tensor:
-    if t.dtype.itemsize >= 4:
-        if t.is_contiguous() or t.transpose(-3, -2).is_contiguous():
-            return torch.linalg.vector_norm(t)
-        return (t * t).sum().sqrt()  # part of a cache or joint projection: the norm crawls there
-    return t.abs().amax().to(torch.float32) * math.sqrt(t.shape[-1])
 
 
 def _call(problem: Problem, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:

@@ -24,7 +24,8 @@ class CallInfo:
     """What is known of a recorded module.
 
     `kind`: "encoder" (every token sees every token), "decoder" (causal) or "cross" (queries and keys come from
-    different sequences). `layer` counts from 0 within its stack; `module` is the module's class.
+    different sequences). `layer` counts from 0 within its stack; `module` is the module's class. `numbers` are the
+    numbers that its recorded heads have in the module; None: those of all, 0, 1, 2, ...
     """
 
     name: str
@@ -33,6 +34,7 @@ class CallInfo:
     layer: int | None
     heads: int
     module: str
+    numbers: tuple[int, ...] | None = None
 
 
 class Call(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,7 @@ class StoredCall:
             layer=entry.take("layer", int, none=True),
             heads=entry.whole("heads"),
             module=entry.take("module", str),
+            numbers=_head_numbers(entry),
         )
         self.dtype = _DTYPES[entry.choice("dtype", _DTYPES)]
         self._facts = FileFacts.from_record(entry, "calls")
@@ -208,6 +210,17 @@ class StoredCall:
 def stored_call(root: Path, entry: dict[str, Any]) -> StoredCall:
     """A call that has just been written, to be read back when it is looked at."""
     return StoredCall(root, Record(entry, f"{root.name}/index.jsonl"), {})
+
+
+def _head_numbers(entry: Record) -> tuple[int, ...] | None:
+    """Which heads of the module these are, in ascending order."""
+    if "numbers" not in entry.content:
+        return None
+    found = tuple(entry.take("numbers", list))
+    rising = all(type(n) is int for n in found) and all(a < b for a, b in pairwise((-1, *found)))
+    if not rising or len(found) != entry.whole("heads"):
+        raise RecordingError(f"{entry.where}: 'numbers' must be those of {entry.whole('heads')} heads, rising")
+    return found
 
 
 def _unpacked(stored: StoredTensor, record: Record) -> Tensor:

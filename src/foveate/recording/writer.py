@@ -69,6 +69,7 @@ class RecordingWriter:
             "layer": call.info.layer,
             "heads": call.info.heads,
             "module": call.info.module,
+            **({} if call.info.numbers is None else {"numbers": list(call.info.numbers)}),
             "dtype": dtype_name(dtype),
             "query": list(tensors["query"].shape),
             "key": list(tensors["key"].shape),

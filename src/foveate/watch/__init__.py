@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..shapes import whole
 from .session import CaptureError, CaptureWarning, Session
 
 __all__ = ["CaptureError", "CaptureWarning", "watch"]
@@ -23,8 +24,9 @@ __all__ = ["CaptureError", "CaptureWarning", "watch"]
 
 def watch(
     model: nn.Module,
-    layers: str | Iterable[str] | None = None,
+    layers: str | int | Iterable[str | int] | None = None,
     *,
+    heads: int | Iterable[int] | None = None,
     keep: str = "qk",
     dtype: torch.dtype | None = None,
     to: str | PathLike[str] | torch.device | None = "cpu",
@@ -37,7 +39,10 @@ def watch(
 
     Args:
         model: any `nn.Module`.
-        layers: module paths to keep, as globs ("*.3.*") or as paths they lie under ("encoder.layer.3"). Default: all.
+        layers: what to keep: numbers of layers (3, of every stack), and module paths, as globs ("*.3.*") or as paths
+            they lie under ("encoder.layer.3"). Default: all.
+        heads: query heads to keep, by number, of every module; the keys they read are kept with them. A module that
+            has no such head is not captured. Default: all.
         keep: "qk", or "qkv" to keep the values too.
         dtype: keep copies in this dtype, e.g. `torch.float16` for half the memory; maps still give out numbers in
             the model's dtype. Default: the model's own.
@@ -48,7 +53,7 @@ def watch(
 
     Raises:
         CaptureError: nothing was captured (at the end), `layers` matches nothing, or the model is compiled.
-        ValueError: an option is unknown.
+        ValueError: an option is unknown, or a number of a layer or head is no whole number from 0.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"watch takes an nn.Module; got {type(model).__name__}")
@@ -56,4 +61,15 @@ def watch(
         raise ValueError(f"unknown keep {keep!r}; expected 'qk' or 'qkv'")
     if dtype is not None and not dtype.is_floating_point:
         raise ValueError(f"dtype must be a floating point dtype; got {dtype}")
-    return Session(model, layers, keep, dtype, to, tokenizer, overwrite)
+    chosen = None if heads is None else _numbers("heads", [heads] if isinstance(heads, int) else heads)
+    patterns = None if layers is None else [layers] if isinstance(layers, str | int) else list(layers)
+    _numbers("layers", [layer for layer in patterns or () if not isinstance(layer, str)] or [0])
+    return Session(model, patterns, chosen, keep, dtype, to, tokenizer, overwrite)
+
+
+def _numbers(what: str, given: Iterable[Any]) -> tuple[int, ...]:
+    """Whole numbers from 0, each once, in ascending order."""
+    found = tuple(sorted({whole(number, f"a number of {what}") for number in given}))
+    if not found or found[0] < 0:
+        raise ValueError(f"{what} must be numbers from 0; got {list(found)}")
+    return found

@@ -22,8 +22,9 @@ from ..recording.reader import stored_call
 from ..scores import Dot
 from . import hf, intercept, memory
 from .checks import reproduces
-from .events import Event
+from .events import Event, NotExpressibleError
 from .frames import attach, detach, is_compiled
+from .heads import of_heads
 from .inputs import Inputs
 
 __all__ = ["CaptureError", "CaptureWarning", "Session"]
@@ -45,7 +46,8 @@ class Session:
     def __init__(
         self,
         model: nn.Module,
-        layers: str | Iterable[str] | None,
+        layers: list[str | int] | None,
+        heads: tuple[int, ...] | None,
         keep: str,
         dtype: torch.dtype | None,
         to: str | PathLike[str] | torch.device | None,
@@ -53,7 +55,7 @@ class Session:
         overwrite: bool,
     ) -> None:
         self.model, self.keep, self.dtype = model, keep, dtype
-        self.patterns = [layers] if isinstance(layers, str) else None if layers is None else list(layers)
+        self.patterns, self.heads = layers, heads
         self.device, self.path = _target(to)
         self.overwrite = overwrite
         self.inputs = Inputs(model, tokenizer)
@@ -145,10 +147,8 @@ class Session:
         return path or self.recording.model
 
     def accepts(self, name: str) -> bool:
-        """Whether `layers` asks for this module: a glob, or a path that it lies under."""
-        if self.patterns is None:
-            return True
-        return any(fnmatch.fnmatchcase(name, p) or f"{name}.".startswith(f"{p}.") for p in self.patterns)
+        """Whether `layers` asks for this module: by its number, a glob, or a path that it lies under."""
+        return self.patterns is None or any(_matches(name, p) for p in self.patterns)
 
     def take(self, name: str, module: nn.Module, event: Event) -> None:
         """Keep a copy of one call."""
@@ -158,6 +158,12 @@ class Session:
                 self.missed[name] = "queries, keys and mask as understood do not reproduce the module's output"
             if name in self.missed:
                 return
+            if self.heads is not None:
+                try:
+                    event = of_heads(event, self.heads)
+                except NotExpressibleError as error:
+                    self.missed[name] = str(error)
+                    return
             info = self.infos.get(name) or self._describe(name, module, event)
             self.infos[name] = info
             options = {
@@ -193,7 +199,7 @@ class Session:
             kind = event.kind or "encoder"
         layer = layer_of(name)
         label = name.rsplit(".", 1)[-1] if layer is None else f"layer {layer}"
-        return CallInfo(name, kind, label, layer, event.query.shape[1], type(module).__name__)
+        return CallInfo(name, kind, label, layer, event.query.shape[1], type(module).__name__, self.heads)
 
     # --- the end
 
@@ -220,6 +226,12 @@ class Session:
             + "For a Hugging Face model, load it with attn_implementation='sdpa' or 'eager'; in your own module, call "
             "foveate.attention or F.scaled_dot_product_attention"
         )
+
+
+def _matches(name: str, pattern: str | int) -> bool:
+    if isinstance(pattern, str):
+        return fnmatch.fnmatchcase(name, pattern) or f"{name}.".startswith(f"{pattern}.")
+    return layer_of(name) == pattern
 
 
 def _fixed(thing: Any, copied: bool = False) -> Any:

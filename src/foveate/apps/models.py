@@ -16,6 +16,7 @@ import urllib.parse
 import urllib.request
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,19 @@ EXAMPLES = [
     "The bank by the river was steep.",
     "The keys that the old man left on the table were hers.",
 ]
-MOST_TOKENS = 16_384
+MOST_TOKENS = 16_384  # on a page that runs the model
 NEW_TOKENS = 64
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_target_positions", "max_sequence_length")
 _PADDED_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet", "data2vec-text"}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Inputs of a model, (1, length) each, and the tokens they stand for."""
+
+    inputs: dict[str, torch.Tensor]
+    tokens: Tokens
+    target_tokens: Tokens | None
 
 
 class HubModel:
@@ -47,7 +57,7 @@ class HubModel:
         UserError: there is no such model, it is no text model, or its weights are not in safetensors files.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, most_tokens: int = MOST_TOKENS) -> None:
         self.where = where
         self.name = _name(Path(where)) if Path(where).is_dir() else where
         self.examples = list(EXAMPLES)
@@ -61,7 +71,7 @@ class HubModel:
         with _explained(where, "tokenizer"):
             self.tokenizer = self._read(transformers.AutoTokenizer)
         self.kind: Kind = _kind(transformers, self.config)
-        self.max_tokens = _limit(self.config, self.tokenizer)
+        self.max_tokens = min(most_tokens, _limit(self.config, self.tokenizer))
         self._model: Any = None
         self._lock = threading.Lock()
 
@@ -96,6 +106,16 @@ class HubModel:
         Raises:
             UserError: the text is empty, or has more tokens than the model takes.
         """
+        given = self.prepared(text, target, report)
+        report(0.7, f"Running {self.name} on {len(given.tokens):,} tokens")
+        return self.watched(given.inputs, **options), given.tokens, given.target_tokens
+
+    def prepared(self, text: str, target: str | None, report: Report) -> Prepared:
+        """What one pass over a text takes; an encoder-decoder without a target has written one.
+
+        Raises:
+            UserError: as `record`.
+        """
         if not text.strip():
             raise UserError("The text is empty.")
         inputs = self.tokenizer(text, return_tensors="pt")
@@ -111,11 +131,20 @@ class HubModel:
                 ids = self._target_ids(model, accepted, target)
                 accepted["decoder_input_ids"] = ids
                 target_tokens = self._pieces(ids[0].tolist())
-            report(0.7, f"Running {self.name} on {len(tokens):,} tokens")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", CaptureWarning)  # what was not captured is said on the page
-                seen = _watched(model, self.name, accepted, {"tokenizer": self.tokenizer, **options})
-        return seen, tokens, target_tokens
+        return Prepared(accepted, tokens, target_tokens)
+
+    def watched(
+        self, inputs: dict[str, torch.Tensor], *, until: type[Exception] | None = None, **options: Any
+    ) -> Recording:
+        """One pass under `watch`, which takes the options; raising `until` ends it early, as if it were done.
+
+        Raises:
+            UserError: nothing was captured.
+        """
+        model = self.load(lambda progress, message: None)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", CaptureWarning)  # what was not captured is said on the page
+            return _watched(model, self.name, inputs, until, {"tokenizer": self.tokenizer, **options})
 
     def _check_length(self, what: str, count: int) -> None:
         if count > self.max_tokens:
@@ -149,11 +178,14 @@ class HubModel:
         return torch.tensor([ids])
 
 
-def _watched(model: Any, name: str, inputs: dict[str, Any], options: dict[str, Any]) -> Recording:
+def _watched(
+    model: Any, name: str, inputs: dict[str, Any], until: type[Exception] | None, options: dict[str, Any]
+) -> Recording:
     try:
         with watch(model, **{"keep": "qkv", **options}) as seen:
             seen.model = name
-            model(**inputs)
+            with contextlib.suppress(*(() if until is None else (until,))):
+                model(**inputs)
     except CaptureError as error:
         raise UserError(str(error)) from None
     return seen
@@ -184,14 +216,13 @@ def _kind(transformers: Any, config: Any) -> Kind:
 
 
 def _limit(config: Any, tokenizer: Any) -> int:
-    """The longest text in tokens: positions of the model, what the tokenizer says, and our own cap."""
+    """The longest text in tokens: positions of the model, or what the tokenizer says where it tells none."""
     text_config = config.get_text_config()
     found = [getattr(text_config, name, None) for name in _POSITIONS]
     limits = [n for n in found if isinstance(n, int) and n > 0]
     if text_config.model_type in _PADDED_POSITIONS:
         limits = [n - 2 for n in limits]
-    limits.append(int(min(tokenizer.model_max_length, MOST_TOKENS)))
-    return max(1, min(limits))
+    return max(1, min(limits or [int(tokenizer.model_max_length)]))
 
 
 def _hub_has_an_address() -> bool:

@@ -28,7 +28,7 @@ from .writer import FORMAT, VERSION
 __all__ = ["StoredCall", "load", "stored_call"]
 
 _MANIFEST_LIMIT = 1 << 28
-_INDEX_LIMIT = 1 << 28
+INDEX_LIMIT = 1 << 28
 _DTYPES = {
     "float64": torch.float64,
     "float32": torch.float32,
@@ -98,7 +98,7 @@ def _unfinished(root: Path) -> str:
 
 def _lines(root: Path, complete: bool) -> list[bytes]:
     """The whole lines of the index. Of an unfinished recording a torn last line is dropped."""
-    data = read_small(root, "index.jsonl", _INDEX_LIMIT)
+    data = read_small(root, "index.jsonl", INDEX_LIMIT)
     lines = data.split(b"\n")
     torn = lines.pop()
     if complete:

@@ -28,7 +28,7 @@ from .tensorfile import FileFacts, raw_bytes, write_tensors
 if TYPE_CHECKING:
     from .recording import Notes, Recording
 
-__all__ = ["FORMAT", "VERSION", "RecordingWriter", "is_recording", "save"]
+__all__ = ["FORMAT", "VERSION", "RecordingWriter", "is_recording", "put", "save"]
 
 FORMAT, VERSION = "foveate-recording", 1
 _BITS_LIMIT = 1 << 33  # entries of a mask stored as bits: 1 GB
@@ -46,12 +46,23 @@ class RecordingWriter:
         clear(self.path, overwrite)
         for folder in (self.path, self.path / "calls", self.path / "shared"):
             folder.mkdir(parents=True, exist_ok=True)
-        self.count = 0
-        self._known: dict[tuple[int, int], tuple[Tensor, dict[str, Any]]] = {}
-        self._written: dict[str, FileFacts] = {}
+        self._begin(0)
         self._write_manifest(notes)
         (self.path / "index.jsonl").touch()
         flush_directory(self.path)
+
+    @classmethod
+    def going_on(cls, path: Path, count: int) -> RecordingWriter:
+        """A writer that adds to an unfinished recording, whose index lists `count` calls in whole lines."""
+        writer = cls.__new__(cls)
+        writer.path = path
+        writer._begin(count)
+        return writer
+
+    def _begin(self, count: int) -> None:
+        self.count = count
+        self._known: dict[tuple[int, int], tuple[Tensor, dict[str, Any]]] = {}
+        self._written: dict[str, FileFacts] = {}
 
     def append(self, call: Call) -> dict[str, Any]:
         """Write one call, then list it. Returns its entry in the index."""
@@ -85,13 +96,13 @@ class RecordingWriter:
         """Write what is known at the end, and the file COMPLETE."""
         self._write_manifest(notes)
         text = f"{self.count}\n".encode()
-        write_whole(self.path / "COMPLETE", lambda file: _put(file, text))
+        write_whole(self.path / "COMPLETE", lambda file: put(file, text))
 
     def _write_manifest(self, notes: Notes) -> None:
         content = {"format": FORMAT, "version": VERSION, **vars(notes)}
         content["not_captured"] = list(notes.not_captured)
         text = seal(content).encode()
-        write_whole(self.path / "manifest.json", lambda file: _put(file, text))
+        write_whole(self.path / "manifest.json", lambda file: put(file, text))
 
     def _describe(self, call: Call, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Score, normaliser, mask and bias as JSON, and where each tensor in them is stored."""
@@ -204,5 +215,5 @@ def _bits_of(call: Call) -> Tensor:
     return torch.cat(rows, dim=2) if rows else torch.ones(1, 1, 1, 1, dtype=torch.bool)
 
 
-def _put(file: Any, text: bytes) -> None:
+def put(file: Any, text: bytes) -> None:
     file.write(text)

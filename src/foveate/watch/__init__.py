@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..shapes import whole
-from .session import CaptureError, CaptureWarning, Session
+from .session import CaptureError, CaptureWarning, Session, is_device
 
 __all__ = ["CaptureError", "CaptureWarning", "watch"]
 
@@ -32,6 +32,7 @@ def watch(
     to: str | PathLike[str] | torch.device | None = "cpu",
     tokenizer: Any = None,
     overwrite: bool = False,
+    resume: bool = False,
 ) -> Session:
     """Watch a model's attention: a context manager that gives a `Recording`.
 
@@ -50,9 +51,11 @@ def watch(
             disk there, and memory does not grow.
         tokenizer: turns ids into tokens (anything with `convert_ids_to_tokens`, or a function of a list of ids).
         overwrite: replace a finished recording at the path `to`.
+        resume: go on with an unfinished one there: the model runs again, but its complete calls are not written again.
 
     Raises:
         CaptureError: nothing was captured (at the end), `layers` matches nothing, or the model is compiled.
+        RecordingError: what is to be resumed is finished, or of another text or model.
         ValueError: an option is unknown, or a number of a layer or head is no whole number from 0.
     """
     if not isinstance(model, nn.Module):
@@ -64,7 +67,9 @@ def watch(
     chosen = None if heads is None else _numbers("heads", [heads] if isinstance(heads, int) else heads)
     patterns = None if layers is None else [layers] if isinstance(layers, str | int) else list(layers)
     _numbers("layers", [layer for layer in patterns or () if not isinstance(layer, str)] or [0])
-    return Session(model, patterns, chosen, keep, dtype, to, tokenizer, overwrite)
+    if resume and (overwrite or to is None or is_device(to)):
+        raise ValueError("resume goes on with a recording at the path `to`, and overwrites nothing")
+    return Session(model, patterns, chosen, keep, dtype, to, tokenizer, overwrite, resume)
 
 
 def _numbers(what: str, given: Iterable[Any]) -> tuple[int, ...]:

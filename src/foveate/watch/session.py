@@ -19,6 +19,7 @@ from ..normalizers import Softmax
 from ..recording import CallInfo, MemoryCall, Recording, RecordingWriter
 from ..recording.calls import layer_of
 from ..recording.reader import stored_call
+from ..recording.resuming import Unfinished
 from ..scores import Dot
 from . import hf, intercept, memory
 from .checks import reproduces
@@ -53,11 +54,13 @@ class Session:
         to: str | PathLike[str] | torch.device | None,
         tokenizer: Any,
         overwrite: bool,
+        resume: bool,
     ) -> None:
         self.model, self.keep, self.dtype = model, keep, dtype
         self.patterns, self.heads = layers, heads
         self.device, self.path = _target(to)
-        self.overwrite = overwrite
+        self.overwrite, self.resume = overwrite, resume
+        self.unfinished: Unfinished | None = None
         self.inputs = Inputs(model, tokenizer)
         self.paths: dict[int, str] = {}
         self.modules: list[nn.Module] = []
@@ -76,7 +79,10 @@ class Session:
 
     def __enter__(self) -> Recording:
         self._find()
-        if self.path is not None:
+        if self.path is not None and self.resume:
+            self.unfinished = Unfinished(self.path, self.recording.notes)
+            self.writer = self.unfinished.writer
+        elif self.path is not None:
             self.writer = RecordingWriter(self.path, self.recording.notes, self.overwrite)
         hf.install(intercept.tell)
         try:
@@ -95,6 +101,8 @@ class Session:
             return
         if not self.recording:
             raise CaptureError(self._nothing())
+        if self.unfinished is not None:
+            self.unfinished.end()
         if self.writer is not None:
             self.writer.close(self.recording.notes)
         if self.recording.not_captured:
@@ -176,6 +184,10 @@ class Session:
             q, k = self._copy(event.query, self.dtype), self._copy(event.key, self.dtype)
             v = self._copy(event.value, self.dtype) if self.keep == "qkv" else None
             assert q is not None and k is not None
+            there = None if self.unfinished is None else self.unfinished.take(name, step, q, k)
+            if there is not None:
+                self.recording._add(there)
+                return
             call = MemoryCall(info, step, q, k, v, options)
             if self.writer is None:
                 self.recording._add(call)
@@ -251,11 +263,15 @@ def _target(to: str | PathLike[str] | torch.device | None) -> tuple[torch.device
     """A device ("cpu", "cuda:1"; None: where the model is) or a path for a recording on disk."""
     if to is None:
         return None, None
-    if isinstance(to, torch.device):
-        return to, None
-    if isinstance(to, str) and re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d+)?", to):
-        return torch.device(to), None
+    if is_device(to) or isinstance(to, torch.device):
+        return torch.device(str(to)), None
     return torch.device("cpu"), Path(to)
+
+
+def is_device(to: str | PathLike[str] | torch.device) -> bool:
+    """Whether it names a device, not a path."""
+    named = isinstance(to, str) and re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d+)?", to)
+    return isinstance(to, torch.device) or bool(named)
 
 
 def _some(names: Iterable[str], most: int = 6) -> str:

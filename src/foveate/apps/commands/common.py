@@ -99,30 +99,30 @@ def readable(text: str) -> str:
 readable.__name__ = "text (UTF-8)"  # as argparse names it in "invalid ... value"
 
 
-def text_of(arguments: argparse.Namespace) -> str:
-    """The text that --text or --file gives; nothing without either.
+def text_of(arguments: argparse.Namespace, most: int = MAX_FILE) -> str:
+    """The text that --text or --file gives, of at most so many bytes; nothing without either.
 
     Raises:
         UserError: it is empty, or the file cannot be read.
     """
     if arguments.text is None and arguments.file is None:
         return ""
-    text: str = arguments.text if arguments.file is None else read_text(arguments.file)
+    text: str = arguments.text if arguments.file is None else read_text(arguments.file, most)
     if not text.strip():
         raise UserError("the text is empty" if arguments.file is None else f"{arguments.file} is empty")
     return text
 
 
-def read_text(path: str) -> str:
+def read_text(path: str, most: int = MAX_FILE) -> str:
     """The text of a UTF-8 file, or of standard input for "-".
 
     Raises:
         UserError: it cannot be read, is no text, or is too long.
     """
     try:
-        data = sys.stdin.buffer.read(MAX_FILE + 1) if path == "-" else _read(Path(path))
-        if len(data) > MAX_FILE:
-            raise UserError(f"{path} has more than {MAX_FILE:,} bytes; take a part of it")
+        data = sys.stdin.buffer.read(most + 1) if path == "-" else _read(Path(path), most)
+        if len(data) > most:
+            raise UserError(f"{path} has more than {most:,} bytes; take a part of it")
         return data.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text") from None
@@ -130,9 +130,9 @@ def read_text(path: str) -> str:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most: int) -> bytes:
     with path.open("rb") as file:
-        return file.read(MAX_FILE + 1)
+        return file.read(most + 1)
 
 
 @contextlib.contextmanager

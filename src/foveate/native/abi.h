@@ -25,6 +25,7 @@ typedef struct {
     int64_t dtype, threads, isa;
     double scale, softcap;                         // softcap 0: none
     const double* sinks;                           // (H) or NULL
+    const double* known;                           // (B,H,Q) log-sum-exp of rows whose other keys are not here, or NULL
     const int32_t *lo, *hi;                        // keys [lo, hi) of each row, or NULL
     int64_t span_stride[3];                        // (B, H, Q)
     // Lists: blocks of list_rows rows; block i holds the panels list_start[i] .. list_start[i+1], ascending, each

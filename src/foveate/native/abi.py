@@ -29,7 +29,7 @@ class Call(Structure):
         *_sizes("dtype threads isa"),
         ("scale", c_double),
         ("softcap", c_double),
-        *_pointers("sinks lo hi"),
+        *_pointers("sinks known lo hi"),
         ("span_stride", c_int64 * 3),
         *_pointers("list_start list_panel list_word words"),
         ("list_rows", c_int64),

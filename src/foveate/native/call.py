@@ -91,6 +91,7 @@ def run(
     scale: float = 1.0,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    known: Tensor | None = None,
     spans: tuple[Tensor, Tensor] | None = None,
     lists: Lists | None = None,
     table: Tensor | None = None,
@@ -102,6 +103,8 @@ def run(
     """Output (if there are values) and the statistics wanted, in one pass.
 
     Args:
+        known: (B, H, Q) log-sum-exp over all keys of a row, where only some are given: pooled weights are then those of
+            the whole row. Output and entropy are not to be asked for.
         spans: each row's keys [lo, hi), int32, broadcast to (B, H, Q).
         table: (B|1, H|1, all_rows + K - 1), bias by distance: entry j - i + all_rows - 1; hides no key. Keys that
             it puts so far down that nothing of them is left are passed over (`far.h` says when).
@@ -125,6 +128,8 @@ def run(
         call.v, call.v_stride = _rows(v_BGKV, held)
     if sinks is not None:
         call.sinks = _keep(sinks.detach().to(torch.float64).contiguous(), held)
+    if known is not None:
+        call.known = _keep(known.detach().to(torch.float64).expand(b, h, n).contiguous(), held)
     _mask(call, spans, lists, held)
     _bias(call, table, bias, held)
     passed = ctypes.c_int64(0)

@@ -45,6 +45,10 @@ double finish(const FvPlan* plan, const FvLook* look, const FvSums* sums, int64_
     }
     if (lse != lse || (call->entropy && entropy != entropy)) *status |= FV_NAN_ROWS;
     const int64_t row = (look->b * call->H + look->h) * call->Q + look->first + r;
+    if (call->known && lse == lse) {
+        lse = call->known[row];
+        if (lse != lse) *status |= FV_NAN_ROWS;
+    }
     if (call->lse) call->lse[row] = lse;
     if (call->entropy) call->entropy[row] = (float)entropy;
     if (call->v) {

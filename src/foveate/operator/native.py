@@ -22,7 +22,7 @@ from .limits import too_wide, unusual
 from .panels import LIST_BYTES, lists, variants
 from .problem import Problem
 
-__all__ = ["obstacle", "output", "passes", "worthwhile"]
+__all__ = ["intervals", "obstacle", "output", "passes", "worthwhile"]
 
 FEWEST_QUERIES, FEWEST_SCORES = 64, 1 << 17  # of a problem that is worth it
 MOST_STRIP = 1 << 24  # booleans of a mask that must be formed at once, at most
@@ -46,7 +46,7 @@ def _unknown_part(problem: Problem) -> str | None:
         return f"its bias is {bias.table.dtype}"
     if any(t.device.type != "cpu" for t in (*(bias.tensors if bias else ()), *problem.normalizer.tensors)):
         return "its bias or sinks are on another device"
-    if _intervals(problem) is None and problem.mask is not None:
+    if intervals(problem) is None and problem.mask is not None:
         b, h = variants(problem)
         if b * h * problem.geometry.keys * 48 > MOST_STRIP:
             return "its mask tells too many heads apart over too many keys"
@@ -83,15 +83,15 @@ def passes(problem: Problem, v_BGKV: Tensor | None, wanted: Wanted, rows: slice)
     g = problem.geometry
     score, sinks = problem.score, problem.normalizer.sinks  # type: ignore[attr-defined]
     assert isinstance(score, Dot) and score.scale is not None
-    intervals, step = _intervals(problem), rows.stop - rows.start
-    if intervals is None and problem.mask is not None:
+    seen, step = intervals(problem), rows.stop - rows.start
+    if seen is None and problem.mask is not None:
         b, h = variants(problem)
         step = max(48, LIST_BYTES * 8 // (b * h * g.keys) // 48 * 48)
     for start in range(rows.start, rows.stop, max(1, step)):
         part = slice(start, min(start + step, rows.stop))
         mask: dict[str, Any] = {}
-        if intervals is not None:
-            mask["spans"] = tuple(t if t.shape[2] == 1 else t[:, :, part] for t in intervals)
+        if seen is not None:
+            mask["spans"] = tuple(t if t.shape[2] == 1 else t[:, :, part] for t in seen)
         elif problem.mask is not None:
             mask["lists"] = lists(problem, part)
         yield (
@@ -122,7 +122,7 @@ def _bias(bias: Bias | None, rows: slice) -> dict[str, Any]:
     return {"bias": bias.table if bias.table.shape[2] == 1 else bias.table[:, :, rows]}
 
 
-def _intervals(problem: Problem) -> tuple[Tensor, Tensor] | None:
+def intervals(problem: Problem) -> tuple[Tensor, Tensor] | None:
     """The mask as intervals, int32, if it is one of those."""
     found = None if problem.mask is None else spans(problem.mask, problem.geometry)
     return None if found is None else (found[0].to(torch.int32), found[1].to(torch.int32))

@@ -126,10 +126,9 @@ def run(
     if v_BGKV is not None:
         call.V = v_BGKV.shape[-1]
         call.v, call.v_stride = _rows(v_BGKV, held)
-    if sinks is not None:
-        call.sinks = _keep(sinks.detach().to(torch.float64).contiguous(), held)
-    if known is not None:
-        call.known = _keep(known.detach().to(torch.float64).expand(b, h, n).contiguous(), held)
+    for name, numbers in (("sinks", sinks), ("known", known)):
+        if numbers is not None:
+            setattr(call, name, _keep(numbers.detach().to(torch.float64).contiguous(), held))
     _mask(call, spans, lists, held)
     _bias(call, table, bias, held)
     passed = ctypes.c_int64(0)

@@ -124,15 +124,13 @@ def run(
     call.q, call.q_stride = _rows(q_BHQD, held)
     call.k, call.k_stride = _rows(k_BGKD, held)
     if v_BGKV is not None:
-        call.V = v_BGKV.shape[-1]
-        call.v, call.v_stride = _rows(v_BGKV, held)
+        call.V, (call.v, call.v_stride) = v_BGKV.shape[-1], _rows(v_BGKV, held)
     for name, numbers in (("sinks", sinks), ("known", known)):
         if numbers is not None:
             setattr(call, name, _keep(numbers.detach().to(torch.float64).contiguous(), held))
     _mask(call, spans, lists, held)
     _bias(call, table, bias, held)
-    passed = ctypes.c_int64(0)
-    call.passed_over = ctypes.addressof(passed)
+    call.passed_over = ctypes.addressof(passed := ctypes.c_int64(0))
     found = _results(call, q_BHQD, v_BGKV, wanted, held)
     status = core.library.fv_run(ctypes.byref(call))
     if status & NAN_ROWS and status > 0 and core.isa == PAIRS and call.dtype == DTYPES[torch.bfloat16]:

@@ -11,7 +11,7 @@ from torch import Tensor
 import foveate as fv
 from foveate.normalizers import lead
 from foveate.operator import tiles
-from foveate.operator.tiles import Grid, tile
+from foveate.operator.tiles import Grid, survey, tile
 
 B, H, G, Q, K, D = 2, 4, 2, 70, 90, 8
 GRIDS = [
@@ -108,3 +108,23 @@ def test_grids_that_are_none(place: Any) -> None:
     m = fv.AttentionMap(drawn(1, 1, Q, D), drawn(1, 1, K, D))
     with pytest.raises(ValueError, match=r"a grid (has cells of at least one row and column|begins inside the map)"):
         tile(m.problem, m.statistic()[0, 0], 0, 0, Grid(*place))
+
+
+@pytest.mark.parametrize("place", [(0, 0, 16, 16, 5, 6), (32, 0, 4, 8, 3, 12), (64, 0, 8, 100, 1, 1)])
+@pytest.mark.parametrize("parts", PARTS, ids=list(PARTS))
+def test_a_survey_is_the_statistic_and_both_pictures(parts: str, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    m = fv.AttentionMap(drawn(B, H, Q, D), drawn(B, G, K, D), **PARTS[parts])
+    dense, statistic, grid = m.dense(), m.statistic(), Grid(*place)
+    rows = grid.rows(Q)
+    for core in (True, False):
+        if not core:
+            monkeypatch.setattr(tiles, "_asked", lambda *given: None)
+        found, best, sums = survey(m.problem, 1, 2, grid)
+        torch.testing.assert_close(found, statistic[1, 2, rows].double(), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(best, expected(dense[1, 2], grid), rtol=1e-5, atol=1e-6)
+        total = torch.zeros(grid.height, grid.width)
+        for i in range(grid.height):
+            for j in range(grid.width):
+                r, c = grid.top + i * grid.down, j * grid.across
+                total[i, j] = dense[1, 2, r : r + grid.down, c : c + grid.across].double().sum()
+        torch.testing.assert_close(sums, total, rtol=1e-5, atol=1e-6)

@@ -158,6 +158,13 @@ def _tile(source: Source, parameters: dict[str, Any]) -> bytes:
     return pack({"height": height, "width": width, "peak": tile.peak}, tile.pixels)
 
 
+def _map(source: Source, parameters: dict[str, Any]) -> bytes:
+    found = source.map(**parameters)
+    height, width = found.pixels.shape
+    header = {"height": height, "width": width, "exact": found.exact, "refined": round(found.refined, 4)}
+    return pack(header, found.pixels)
+
+
 def _pair(source: Source, parameters: dict[str, Any]) -> dict[str, Any]:
     return source.pair(**parameters)
 
@@ -172,6 +179,7 @@ _QUESTIONS: dict[str, tuple[dict[str, Any], _Ask]] = {
         | {"how": "max", "level": "token"},
         _tile,
     ),
+    "map": ({**_PLACE, **dict.fromkeys(("head", "zoom", "row", "column"), _REQUIRED), "how": "max"}, _map),
     "pair": ({**_PLACE, **dict.fromkeys(("head", "i", "j"), _REQUIRED)}, _pair),
 }
 

@@ -82,7 +82,7 @@ class Workspace:
         with self._lock:
             self._sources[identifier] = source
             while len(self._sources) > MAX_DOCUMENTS or (len(self._sources) > 1 and self._held() > MAX_BYTES):
-                self._sources.popitem(last=False)
+                self._sources.popitem(last=False)[1].close()
         return identifier
 
     def source(self, identifier: str) -> Source:
@@ -156,10 +156,12 @@ class Workspace:
             thread.start()
 
     def close(self) -> None:
-        """Stop making thumbnails; a thread inside torch must not outlive the interpreter."""
+        """Stop making thumbnails and overviews; a thread inside torch must not outlive the interpreter."""
         self._closed.set()
         for thread in self._warming:
             thread.join(timeout=10)
+        for source in self._sources.values():
+            source.close()
 
     def _work(self, run: Run, work: Callable[[Report], Source]) -> None:
         try:

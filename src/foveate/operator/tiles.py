@@ -8,7 +8,7 @@ Axes: Q queries, K keys, R rows and C columns of the part, h and w cells, S numb
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,12 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .. import native as core
-from ..native import NAN_ROWS, Wanted
+from ..native import NAN_ROWS, Found, Wanted
 from ..scores import Dot
 from . import native
 from .problem import Problem
 
-__all__ = ["Grid", "tile"]
+__all__ = ["Grid", "survey", "tile"]
 
 ENTRIES = 1 << 22  # weights held at a time where the compiled core cannot help
 
@@ -30,7 +30,7 @@ ENTRIES = 1 << 22  # weights held at a time where the compiled core cannot help
 class Grid:
     """`height` x `width` cells of `down` rows and `across` columns each, from row `top` and column `left` on.
 
-    Cells may reach beyond the map: what is not there is not pooled.
+    Cells may reach beyond the map, or beyond row `bottom` and column `right`: what is not there is not pooled.
     """
 
     top: int
@@ -40,12 +40,18 @@ class Grid:
     height: int
     width: int
     how: Literal["max", "mean"] = "max"
+    bottom: int | None = None
+    right: int | None = None
 
     def rows(self, queries: int) -> slice:
-        return slice(min(self.top, queries), min(self.top + self.down * self.height, queries))
+        return _cut(self.top, self.down * self.height, queries if self.bottom is None else min(self.bottom, queries))
 
     def columns(self, keys: int) -> slice:
-        return slice(min(self.left, keys), min(self.left + self.across * self.width, keys))
+        return _cut(self.left, self.across * self.width, keys if self.right is None else min(self.right, keys))
+
+
+def _cut(start: int, length: int, end: int) -> slice:
+    return slice(min(start, end), min(start + length, end))
 
 
 @torch.no_grad()
@@ -77,36 +83,77 @@ def tile(problem: Problem, statistic: Float[Tensor, Q * S], batch: int, head: in
     return (sums / (counts[0][:, None] * counts[1]).clamp(min=1)).float()
 
 
+@torch.no_grad()
+def survey(
+    problem: Problem, batch: int, head: int, grid: Grid
+) -> tuple[Float[Tensor, rows * S], Float[Tensor, "h w"], Float[Tensor, "h w"]]:
+    """The statistic of a grid's rows, and their largest weights and sums in its cells, all in one pass.
+
+    The grid covers all columns in which a row of it sees a key. `grid.how` is not looked at.
+    """
+    g = problem.geometry
+    rows, columns = grid.rows(g.queries), grid.columns(g.keys)
+    found = _asked(problem, None, batch, head, grid, rows, columns, ("max", "mean"))
+    if found is not None:
+        best, sums = (found.pooled[grid.height, grid.width, how][0, 0] for how in ("max", "mean"))
+        return found.lse[0, 0], best, sums.float()
+    statistic = problem.statistic(slice(batch, batch + 1), slice(head, head + 1), rows)[0, 0]
+    whole = statistic.new_full((rows.stop, *statistic.shape[1:]), torch.nan)
+    whole[rows] = statistic
+    best, sums = (
+        _by_blocks(problem, whole, batch, head, replace(grid, how=how), rows, columns) for how in ("max", "mean")
+    )
+    return statistic.cpu(), best.float(), sums.float()
+
+
 def _by_core(
     problem: Problem, statistic: Tensor, batch: int, head: int, grid: Grid, rows: slice, columns: slice
 ) -> Tensor | None:
     """Maxima or sums by the compiled core; None where it cannot."""
-    if native.obstacle(problem) is not None or bool(torch.isnan(statistic[rows]).any()):
+    if statistic.ndim != 1 or bool(torch.isnan(statistic[rows]).any()):
+        return None
+    found = _asked(problem, statistic[rows], batch, head, grid, rows, columns, (grid.how,))
+    return None if found is None else found.pooled[grid.height, grid.width, grid.how][0, 0]
+
+
+def _asked(
+    problem: Problem,
+    known: Tensor | None,
+    batch: int,
+    head: int,
+    grid: Grid,
+    rows: slice,
+    columns: slice,
+    hows: tuple[str, ...],
+) -> Found | None:
+    """What the compiled core finds in a part; None where it cannot look, or a row is NaN."""
+    if native.obstacle(problem) is not None:
         return None
     intervals = native.intervals(problem)
     if intervals is None and problem.mask is not None:
         return None
     assert isinstance(problem.score, Dot) and problem.score.scale is not None
+    sinks = problem.normalizer.sinks  # type: ignore[attr-defined]
     real, wide = columns.stop - columns.start, grid.across * grid.width
     group = head // problem.shared
     k = problem.k_BGKD[batch : batch + 1, group : group + 1, columns]
     if real < wide:
         k = torch.nn.functional.pad(k, (0, 0, 0, wide - real))
-    whole = grid.height, grid.width, grid.how
     found = core.run(
         problem.q_BHQD[batch : batch + 1, head : head + 1, rows],
         k,
         None,
-        Wanted(pooled=(whole,)),
+        Wanted(lse=known is None, pooled=tuple((grid.height, grid.width, how) for how in hows)),
         scale=problem.score.scale,
         softcap=problem.score.softcap,
-        known=statistic[rows].reshape(1, 1, -1),
+        sinks=None if sinks is None or known is not None else sinks[head : head + 1],
+        known=None if known is None else known.reshape(1, 1, -1),
         spans=_spans(intervals, batch, head, rows, columns),
         first_row=0,
         all_rows=grid.down * grid.height,
         **_bias(problem, batch, head, rows, columns, grid),
     )
-    return None if found.status & NAN_ROWS else found.pooled[whole][0, 0]
+    return None if found.status & NAN_ROWS else found
 
 
 def _spans(

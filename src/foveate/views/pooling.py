@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from foveate.operator.problem import Block
 from foveate.shapes import Geometry
 
+DECADES = 6  # between a byte of 1 and one of 255
 How = Literal["max", "mean"]
 Floats = NDArray[np.float32]
 Whole = NDArray[np.int64]
@@ -97,6 +98,13 @@ def _join(join: np.ufunc, block: Floats, starts: Whole, stops: Whole, axis: int)
         block = np.pad(block, padding)
     joined = join.reduceat(block, edges, axis=axis)
     return np.asarray(joined[(slice(None),) * axis + (slice(None, None, 2),)])
+
+
+def to_log_bytes(picture: Floats) -> NDArray[np.uint8]:
+    """Weights as bytes, on one scale for all pictures: 255 is 1, 1 is 10^-6 or less, even ratios between; 0 is 0."""
+    known = np.nan_to_num(picture, nan=0.0, posinf=1.0, neginf=0.0)
+    steps = 255 + 254 / DECADES * np.log10(np.maximum(known, 10.0**-DECADES))
+    return np.where(known > 0, np.rint(steps).clip(1, 255), 0).astype(np.uint8)
 
 
 def to_bytes(picture: Floats) -> tuple[NDArray[np.uint8], Floats]:

@@ -23,6 +23,7 @@ from foveate.stats import Entropy
 from foveate.views.axes import Axis
 from foveate.views.catalog import Entry, Maps, calls_of, entries_of
 from foveate.views.document import DIRECTIONS, LEVELS, Call, Direction, Document, Focus, Level
+from foveate.views.overview import MapTile, Overview, Overviews
 from foveate.views.pooling import Floats, How, Picture, Pool, to_bytes
 from foveate.views.texts import TokenLists, script_of
 
@@ -53,7 +54,7 @@ class Tile:
 
 
 class Source:
-    """The six questions of the source protocol, over a mapping from names to maps (a `Recording` is one).
+    """The questions of the source protocol, over a mapping from names to maps (a `Recording` is one).
 
     Args:
         maps: name -> AttentionMap, or a sequence of them where a module was called several times.
@@ -83,6 +84,7 @@ class Source:
         self._document = Document("", title, model, "", script.texts, calls, None, notes)
         self._thumbnails: dict[tuple[int, int], Thumbnails] = {}
         self._locks = [threading.Lock() for _ in calls]
+        self._overviews = Overviews(self._overview)
 
     def document(self) -> Document:
         return self._document
@@ -174,6 +176,25 @@ class Source:
             pool.update(first, weights.numpy())
         pixels, peak = to_bytes(pool.result())
         return Tile(pixels[0], float(peak[0]))
+
+    def map(self, call: int, sequence: int, head: int, zoom: int, row: int, column: int, how: How = "max") -> MapTile:
+        """A tile of a head's map: 2^zoom queries and keys in a pixel, 256 x 256 pixels, counted from the top left.
+
+        The whole map gets finer from one call to the next, until it is `refined`; what is `exact` stays as it is.
+        """
+        _choice("how", how, get_args(How))
+        self._head(call, head)
+        self._sequence(sequence)
+        for name, number in (("zoom", zoom), ("row", row), ("column", column)):
+            _whole(name, number)
+        return self._overviews.get(call, sequence, head).tile(zoom, row, column, how)
+
+    def close(self) -> None:
+        """Stop what goes on in the background."""
+        self._overviews.close()
+
+    def _overview(self, call: int, sequence: int, head: int) -> Overview:
+        return Overview(self.maps[call], sequence, head, *self.axes(call, sequence))
 
     def pair(self, call: int, sequence: int, head: int, i: int, j: int) -> dict[str, Any]:
         """How one weight comes about: query and key, their products, the score, the softmax, the share of the value."""

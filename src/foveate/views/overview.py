@@ -1,0 +1,231 @@
+"""One head of any length as a map of the world: the whole first, coarse, then finer; and any part of it exactly.
+
+A zoom z shows 2^z rows and columns in a pixel. Zooms below that of the overview are computed when asked for, from
+queries, keys and the rows' statistic, without forming a weight that is not shown; above it the overview is pooled.
+
+Axes: Q queries and K keys of one sequence, h and w cells of the overview.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveate.map import AttentionMap
+from foveate.operator.tiles import Grid, survey, tile
+from foveate.views.axes import Axis
+from foveate.views.pooling import How, to_log_bytes
+
+__all__ = ["TILE", "MapTile", "Overview", "Overviews"]
+
+TILE = 256  # pixels along a side
+CELLS = 2048  # of an overview, along its longer side
+STRIP = 1 << 26  # weights of one step
+KEPT = 12  # heads whose overviews stay
+
+
+@dataclass(frozen=True)
+class MapTile:
+    """Pixels (height, width), at most TILE x TILE, as `to_log_bytes` has them.
+
+    `exact`: from all weights under it. `refined`: how much of the whole overview is done, 0 to 1.
+    """
+
+    pixels: NDArray[np.uint8]
+    exact: bool
+    refined: float
+
+
+class Overview:
+    """The overview of one head for one sequence, made step by step in any thread, and tiles at any zoom.
+
+    Args:
+        one: the call, (B, H, Q, K).
+        rows, columns: the sequence's queries and keys in it.
+    """
+
+    def __init__(self, one: AttentionMap, sequence: int, head: int, rows: Axis, columns: Axis) -> None:
+        self.at, self.problem = (sequence, head), one.problem
+        self.rows, self.columns = rows.length, columns.length
+        self.above, self.before = rows.first, columns.first  # padding
+        longest = max(1, self.rows, self.columns)
+        self.zoom = max(0, math.ceil(math.log2(longest / CELLS)))  # of a cell
+        self.last_zoom = max(self.zoom, math.ceil(math.log2(longest / TILE)))  # which shows all in one tile
+        self.cell = 1 << self.zoom
+        self.height, self.width = -(-self.rows // self.cell), -(-self.columns // self.cell)
+        lines = max(1, STRIP // max(1, self.cell * self.columns))
+        starts = range(0, self.height, lines)
+        self._strips = [(first, min(lines, self.height - first)) for first in starts]
+        self._order = _spread(len(self._strips))
+        self._best = torch.zeros(self.height, self.width)
+        self._sums = torch.zeros(self.height, self.width)
+        self._done = np.zeros(self.height, dtype=bool)
+        self._statistic: Tensor | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def refined(self) -> float:
+        """Which part of all rows has been passed over."""
+        return float(self._done.mean()) if self.height and self.width else 1.0
+
+    def step(self) -> bool:
+        """Pass over some more rows; False once all are done."""
+        with self._lock:
+            if not self._order or not self.width:
+                return False
+            first, lines = self._strips[self._order.pop(0)]
+        self._pass_over(first, lines)
+        return True
+
+    def _pass_over(self, first: int, lines: int) -> None:
+        grid = self._grid(first * self.cell, 0, self.zoom, lines, self.width)
+        statistic, best, sums = survey(self.problem, *self.at, grid)
+        rows = grid.rows(self.problem.geometry.queries)
+        with self._lock:
+            if self._statistic is None:
+                self._statistic = statistic.new_full((self.problem.geometry.queries, *statistic.shape[1:]), torch.nan)
+            self._statistic[rows] = statistic
+            self._best[first : first + lines], self._sums[first : first + lines] = best, sums
+            self._done[first : first + lines] = True
+
+    def tile(self, zoom: int, row: int, column: int, how: How) -> MapTile:
+        """Tile (row, column) of a zoom, from the top left.
+
+        Raises:
+            ValueError: there is no such zoom or tile.
+        """
+        if not 0 <= zoom <= self.last_zoom:
+            raise ValueError(f"zoom must be from 0 to {self.last_zoom}; got {zoom}")
+        side = TILE << zoom
+        for name, number, length in (("row", row, self.rows), ("column", column, self.columns)):
+            last = max(0, (length - 1) // side)
+            if not 0 <= number <= last:
+                raise ValueError(f"at zoom {zoom} there are {name}s of tiles 0 to {last}; got {number}")
+        top, left = row * side, column * side
+        height, width = (min(TILE, -(-(n - at) // (1 << zoom))) for n, at in ((self.rows, top), (self.columns, left)))
+        if not (height and width):
+            return MapTile(np.zeros((height, width), np.uint8), True, 1.0)
+        exact = self._exact(top, left, zoom, height, width, how) if zoom < self.zoom else None
+        pixels, done = (exact, True) if exact is not None else self._pooled(top, left, zoom, height, width, how)
+        return MapTile(to_log_bytes(pixels.numpy()), done, self.refined)
+
+    def _grid(self, top: int, left: int, zoom: int, height: int, width: int, how: How = "max") -> Grid:
+        """Cells of the sequence as cells of the call."""
+        ends = self.above + self.rows, self.before + self.columns
+        return Grid(self.above + top, self.before + left, 1 << zoom, 1 << zoom, height, width, how, *ends)
+
+    def _exact(self, top: int, left: int, zoom: int, height: int, width: int, how: How) -> Tensor | None:
+        """Its pixels from its own weights; None where that must wait until the overview has passed over its rows."""
+        bottom = min(self.rows, top + (height << zoom))
+        cells = slice(top // self.cell, -(-bottom // self.cell))
+        with self._lock:
+            known = bool(self._done[cells].all())
+            statistic = self._statistic
+        if not known:
+            if (cells.stop - cells.start) * self.cell * self.columns > STRIP:
+                return None
+            self._pass_over(cells.start, cells.stop - cells.start)
+            statistic = self._statistic
+        assert statistic is not None
+        return tile(self.problem, statistic, *self.at, self._grid(top, left, zoom, height, width, how))
+
+    def _pooled(self, top: int, left: int, zoom: int, height: int, width: int, how: How) -> tuple[Tensor, bool]:
+        """Pixels out of the overview, and whether the rows under them are done: those that are not look like the
+        nearest that are, and where a pixel is finer than a cell it looks like its cell."""
+        rows, columns = (
+            _cells(at, count, zoom, self.zoom, cells)
+            for at, count, cells in ((top, height, self.height), (left, width, self.width))
+        )
+        with self._lock:
+            done = self._done.copy()
+            from_rows = torch.from_numpy(_nearest(done))
+            shown = (self._best if how == "max" else self._sums)[from_rows]
+        if how == "max":
+            return _pool(_pool(shown, rows).mT, columns).mT, bool(done[rows.numpy()].all())
+        counts = [(n - self.cell * torch.arange(cells)).clamp(max=self.cell).float()
+                  for n, cells in ((self.rows, self.height), (self.columns, self.width))]  # fmt: skip
+        means = shown / (counts[0][from_rows][:, None] * counts[1])
+        lines = _pool(means.mT, columns, counts[1]).mT
+        return _pool(lines, rows, counts[0]), bool(done[rows.numpy()].all())
+
+
+class Overviews:
+    """Overviews of the heads that someone looked at last, and a thread that refines them, newest first."""
+
+    def __init__(self, make: Callable[[int, int, int], Overview]) -> None:
+        self._make = make
+        self._held: OrderedDict[tuple[int, int, int], Overview] = OrderedDict()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def get(self, call: int, sequence: int, head: int) -> Overview:
+        """The overview of a head, which is refined next."""
+        key = call, sequence, head
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = self._make(*key)
+            self._held.move_to_end(key)
+            while len(self._held) > KEPT:
+                self._held.popitem(last=False)
+            if self._held[key].refined < 1 and (self._thread is None or not self._thread.is_alive()):
+                self._thread = threading.Thread(target=self._refine, name="foveate-overview", daemon=True)
+                self._thread.start()
+            return self._held[key]
+
+    def close(self) -> None:
+        """Stop refining; a thread inside torch must not outlive the interpreter."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+
+    def _refine(self) -> None:
+        while not self._closed.is_set():
+            with self._lock:
+                rough = [one for one in reversed(self._held.values()) if one.refined < 1]
+                if not rough:
+                    self._thread = None
+                    return
+            rough[0].step()
+
+
+def _spread(count: int) -> list[int]:
+    """0 .. count - 1 so that those first come from everywhere."""
+    bits = max(1, (count - 1).bit_length())
+    turned = [int(f"{n:0{bits}b}"[::-1], 2) for n in range(1 << bits)]
+    return [n for n in turned if n < count]
+
+
+def _nearest(done: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """For each row the nearest one that is done; itself where none is."""
+    places = np.arange(len(done))
+    marks = np.flatnonzero(done)
+    if not len(marks):
+        return places
+    after = np.searchsorted(marks, places).clip(0, len(marks) - 1)
+    before = (after - 1).clip(0)
+    nearer = np.abs(marks[before] - places) <= np.abs(marks[after] - places)
+    return np.where(nearer, marks[before], marks[after])
+
+
+def _cells(at: int, count: int, zoom: int, of_cell: int, cells: int) -> Tensor:
+    """The cells under each of `count` pixels from place `at` on, (count, some); the last one again where it ends."""
+    starts = at + (torch.arange(count) << zoom)
+    each = 1 << max(0, zoom - of_cell)
+    return ((starts >> of_cell)[:, None] + torch.arange(each)).clamp(max=cells - 1)
+
+
+def _pool(x: Tensor, cells: Tensor, counts: Tensor | None = None) -> Tensor:
+    """Rows `cells` (n, some) of x (h, m) as one each, (n, m): the largest, or the mean by how much each counts."""
+    if counts is None:
+        return x[cells].amax(1)
+    weight = counts[cells] * (torch.cat([cells.new_full((len(cells), 1), -1), cells], 1).diff() > 0)
+    return (x[cells] * weight[..., None]).sum(1) / weight.sum(1)[:, None]

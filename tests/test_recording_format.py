@@ -80,3 +80,15 @@ def test_what_is_documented_is_read(tmp_path: Path) -> None:
     s[0, 1] = -torch.inf
     torch.testing.assert_close(weights[0, 0], s.softmax(-1))
     assert seen.tokens == [["it", "was"]]
+
+
+def test_tensors_of_more_than_a_hundred_megabytes_each(tmp_path: Path) -> None:
+    """Their offsets multiplied are beyond 2^53, which no shape may be."""
+    from foveate.recording.tensorfile import TensorFile, write_tensors
+
+    (tmp_path / "calls").mkdir()
+    large = {name: torch.full((26_000_000,), 7, dtype=torch.float32) for name in ("query", "key", "value")}
+    facts = write_tensors(tmp_path, "calls/00000.safetensors", large)
+    stored = TensorFile(tmp_path, facts)["value"]
+    assert stored.shape == (26_000_000,)
+    assert stored[25_999_990:].tolist() == [7.0] * 10

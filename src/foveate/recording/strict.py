@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -87,14 +88,17 @@ class Record:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """A list of sizes, at most 16 of them and 2^53 elements in all."""
-        sizes, total = self.take(name, list), 1
-        for size in sizes:
-            if type(size) is not int or size < 0:
-                raise RecordingError(f"{self.where}: {name!r} must hold whole numbers")
-            total *= max(size, 1)
-        if len(sizes) > 16 or total > 2**53:
+        sizes = self.numbers(name)
+        if len(sizes) > 16 or math.prod(max(size, 1) for size in sizes) > 2**53:
             raise RecordingError(f"{self.where}: {name!r} is larger than any tensor")
-        return tuple(sizes)
+        return sizes
+
+    def numbers(self, name: str) -> tuple[int, ...]:
+        """A list of whole numbers from 0."""
+        found = self.take(name, list)
+        if any(type(number) is not int or number < 0 for number in found):
+            raise RecordingError(f"{self.where}: {name!r} must hold whole numbers")
+        return tuple(found)
 
     def nested(self, name: str, kind: type, depth: int) -> Any:
         """Lists of lists (`depth` of them) of `kind`, or null."""

@@ -238,7 +238,7 @@ def _check_entries(header: Record, size: int, where: str) -> dict[str, _Entry]:
             continue
         item = Record(header.take(name, dict), f"{where}, tensor {name[:40]!r}")
         dtype = DTYPES[item.choice("dtype", DTYPES)]
-        shape, offsets = item.shape("shape"), item.shape("data_offsets")
+        shape, offsets = item.shape("shape"), item.numbers("data_offsets")
         count = 1
         for axis in shape:
             count *= axis

@@ -141,20 +141,30 @@ class Overview:
         """Pixels out of the overview, and whether the rows under them are done: those that are not look like the
         nearest that are, and where a pixel is finer than a cell it looks like its cell."""
         rows, columns = (
-            _cells(at, count, zoom, self.zoom, cells)
+            slice(at >> self.zoom, min(cells, -(-(at + (count << zoom)) // self.cell)))
             for at, count, cells in ((top, height, self.height), (left, width, self.width))
         )
         with self._lock:
-            done = self._done.copy()
-            from_rows = torch.from_numpy(_nearest(done))
-            shown = (self._best if how == "max" else self._sums)[from_rows]
+            known = bool(self._done[rows].all())
+            which = rows if known else torch.from_numpy(_nearest(self._done)[rows])
+            part = (self._best if how == "max" else self._sums)[which][:, columns].clone()
+        each = 1 << max(0, zoom - self.zoom)
+        cells = torch.nn.functional.pad(part, (0, -part.shape[1] % each, 0, -part.shape[0] % each))
+        cells = cells.unflatten(1, (-1, each)).unflatten(0, (-1, each))
         if how == "max":
-            return _pool(_pool(shown, rows).mT, columns).mT, bool(done[rows.numpy()].all())
-        counts = [(n - self.cell * torch.arange(cells)).clamp(max=self.cell).float()
-                  for n, cells in ((self.rows, self.height), (self.columns, self.width))]  # fmt: skip
-        means = shown / (counts[0][from_rows][:, None] * counts[1])
-        lines = _pool(means.mT, columns, counts[1]).mT
-        return _pool(lines, rows, counts[0]), bool(done[rows.numpy()].all())
+            pixels = cells.amax((1, 3))
+        else:
+            step = self.cell * each
+            counts = (
+                _counts(self.rows - rows.start * self.cell, step, cells.shape[0]),
+                _counts(self.columns - columns.start * self.cell, step, cells.shape[2]),
+            )
+            pixels = cells.sum((1, 3)) / (counts[0][:, None] * counts[1])
+        fine = 1 << max(0, self.zoom - zoom)
+        if fine > 1:
+            inside = (top >> zoom) % fine, (left >> zoom) % fine
+            pixels = pixels.repeat_interleave(fine, 0).repeat_interleave(fine, 1)[inside[0] :, inside[1] :]
+        return pixels[:height, :width], known
 
 
 class Overviews:
@@ -216,16 +226,6 @@ def _nearest(done: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.where(nearer, marks[before], marks[after])
 
 
-def _cells(at: int, count: int, zoom: int, of_cell: int, cells: int) -> Tensor:
-    """The cells under each of `count` pixels from place `at` on, (count, some); the last one again where it ends."""
-    starts = at + (torch.arange(count) << zoom)
-    each = 1 << max(0, zoom - of_cell)
-    return ((starts >> of_cell)[:, None] + torch.arange(each)).clamp(max=cells - 1)
-
-
-def _pool(x: Tensor, cells: Tensor, counts: Tensor | None = None) -> Tensor:
-    """Rows `cells` (n, some) of x (h, m) as one each, (n, m): the largest, or the mean by how much each counts."""
-    if counts is None:
-        return x[cells].amax(1)
-    weight = counts[cells] * (torch.cat([cells.new_full((len(cells), 1), -1), cells], 1).diff() > 0)
-    return (x[cells] * weight[..., None]).sum(1) / weight.sum(1)[:, None]
+def _counts(length: int, step: int, pixels: int) -> Tensor:
+    """How many of `length` places each pixel of `step` places covers."""
+    return (length - step * torch.arange(pixels)).clamp(max=step)

@@ -106,6 +106,10 @@ def test_pictures_are_bytes_with_their_peak(served: Any) -> None:
     found = source.thumbnails(0, 0)
     assert header == {"heads": 3, "size": 7, "peak": found.peak, "entropy": found.entropy}
     assert body == found.pixels.tobytes()
+    query = "call=0&sequence=0&head=1&zoom=0&row=0&column=0&how=mean"
+    header, body = frame(page, f"/api/documents/{identifier}/map?{query}")
+    assert header == {"height": 7, "width": 7, "exact": True, "refined": 1.0}
+    assert body == source.map(0, 0, 1, 0, 0, 0, "mean").pixels.tobytes()
 
 
 def test_pair_is_that_of_the_source(served: Any) -> None:
@@ -136,7 +140,10 @@ def test_nan_rows_are_answered_not_crashed_on() -> None:
         ("row?call=7&index=0", 400, "call 7 does not exist"),
         ("row?call=0&index=0&extra=1", 400, "the parameters are call, sequence, index, direction, level"),
         ("row?call=0&index=0&level=page", 400, "level must be one of 'token', 'word'"),
-        ("dense", 404, "There is no question 'dense'; ask one of thumbnails, row, topk, tile, pair."),
+        ("dense", 404, "There is no question 'dense'; ask one of thumbnails, row, topk, tile, map, pair."),
+        ("map?call=0&head=0&zoom=9&row=0&column=0", 400, "zoom must be from 0 to 0; got 9"),
+        ("map?call=0&head=0&zoom=0&row=10000&column=0", 400, "there are rows of tiles 0 to 0; got 10000"),
+        ("map?call=0&head=0&zoom=0&row=0", 400, "the parameter column is missing"),
     ],
 )
 def test_wrong_questions_are_answered_in_a_sentence(served: Any, path: str, status: int, sentence: str) -> None:

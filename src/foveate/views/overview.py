@@ -113,40 +113,42 @@ class Overview:
         height, width = (min(TILE, -(-(n - at) // (1 << zoom))) for n, at in ((self.rows, top), (self.columns, left)))
         if not (height and width):
             return MapTile(np.zeros((height, width), np.uint8), True, 1.0)
-        exact = self._exact(top, left, zoom, height, width, how) if zoom < self.zoom else None
-        pixels, done = (exact, True) if exact is not None else self._pooled(top, left, zoom, height, width, how)
-        return MapTile(to_log_bytes(pixels.numpy()), done, self.refined)
+        known = self._prepared(top, min(self.rows, top + (height << zoom)))
+        if known and zoom < self.zoom:
+            assert self._statistic is not None
+            pixels = tile(self.problem, self._statistic, *self.at, self._grid(top, left, zoom, height, width, how))
+        else:
+            pixels = self._pooled(top, left, zoom, height, width, how)
+        return MapTile(to_log_bytes(pixels.numpy()), known, self.refined)
+
+    def _prepared(self, top: int, bottom: int) -> bool:
+        """Whether these rows are passed over: they are now, if that takes a moment only. Some always are."""
+        cells = slice(top // self.cell, -(-bottom // self.cell))
+        with self._lock:
+            known, some = bool(self._done[cells].all()), bool(self._done.any())
+        if known:
+            return True
+        if (cells.stop - cells.start) * self.cell * self.columns <= STRIP:
+            self._pass_over(cells.start, cells.stop - cells.start)
+            return True
+        if not some:
+            self.step()
+        return False
 
     def _grid(self, top: int, left: int, zoom: int, height: int, width: int, how: How = "max") -> Grid:
         """Cells of the sequence as cells of the call."""
         ends = self.above + self.rows, self.before + self.columns
         return Grid(self.above + top, self.before + left, 1 << zoom, 1 << zoom, height, width, how, *ends)
 
-    def _exact(self, top: int, left: int, zoom: int, height: int, width: int, how: How) -> Tensor | None:
-        """Its pixels from its own weights; None where that must wait until the overview has passed over its rows."""
-        bottom = min(self.rows, top + (height << zoom))
-        cells = slice(top // self.cell, -(-bottom // self.cell))
-        with self._lock:
-            known = bool(self._done[cells].all())
-            statistic = self._statistic
-        if not known:
-            if (cells.stop - cells.start) * self.cell * self.columns > STRIP:
-                return None
-            self._pass_over(cells.start, cells.stop - cells.start)
-            statistic = self._statistic
-        assert statistic is not None
-        return tile(self.problem, statistic, *self.at, self._grid(top, left, zoom, height, width, how))
-
-    def _pooled(self, top: int, left: int, zoom: int, height: int, width: int, how: How) -> tuple[Tensor, bool]:
-        """Pixels out of the overview, and whether the rows under them are done: those that are not look like the
-        nearest that are, and where a pixel is finer than a cell it looks like its cell."""
+    def _pooled(self, top: int, left: int, zoom: int, height: int, width: int, how: How) -> Tensor:
+        """Pixels out of the overview. Rows that are not done look like the nearest that are, and where a pixel is
+        finer than a cell it looks like its cell."""
         rows, columns = (
             slice(at >> self.zoom, min(cells, -(-(at + (count << zoom)) // self.cell)))
             for at, count, cells in ((top, height, self.height), (left, width, self.width))
         )
         with self._lock:
-            known = bool(self._done[rows].all())
-            which = rows if known else torch.from_numpy(_nearest(self._done)[rows])
+            which = rows if self._done[rows].all() else torch.from_numpy(_nearest(self._done)[rows])
             part = (self._best if how == "max" else self._sums)[which][:, columns].clone()
         each = 1 << max(0, zoom - self.zoom)
         cells = torch.nn.functional.pad(part, (0, -part.shape[1] % each, 0, -part.shape[0] % each))
@@ -164,7 +166,7 @@ class Overview:
         if fine > 1:
             inside = (top >> zoom) % fine, (left >> zoom) % fine
             pixels = pixels.repeat_interleave(fine, 0).repeat_interleave(fine, 1)[inside[0] :, inside[1] :]
-        return pixels[:height, :width], known
+        return pixels[:height, :width]
 
 
 class Overviews:

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from torch import Tensor
 
 WIDTH = 80
+_NAME = 24  # columns for the name beside a bar, at most
 _LABEL = 12  # columns for the name of a row, at most
 _WIDEST, _NARROWEST = 9, 4  # columns of a cell
 _LISTED = 0.05  # a weight for which a word is listed beside a part of the source
@@ -59,6 +60,22 @@ def alignment(
             print(file=file)
         names, cells = [words[i] for i in kept], [part[i] for i in kept]
         _print(names, source_words[first:stop], cells, widths[first:stop], label, file)
+
+
+def bars(entries: Sequence[tuple[str, float]], *, file: TextIO | None = None) -> None:
+    """Print names with their weights in percent, and a bar for each, one line each."""
+    file = file or sys.stdout
+    console, block = _colours(file), "█" if _can_write(file, "█") else "#"
+    wide = min(_NAME, max((_width(name) for name, _ in entries), default=1))
+    for name, weight in entries:
+        known = min(max(weight, 0.0), 1.0) if weight == weight else 0.0
+        start, bar = f"  {_fit(name, wide, wide)} {100 * known:5.1f} ", block * round(known * (WIDTH - wide - 9))
+        if console is None:
+            print((start + bar).rstrip(), file=file)
+        else:
+            from rich.text import Text
+
+            console.print(Text(start).append(bar, style="rgb({},{},{})".format(*_FLOOR[1])))
 
 
 def _bands(widths: Sequence[int], room: int) -> list[tuple[int, int]]:

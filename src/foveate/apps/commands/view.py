@@ -16,6 +16,7 @@ _EXAMPLES = """  foveate view                                      the built-in 
   foveate view --model ./my-model --text "A text." --export page.html
   foveate view --model t5-small --text "translate English to German: Hello" --target "Hallo"
   foveate view run.fov                              a recording made by foveate record or seen.save
+  foveate view run.fov --terminal --layer 3 --head 5 --token cat
   foveate view my-translator --text "A text."       a folder that foveate train translation left
 """
 
@@ -29,13 +30,17 @@ def add(commands: Any) -> None:
     texts.add_argument("--text", type=common.readable, help="the text to look at")
     texts.add_argument("--file", metavar="DOC.txt", help="a text file to look at; - reads standard input")
     common.add_target(parser)
+    group = parser.add_argument_group("in the terminal")
+    group.add_argument("--terminal", action="store_true", help="print one head here, without a page: for ssh")
+    group.add_argument("--layer", type=common.whole(0), help="layer to print, from 0, in the order of the page")
+    group.add_argument("--head", type=common.whole(0), help="head to print, from 0")
+    group.add_argument("--token", metavar="WORD", help="the word whose links are listed: itself, or its number from 0")
     common.add_showing(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.export is not None:
-        common.check_target(Path(arguments.export))
+    _check(arguments)
     where = arguments.model if arguments.recording is None else arguments.recording
     model = None if where is None else _translator(where)
     if arguments.recording is not None:
@@ -47,7 +52,37 @@ def run(arguments: argparse.Namespace) -> int:
     quick = where is None or model is not None
     if model is None:
         model = _builtin() if where is None else _hub_model(where)
+    if arguments.terminal:
+        return _print_model(model, text or model.examples[0], arguments)
     return common.show_model(model, text or model.examples[0], arguments.target, arguments, quick=quick)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Options that exclude each other, and a file that cannot be written."""
+    if arguments.terminal and arguments.export is not None:
+        raise UsageError("--terminal prints and --export writes a page; leave out one of them")
+    for option in ("layer", "head", "token"):
+        if getattr(arguments, option) is not None and not arguments.terminal:
+            raise UsageError(f"--{option} is for --terminal; in the page it is chosen with a click")
+    if arguments.export is not None:
+        common.check_target(Path(arguments.export))
+
+
+def _print_model(model: Any, text: str, arguments: argparse.Namespace) -> int:
+    if arguments.target is not None and model.kind != "encoder-decoder":
+        raise UsageError(f"--target is for encoder-decoder models; {model.name} has no decoder of its own")
+    try:
+        source = model.run(text, arguments.target, common.report)
+    finally:
+        common.report_end()
+    return _print(source, arguments)
+
+
+def _print(source: Any, arguments: argparse.Namespace) -> int:
+    from foveate.apps.looking import Place, look
+
+    look(source, Place(arguments.layer, arguments.head, arguments.token))
+    return 0
 
 
 def _translator(folder: str) -> Any:
@@ -87,6 +122,8 @@ def _show_recording(arguments: argparse.Namespace) -> int:
         source = source_of(load(arguments.recording))
     except ValueError as error:  # the file is whole, and says what cannot be
         raise UserError(f"{arguments.recording}: {error}") from None
+    if arguments.terminal:
+        return _print(source, arguments)
     if arguments.export is not None:
         print(export.write(source, arguments.export))
         return 0

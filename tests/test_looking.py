@@ -118,3 +118,19 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     ):
         assert cli.main(["view", *words]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_chosen_heads_go_by_their_own_numbers() -> None:
+    model = torch.nn.MultiheadAttention(12, 4, batch_first=True)
+    x = torch.randn(1, N, 12)
+    with torch.no_grad(), fv.watch(model, heads=[1, 3]) as seen:
+        model(x, x, x)
+    source = source_of(seen, [from_pieces(WORDS)])
+    assert source.document().as_json()["calls"][0]["numbers"] == (1, 3)
+    text = printed(source, head=3, word="cat")
+    assert ", head 3 of 2 recorded: " in text
+    weights = seen["MultiheadAttention"].dense()[0, 1, 1]
+    best = int(weights.argmax())
+    assert listed(text.split("reads\n")[1])[0][:2] == (WORDS[best], best)
+    with pytest.raises(UserError, match="there is no head 0; MultiheadAttention has heads 1, 3"):
+        printed(source, head=0)

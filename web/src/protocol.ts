@@ -27,6 +27,13 @@ export interface Call {
   dim: number;
   values: boolean;
   score: string;
+  /** The numbers that these heads have in the module, where only some were recorded. */
+  numbers?: number[] | null;
+}
+
+/** What a head of a call is called: by its number in the module. */
+export function numberOf(call: Call, head: number): number {
+  return call.numbers?.[head] ?? head;
 }
 
 export interface Sequence {

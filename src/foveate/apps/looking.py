@@ -46,9 +46,9 @@ def look(source: Source, place: Place, *, file: TextIO | None = None) -> None:
     word = _word(source, place, call, names[0])
     if document.message:
         print(document.message, file=file)
-    print(
-        f"{call.label} of {_layers(source)}, head {head} of {call.heads}: --layer, --head and --token choose", file=file
-    )
+    few = " recorded" if call.numbers is not None else ""
+    which = f"head {call.number_of(head)} of {call.heads}{few}"
+    print(f"{call.label} of {_layers(source)}, {which}: --layer, --head and --token choose", file=file)
     if max(map(len, names)) <= SHORT:
         print(file=file)
         terminal.alignment(names[1], names[0], _all(source, call, head, len(names[0])), file=file)
@@ -120,9 +120,11 @@ def _head(source: Source, call: Call, place: Place) -> int:
     focus = source.document().focus
     if place.head is None:
         return focus.head if focus is not None and focus.head is not None and focus.head < call.heads else 0
-    if place.head >= call.heads:
-        raise UserError(f"there is no head {place.head}; {call.label} has heads 0 to {call.heads - 1}")
-    return place.head
+    numbers = [call.number_of(head) for head in range(call.heads)]
+    if place.head not in numbers:
+        there = f"0 to {call.heads - 1}" if call.numbers is None else ", ".join(map(str, numbers))
+        raise UserError(f"there is no head {place.head}; {call.label} has heads {there}")
+    return numbers.index(place.head)
 
 
 def _word(source: Source, place: Place, call: Call, names: Sequence[str]) -> int:

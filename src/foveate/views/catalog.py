@@ -36,6 +36,7 @@ class Entry:
     stored: bool = False
     kind: str = ""
     label: str = ""
+    numbers: tuple[int, ...] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -100,7 +101,7 @@ def _recorded(recording: Recording) -> Iterator[Entry]:
         for step, (query, key, values) in enumerate(shapes):
             build = _builder(recording, name, step if len(shapes) > 1 else None)
             shape = _four((*query[:-1], key[-2]))
-            yield Entry(name, step, shape, query[-1], values, build, stored, info.kind, info.label)
+            yield Entry(name, step, shape, query[-1], values, build, stored, info.kind, info.label, info.numbers)
 
 
 def _shapes(recording: Recording, name: str) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], bool]]:
@@ -187,6 +188,7 @@ def calls_of(entries: list[Entry], maps: Maps, two_sided: bool, target_offset: i
             dim=entry.dim,
             values=entry.values,
             score="" if entry.stored else _score_name(maps[index]),
+            numbers=entry.numbers,
         )
         calls.append(call)
         latest[entry.name] = call

@@ -38,7 +38,10 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Call:
-    """One attention call of the recorded model."""
+    """One attention call of the recorded model.
+
+    `numbers`: those that its heads have in the module, where only some were recorded.
+    """
 
     index: int
     name: str
@@ -55,6 +58,11 @@ class Call:
     dim: int
     values: bool
     score: str
+    numbers: tuple[int, ...] | None = None
+
+    def number_of(self, head: int) -> int:
+        """What a head is called: its number in the module."""
+        return head if self.numbers is None else self.numbers[head]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import { paint } from "../color";
 import { el, framed, number, put, say, sizeCanvas } from "../dom";
-import type { Call } from "../protocol";
+import { numberOf, type Call } from "../protocol";
 import type { Session } from "../session";
 
 const LABEL = 24;
@@ -86,9 +86,10 @@ export class GridView {
   }
 
   private labelCell(layer: number, head: number): void {
-    const { index, label, name } = this.layers[layer] as Call;
+    const call = this.layers[layer] as Call;
+    const { index, label, name } = call;
     const entropy = this.session.thumbnails.get(index)?.entropy[head];
-    const text = `${label || name}, head ${head}${entropy === undefined ? "" : `, entropy ${entropy.toFixed(2)} nats`}`;
+    const text = `${label || name}, head ${numberOf(call, head)}${entropy === undefined ? "" : `, entropy ${entropy.toFixed(2)} nats`}`;
     const element = this.cells[layer]?.[head];
     if (!element) return;
     put(element, "aria-label", text);
@@ -117,7 +118,7 @@ export class GridView {
     const known = thumbnails.get(call.index);
     const here = this.layers.filter(({ index }) => thumbnails.has(index)).length;
     say(this.progress, here < this.layers.length && !this.message ? `drawing ${here + 1} of ${this.layers.length}` : "");
-    const parts = [`${call.label || call.name}, head ${state.head}`];
+    const parts = [`${call.label || call.name}, head ${numberOf(call, state.head)}`];
     if (known) parts.push(`entropy ${number(known.entropy[state.head])} nats`, `largest weight ${number(known.peak[state.head])}`);
     if (this.message && !known) parts.push(this.message);
     say(this.facts, parts.join(" · "));
@@ -158,7 +159,7 @@ export class GridView {
     context.font = `10px ${styles.fontFamily}`;
     context.textBaseline = "middle";
     context.textAlign = "center";
-    for (let head = 0; head < this.heads; head += every) context.fillText(String(head), LABEL + (head + 0.5) * cell, TOP / 2);
+    for (let head = 0; head < this.heads; head += every) context.fillText(String(numberOf(this.layers[0] as Call, head)), LABEL + (head + 0.5) * cell, TOP / 2);
     context.textAlign = "right";
     for (let layer = 0; layer < this.layers.length; layer += every) context.fillText(String(layer), LABEL - 8, TOP + (layer + 0.5) * cell);
   }

@@ -1,7 +1,7 @@
 // What is seen, in words: for the line above the picture, and for people who listen to the page.
 
 import { clip, number, percent, quote } from "../dom";
-import type { Call } from "../protocol";
+import { numberOf, type Call } from "../protocol";
 import type { Session } from "../session";
 import { meanWeight } from "../weights";
 
@@ -25,8 +25,9 @@ export function describeActive(session: Session, most = 5): { who: string; verb:
 }
 
 /** A call, and which of its heads, if it has several. */
-export function headOf({ label, name, heads }: Call, head: number): string {
-  return `${label || name}${heads > 1 ? `, head ${head}` : ""}`;
+export function headOf(call: Call, head: number): string {
+  const { label, name, heads, numbers } = call;
+  return `${label || name}${heads > 1 || numbers ? `, head ${numberOf(call, head)}` : ""}`;
 }
 
 export function headName(session: Session): string {

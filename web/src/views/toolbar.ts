@@ -3,7 +3,7 @@
 import { headColor } from "../color";
 import { el, put } from "../dom";
 import type { LayoutKind } from "../layout";
-import type { Direction, Kind } from "../protocol";
+import { numberOf, type Direction, type Kind } from "../protocol";
 import type { Session } from "../session";
 
 const KINDS: Record<Kind, string> = { encoder: "Encoder", decoder: "Decoder", cross: "Cross" };
@@ -120,11 +120,12 @@ export class Toolbar {
 
   private showLegend(): void {
     const { session } = this;
-    const { heads } = session.call;
+    const { call } = session;
+    const { heads } = call;
     this.legend.hidden = !session.state.all || heads < 2;
     if (this.legend.hidden) return;
     if (this.legend.childElementCount !== heads) {
-      this.legend.replaceChildren(...Array.from({ length: heads }, (_, head) => el("button", { type: "button", class: "fv-chip", "data-head": head }, el("i", { "aria-hidden": "true" }), `head ${head}`)));
+      this.legend.replaceChildren(...Array.from({ length: heads }, (_, head) => el("button", { type: "button", class: "fv-chip", "data-head": head }, el("i", { "aria-hidden": "true" }), `head ${numberOf(call, head)}`)));
     }
     Array.from(this.legend.children).forEach((chip, head) => {
       put(chip, "aria-pressed", String(!session.hidden.has(head)));

@@ -50,11 +50,12 @@ RNN: dict[str, Any] = {
     "smoothing": 0.1,
 }
 TRANSFORMER: dict[str, Any] = {
-    "shape": {"arch": "transformer", "width": 128, "heads": 4, "layers": 4, "inner": 256, "dropout": 0.3},
-    "options": {"epochs": 60, "peak": 3e-3, "warmup": 1000, "patience": 10},
-    "vocabulary": 8000,
-    "tokens": 4096,
+    "shape": {"arch": "transformer", "width": 192, "heads": 4, "layers": 4, "inner": 512, "dropout": 0.3},
+    "options": {"epochs": 42, "peak": 3e-3, "warmup": 1000, "patience": 0, "average": 8},
+    "vocabulary": 6000,
+    "tokens": 3072,
     "smoothing": 0.1,
+    "subword_dropout": 0.05,
 }
 SETTINGS = {"rnn": RNN, "transformer": TRANSFORMER}
 

@@ -7,7 +7,7 @@ shape that was given our weights: on one batch the logits must agree before anyt
 float32, the same batches (sorted by length, as many sentences), and take turns batch by batch, the first batch once
 before timing. Both go from numbers to numbers: cutting text into sub-words is not timed.
 
-natural  The Transformer of `multi30k.py`, trained here for a few epochs, so that sentences end where they should; each
+natural  A Transformer of 128 trained here for a few epochs, so that sentences end where they should; each
          side stops as it does by itself, at most at twice the source's length and 10 tokens. `generate` is timed as
          it is, when it looks for the best as ours does, and with `early_stopping`, when it ends with the first 5
          hypotheses that ended. Ours writes the sub-words that targets use, as the package does, which Marian cannot.
@@ -44,7 +44,7 @@ from foveate.nn import search
 from foveate.tasks.bucketing import SourceBatch, in_length_order
 from foveate.tasks.corpus import Pair
 from foveate.tasks.subwords import BEGIN, END, PAD, UNKNOWN
-from foveate.tasks.training import train
+from foveate.tasks.training import Options, train
 from foveate.tasks.translation import Shape
 from foveate.tasks.translation.shape import Trained, build
 from foveate.tasks.translation.task import Data, TranslationTask, bleu, prepare
@@ -54,6 +54,7 @@ from peers import NEVER, give_marian, marian
 GOAL = ">= 1.5"
 WHAT = ("natural", "small", "base", "rnn")
 BEAM, CELLS = 5, 4096  # source tokens of a batch, times the beam
+SMALL, VOCABULARY = Shape("transformer", width=128, heads=4, layers=4, inner=256), 8000
 BASE = Shape("transformer", width=512, heads=8, layers=6, inner=2048)
 SPECIAL = (PAD, BEGIN, UNKNOWN)
 
@@ -117,10 +118,9 @@ def endless(model: Any) -> Any:
 
 def trained(data: Data, epochs: int) -> fv.nn.TransformerEncoderDecoder:
     """Ours, trained for a short time with our loop."""
-    given = settings("transformer", "additive")
-    model = transformer(given["shape"], len(data.subwords), data.outputs)
-    task = TranslationTask(data, given["shape"], tokens=given["tokens"], tokenize="none", pictures=0)
-    options = replace(given["options"], epochs=epochs, peak=1e-3, warmup=300, average=1, save_every=10**9)
+    model = transformer(SMALL, len(data.subwords), data.outputs)
+    task = TranslationTask(data, SMALL, tokenize="none", pictures=0)
+    options = Options(epochs=epochs, peak=1e-3, warmup=300, patience=10, average=1, save_every=10**9)
     with tempfile.TemporaryDirectory() as folder:
         train(task, model, options, Path(folder))
     return model.eval()
@@ -173,7 +173,7 @@ def tell(name: str, spent: dict[str, Spent], threads: int, goal: str | None = No
 def natural(data: Data, some: Sequence[Pair], given: Sequence[SourceBatch], epochs: int, threads: int) -> None:
     """Trained weights; each side stops by itself."""
     own = trained(data, epochs)
-    other = marian_of(own, settings("transformer", "additive")["shape"], given[0])
+    other = marian_of(own, SMALL, given[0])
     ways: dict[str, Way] = {
         "ours": partial(ours, own),
         "generate": partial(theirs, other, False),
@@ -217,7 +217,7 @@ def main() -> None:
     torch.manual_seed(0)
     told, pairs = training_pairs(chosen.limit)
     some, others = pairs[: chosen.sentences], pairs[chosen.sentences :]
-    data = prepare(others, some[:200], settings("transformer", "additive")["vocabulary"])
+    data = prepare(others, some[:200], VOCABULARY)
     subwords, wanted = data.subwords, set(WHAT if chosen.only is None else (chosen.only,))
     given = list(in_length_order(subwords.ids(p.source for p in some), CELLS // BEAM))
     references = subwords.ids(p.target for p in some)
@@ -228,7 +228,7 @@ def main() -> None:
     print(f"{told}: {len(some):,} sentences in {len(given)} batches, {len(subwords):,} sub-words")
     if "natural" in wanted:
         natural(data, some, given, chosen.epochs, chosen.threads)
-    for name, shape in {"small": settings("transformer", "additive")["shape"], "base": BASE}.items():
+    for name, shape in {"small": SMALL, "base": BASE}.items():
         if name in wanted:
             untrained(name, shape, len(subwords), works, chosen.threads)
     if "rnn" in wanted:

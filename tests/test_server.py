@@ -54,7 +54,7 @@ def test_the_document_has_the_fields_of_the_protocol(served: Any) -> None:
     assert document["sequences"] == [
         {"source": {"text": WORDS, "word": list(range(7)), "special": [False] * 7}, "target": None}
     ]
-    expected = "index name label step kind heads queries keys rows columns offset causal dim values score"
+    expected = "index name label step kind heads queries keys rows columns offset causal dim values score numbers"
     assert sorted(document["calls"][0]) == sorted(expected.split())
     assert document["focus"] is None
 

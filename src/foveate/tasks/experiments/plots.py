@@ -58,6 +58,7 @@ def draw_epochs(
             axes.axhline(height, label=name, **{**_line(name), "marker": ""})
         axes.set(xlabel="epoch", ylabel="alignment error rate, %", title=title)
         axes.set_ylim(bottom=0)
+        axes.locator_params(axis="x", integer=True)
         axes.legend(frameon=False)
         return save(path)
 

@@ -12,7 +12,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -20,11 +19,9 @@ import torch
 import foveate as fv
 from foveate.apps import export, page, viewing
 from foveate.apps.errors import UserError
-from foveate.apps.extras import need
+from foveate.extras import need
 from foveate.views.source import Source
 from pages import random_source
-
-matplotlib.use("Agg")
 
 B, H, G, Q, D, V = 2, 6, 3, 7, 5, 11
 
@@ -318,19 +315,3 @@ def test_a_missing_extra_names_its_install_command(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "starlette", None)
     with pytest.raises(ImportError, match=re.escape("starlette is not installed; run: pip install 'foveate[view]'")):
         need("starlette", "view")
-
-
-def test_plot_draws_every_weight_with_its_names() -> None:
-    weights = random_map()
-    names = ["the", "cat", "$x$", "d", "e", "f", "g"]
-    axes = fv.plot.heatmap(weights[0, 3], names, names)
-    np.testing.assert_allclose(axes.images[0].get_array(), weights[0, 3].numpy())
-    axes.figure.canvas.draw()
-    assert [label.get_text() for label in axes.get_yticklabels()] == [name.replace("$", r"\$") for name in names]
-    with pytest.raises(ValueError, match=r"axes \(queries, keys\); got shape \(6, 7, 7\): choose a batch and head"):
-        fv.plot.heatmap(weights[0])
-    with pytest.raises(ValueError, match="rows must name each of the 7 rows of weights; got 1"):
-        fv.plot.heatmap(weights[0, 3], ["x"])
-    import matplotlib.pyplot as plt
-
-    plt.close("all")

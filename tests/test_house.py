@@ -17,6 +17,8 @@ FILES = sorted(p for p in SOURCE.rglob("*.py"))
 # An import may only point to a layer of a lower number, or stay in its own.
 LAYERS = {
     "describe": 0,
+    "errors": 0,
+    "extras": 0,
     "lengths": 0,
     "shapes": 0,
     "native": 0,
@@ -39,6 +41,7 @@ LAYERS = {
     "nn": 6,
     "recording": 6,
     "watch": 7,
+    "plot": 8,
     "tasks": 8,
     "views": 8,
     "apps": 9,
@@ -57,7 +60,7 @@ OPTIONAL = {
     "hnswlib",
     "triton",
 }
-MAY_IMPORT_OPTIONAL = {"apps", "tasks", "hf"}
+MAY_IMPORT_OPTIONAL = {"apps", "plot", "tasks", "hf"}
 MAY_IMPORT_TRITON = {"gpu"}  # and nothing else that is optional
 
 

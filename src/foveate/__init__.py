@@ -13,8 +13,7 @@ from .retrieval import lookup
 from .watch import watch  # from here on `foveate.watch` is the function; the package is still imported by its path
 
 if TYPE_CHECKING:
-    from . import hf, nn, tasks
-    from .apps import plot
+    from . import hf, nn, plot, tasks
     from .apps.viewing import export_html, view
 
 __all__ = [
@@ -44,7 +43,7 @@ __all__ = [
 _LATER = {
     "view": "apps.viewing",
     "export_html": "apps.viewing",
-    "plot": "apps",
+    "plot": "",
     "nn": "",
     "hf": "",
     "tasks": "",
@@ -62,10 +61,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     home = _LATER[name]
-    if name in ("plot", "nn", "hf", "tasks"):
-        thing = import_module(".".join(filter(None, [__name__, home, name])))
-    else:
-        thing = getattr(import_module(f"{__name__}.{home}"), name)
+    thing = getattr(import_module(f"{__name__}.{home}"), name) if home else import_module(f"{__name__}.{name}")
     globals()[name] = thing
     return thing
 

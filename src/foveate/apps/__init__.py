@@ -1,1 +1,1 @@
-"""The command line, the local page, the static page and pictures. Only here are optional packages imported."""
+"""The command line, the local page and the static page."""

@@ -1,10 +1,10 @@
-"""Errors meant for people: one sentence that says what was wrong and what to do."""
+"""Errors meant for people, those of the command line among them."""
 
 from __future__ import annotations
 
+from foveate.errors import UserError
 
-class UserError(ValueError):
-    """Something the user can mend; the command line and the page show its text and nothing else."""
+__all__ = ["UsageError", "UserError"]
 
 
 class UsageError(UserError):

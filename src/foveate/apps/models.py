@@ -23,8 +23,8 @@ from typing import Any
 import torch
 
 from foveate.apps.errors import UserError
-from foveate.apps.extras import need
 from foveate.apps.workspace import Kind, Report, in_words
+from foveate.extras import need
 from foveate.recording import Recording
 from foveate.views.source import Source
 from foveate.views.words import Tokens, from_encoding, from_pieces

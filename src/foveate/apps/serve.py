@@ -12,8 +12,8 @@ import webbrowser
 
 from foveate.apps import security
 from foveate.apps.errors import UsageError, UserError
-from foveate.apps.extras import need
 from foveate.apps.workspace import Workspace
+from foveate.extras import need
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8420

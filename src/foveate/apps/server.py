@@ -17,9 +17,9 @@ import numpy as np
 
 from foveate.apps import page
 from foveate.apps.errors import UserError
-from foveate.apps.extras import need
 from foveate.apps.security import Application, Guard
 from foveate.apps.workspace import MAX_TEXT, BusyError, Workspace, in_words
+from foveate.extras import need
 from foveate.views.source import Source
 from foveate.views.wire import dumps, pack
 

@@ -131,15 +131,21 @@ def _is_letter(character: str) -> bool:
 
 def _clean(piece: str, byte_level: bool) -> str:
     if byte_level:
-        table = _bytes_of_characters()
-        try:
-            piece = bytes(table[character] for character in piece).decode()
-        except (KeyError, UnicodeDecodeError):
-            piece = piece.lstrip("Ġ")
+        text = spelled(piece)
+        piece = piece.lstrip("Ġ") if text is None else text
         return piece.strip() or ("⏎" if "\n" in piece else "·")
     if piece.startswith("##") and len(piece) > 2:
         return piece[2:]
     return piece.removesuffix("</w>").lstrip("▁") or piece
+
+
+def spelled(piece: str) -> str | None:
+    """What a piece of byte-level BPE spells, white space included; None where its bytes are no whole characters."""
+    table = _bytes_of_characters()
+    try:
+        return bytes(table[character] for character in piece).decode()
+    except (KeyError, UnicodeDecodeError):
+        return None
 
 
 @lru_cache(maxsize=1)

@@ -147,7 +147,7 @@ def _progress(total: int) -> Iterator[Shown]:
 def _draw(study: Study, folder: Path, busy: bool) -> list[str]:
     """The plot's files; without matplotlib none, and how to install it is said."""
     from foveate.apps.cost import chart
-    from foveate.apps.extras import MissingExtraError
+    from foveate.extras import MissingExtraError
 
     if not any(study.points(form) for form in study.plan.forms):
         return []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from foveate.apps.commands import common
 from foveate.apps.errors import UserError
-from foveate.apps.extras import need
+from foveate.extras import need
 
 if TYPE_CHECKING:
     from foveate.tasks.training import Options

@@ -9,23 +9,12 @@ from typing import Any
 
 from foveate.apps.cost.machine import sentence
 from foveate.apps.cost.study import Study
-from foveate.apps.extras import need
+from foveate.plot.style import COLOURS, MARKERS, both, drawing, paper
 
 __all__ = ["draw", "spread"]
 
-# Okabe and Ito's colours that can be told apart on white, and markers for those who see none.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#7F7F7F")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _WIDE, _HIGH, _DOTS = 8.0, 3.6, 200  # inches, inches, per inch
 _POINTS = 9.0
-_STYLE: Any = {
-    "font.size": _POINTS,
-    "font.family": "DejaVu Sans",
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "foveate",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 def draw(study: Study, folder: Path, busy: bool = False) -> list[Path]:
@@ -34,22 +23,15 @@ def draw(study: Study, folder: Path, busy: bool = False) -> list[Path]:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    need("matplotlib", "plot")
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDE, _HIGH))
+    with drawing(_POINTS, open_axes=True):
+        figure = paper(_WIDE, _HIGH, dpi=_DOTS)
         lines = _lines(study, busy)
         left, right = _panels(figure, [_label(name, p) for name, *_, time, memory in lines for p in (time, memory)])
         title = "processor time of a call, ms" if busy else "time of a call, ms"
         _panel(left, study, title, [(name, n, time, p) for name, n, time, _, p, _ in lines])
         _panel(right, study, "peak memory beyond inputs, MB", [(name, n, m, p) for name, n, _, m, _, p in lines])
         figure.text(0.01, 0.02, _footer(study), fontsize=7.5, color="#555555")
-        paths = [folder / "cost.png", folder / "cost.svg"]
-        figure.savefig(paths[0], dpi=_DOTS, metadata={"Software": None})
-        figure.savefig(paths[1], metadata={"Date": None})
-    return paths
+        return both(figure, folder / "cost")
 
 
 def spread(places: Sequence[float], apart: float) -> list[float]:
@@ -111,7 +93,7 @@ def _panel(ax: Any, study: Study, title: str, lines: list[tuple[str, list[int], 
     order = study.plan.forms
     for name, lengths, costs, _ in lines:
         i = order.index(name)
-        style = {"color": _COLOURS[i % 8], "marker": _MARKERS[i % 8], "markersize": 4, "linewidth": 1.4}
+        style = {"color": COLOURS[i % 8], "marker": MARKERS[i % 8], "markersize": 4, "linewidth": 1.4}
         ax.plot(lengths, costs, **style)
     _axes(ax, study.plan.lengths)
     ends = [(name, lengths[-1], costs[-1], power) for name, lengths, costs, power in lines if costs[-1] == costs[-1]]
@@ -119,7 +101,7 @@ def _panel(ax: Any, study: Study, title: str, lines: list[tuple[str, list[int], 
     heights = [ax.transData.transform((n, cost))[1] for _, n, cost, _ in ends]
     apart = _POINTS * 1.3 * ax.figure.dpi / 72
     for (name, n, cost, power), y in zip(ends, spread(heights, apart), strict=True):
-        _name(ax, name, power, (n, cost), y, _COLOURS[order.index(name) % 8])
+        _name(ax, name, power, (n, cost), y, COLOURS[order.index(name) % 8])
 
 
 def _axes(ax: Any, lengths: Sequence[int]) -> None:

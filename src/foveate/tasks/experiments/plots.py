@@ -7,22 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...plot.style import both, drawing, paper
 from .bottleneck import Result
 from .contenders import CONTENDERS
 
 __all__ = ["draw_bottleneck", "draw_epochs", "draw_phenomena"]
 
-_STYLE: Any = {
-    "font.size": 9.0,
-    "font.family": "DejaVu Sans",
-    "svg.fonttype": "none",
-    "svg.hashsalt": "foveate",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+_POINTS = 9.0
 _LABELS = {"none": "one fixed vector", "transformer": "Transformer"}
 _BASELINES: dict[str, dict[str, Any]] = {
     "diagonal": {"color": "#999999", "marker": "x", "linestyle": ":"},
@@ -93,18 +88,6 @@ def _line(name: str) -> dict[str, Any]:
 @contextmanager
 def _figure(wide: float, high: float) -> Iterator[tuple[Any, Callable[[Path], list[Path]]]]:
     """A figure, and what saves it as PNG and SVG."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("matplotlib is not installed; run: pip install 'foveate[train]'") from None
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(wide, high), layout="constrained")
-
-        def save(path: Path) -> list[Path]:
-            paths = [path.with_suffix(".png"), path.with_suffix(".svg")]
-            figure.savefig(paths[0], dpi=180, metadata={"Software": None})
-            figure.savefig(paths[1], metadata={"Date": None})
-            return paths
-
-        yield figure, save
+    with drawing(_POINTS, open_axes=True, extra="train"):
+        figure = paper(wide, high, dpi=180, layout="constrained")
+        yield figure, partial(both, figure)

@@ -1,4 +1,4 @@
-"""Pictures that a run leaves behind: its curves, and how alignment emerges (matplotlib)."""
+"""Pictures that a run leaves behind: its curves, and how alignment emerges (matplotlib; without it there are none)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...extras import MissingExtraError
+from ...plot import alignment
+from ...plot.style import COLOURS, drawing, paper
 from ..files import replace_file
 from ..training.report import read_log
 
@@ -14,46 +17,46 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_alignments", "draw_curves"]
 
+_DOTS = 110  # per inch
+
 
 def draw_curves(log: Path, path: Path) -> None:
     """Training loss and validation BLEU over steps; nothing without matplotlib."""
     lines = read_log(log)
+    try:
+        with drawing(9):
+            figure = paper(7, 3, dpi=_DOTS, layout="constrained")
+            _curves(figure.add_subplot(), lines)
+            _save(figure, path)
+    except MissingExtraError:
+        return
+
+
+def _curves(axes: Any, lines: Sequence[dict[str, Any]]) -> None:
     learned = [line for line in lines if line["kind"] == "train"]
     judged = [line for line in lines if line["kind"] == "valid"]
-    figure = _figure((7, 3))
-    if figure is None:
-        return
-    axes = figure.add_subplot()
-    axes.plot([line["step"] for line in learned], [line["loss"] for line in learned], color="#1f4e79", linewidth=1)
+    axes.plot([line["step"] for line in learned], [line["loss"] for line in learned], color=COLOURS[0], linewidth=1)
     axes.set(xlabel="step", ylabel="loss, nats per token")
     other = axes.twinx()
-    other.plot(
-        [line["step"] for line in judged], [line["BLEU"] for line in judged], "o-", color="#c55a11", markersize=3
-    )
-    other.set_ylabel("validation BLEU", color="#c55a11")
+    bleu = [line["BLEU"] for line in judged]
+    other.plot([line["step"] for line in judged], bleu, "o-", color=COLOURS[1], markersize=3)
+    other.set_ylabel("validation BLEU", color=COLOURS[1])
     other.set_ylim(bottom=0)
-    replace_file(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
 def draw_alignments(translator: Translator, pairs: Sequence[tuple[str, str]], path: Path) -> None:
     """What each target word of given pairs reads, as heatmaps side by side; nothing without matplotlib."""
-    figure = _figure((4.2 * len(pairs), 4.2))
-    if figure is None:
+    try:
+        with drawing():
+            figure = paper(3.3 * len(pairs), 3.3, dpi=_DOTS, layout="constrained")
+    except MissingExtraError:
         return
     encoded = [(translator.subwords.encode(s), translator.subwords.encode(t)) for s, t in pairs]
     for place, one in enumerate(translator.force(encoded)):
         axes = figure.add_subplot(1, len(pairs), place + 1)
-        axes.imshow(one.word_weights(translator.reading).numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axes.set_xticks(range(len(one.source.shown)), one.source.shown, rotation=60, ha="left", fontsize=8)
-        axes.set_yticks(range(len(one.target.shown)), one.target.shown, fontsize=8)
-        axes.xaxis.tick_top()
-        axes.tick_params(length=0)
+        alignment(one.word_weights(translator.reading), one.source.shown, one.target.shown, ax=axes, bar=False)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
     replace_file(path, lambda temporary: figure.savefig(temporary, format="png"))
-
-
-def _figure(size: tuple[float, float]) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
-    return Figure(figsize=size, dpi=110, layout="constrained")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from foveate.apps.errors import UserError
+from .errors import UserError
+
+__all__ = ["MissingExtraError", "need"]
 
 
-class MissingExtraError(UserError, ImportError):
+class MissingExtraError(UserError, ModuleNotFoundError):
     """An optional package is not installed."""
 
 

@@ -37,7 +37,7 @@ BODY_SECONDS = 20
 MIN_GZIP = 1024  # bytes
 _REQUIRED = object()
 _PLACE: dict[str, Any] = {"call": _REQUIRED, "sequence": 0}
-_LOOK = {**_PLACE, "index": _REQUIRED, "direction": "reads", "level": "token"}
+_LOOK = {**_PLACE, "index": _REQUIRED, "direction": "reads", "level": "token", "head": None}
 _TEXTS = ("direction", "level", "how")
 
 
@@ -142,14 +142,25 @@ def _thumbnails(source: Source, parameters: dict[str, Any]) -> bytes:
 
 
 def _row(source: Source, parameters: dict[str, Any]) -> bytes:
+    refined = _refined(source, parameters)
     row = source.row(**parameters).numpy()
-    return pack({"heads": row.shape[0], "length": row.shape[1]}, row.astype(np.float32, copy=False))
+    header = {"heads": row.shape[0], "length": row.shape[1], "refined": refined}
+    return pack(header, row.astype(np.float32, copy=False))
 
 
 def _topk(source: Source, parameters: dict[str, Any]) -> dict[str, Any]:
+    refined = _refined(source, parameters)
     indices, weights, rest = source.topk(**parameters)
     rounded = [[_digits(w) for w in head] for head in weights.tolist()]
-    return {"indices": indices.tolist(), "weights": rounded, "rest": [_digits(r) for r in rest.tolist()]}
+    left = [_digits(r) for r in rest.tolist()]
+    return {"indices": indices.tolist(), "weights": rounded, "rest": left, "refined": refined}
+
+
+def _refined(source: Source, parameters: dict[str, Any]) -> float:
+    """How much of the answer is known at least: what a key of one head receives is found out row by row."""
+    if parameters["head"] is None or parameters["direction"] == "reads":
+        return 1.0
+    return source.refined(parameters["call"], parameters["sequence"], parameters["head"])
 
 
 def _tile(source: Source, parameters: dict[str, Any]) -> bytes:

@@ -71,7 +71,8 @@ def check(m: fv.AttentionMap, part: Part, tokens: list[str] | None, steps: int |
     dense = m.dense().double()[part.batch][:, part.rows, part.columns]
     visible = torch.ones(1, 1, *m.shape[-2:], dtype=torch.bool)
     for head in range(H):
-        seen = m.problem.allowed(slice(part.batch, part.batch + 1), slice(head, head + 1), slice(0, m.shape[-2]), slice(0, m.shape[-1]))  # fmt: skip
+        at = slice(part.batch, part.batch + 1), slice(head, head + 1), *(slice(0, n) for n in m.shape[-2:])
+        seen = m.problem.allowed(*at)
         seen = (visible if seen is None else seen).expand_as(visible)[0, 0, part.rows, part.columns]
         place = None if part.place is None else part.place + part.rows.start
         wanted = plain(dense[head], seen, tokens, place, rows)
@@ -120,7 +121,8 @@ def test_positions_beyond_what_one_float_holds() -> None:
     assert found.distance is not None
     for i in range(2):
         own = n - 2 + i
-        wanted = sum(float(w) * (own - j) for j, w in zip(range(own - 3, own + 1), m.dense()[0, 0, i, own - 3 : own + 1], strict=True))  # fmt: skip
+        window = m.dense()[0, 0, i, own - 3 : own + 1].tolist()
+        wanted = sum(w * behind for w, behind in zip(window, (3, 2, 1, 0), strict=True))
         assert float(found.distance[0, i]) == pytest.approx(wanted, abs=0.02)
 
 

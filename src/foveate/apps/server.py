@@ -20,6 +20,7 @@ from foveate.apps.errors import UserError
 from foveate.apps.security import Application, Guard
 from foveate.apps.workspace import MAX_TEXT, BusyError, Workspace, in_words
 from foveate.extras import need
+from foveate.recording.strict import RecordingError
 from foveate.views.source import Source
 from foveate.views.wire import dumps, pack
 
@@ -107,6 +108,8 @@ class _Handlers:
             result = await run_in_threadpool(ask, source, parameters)
         except ValueError as error:
             raise HTTPException(400, str(error)) from None
+        except RecordingError as error:
+            raise HTTPException(409, f"The recording can no longer be read: {error}") from None
         if isinstance(result, bytes):
             return _answer(request, result, "application/octet-stream")
         return _json(request, result)
@@ -138,7 +141,14 @@ def _thumbnails(source: Source, parameters: dict[str, Any]) -> bytes:
     found = source.thumbnails(**parameters)
     heads, size, _ = found.pixels.shape
     header = {"heads": heads, "size": size, "peak": found.peak, "entropy": found.entropy}
+    header |= {"measured": found.measured, "rows": found.rows}
     return pack(header, found.pixels)
+
+
+def _heads(source: Source, parameters: dict[str, Any]) -> dict[str, Any]:
+    found = source.heads(**parameters)
+    values = [[_digits(value) for value in head] for head in found.values.tolist()]
+    return {"names": list(found.names), "values": values, "measured": found.measured, "rows": found.rows}
 
 
 def _row(source: Source, parameters: dict[str, Any]) -> bytes:
@@ -172,6 +182,7 @@ def _pair(source: Source, parameters: dict[str, Any]) -> dict[str, Any]:
 _Ask = Callable[[Source, dict[str, Any]], bytes | dict[str, Any]]
 _QUESTIONS: dict[str, tuple[dict[str, Any], _Ask]] = {
     "thumbnails": (_PLACE, _thumbnails),
+    "heads": (_PLACE, _heads),
     "row": (_LOOK, _row),
     "topk": ({**_LOOK, "k": _REQUIRED}, _topk),
     "tile": (

@@ -3,16 +3,17 @@
 Weights w_ij of query i on key j of one sequence; a row is measured if it sees a key and is not NaN. Each measure is a
 mean over those of the measured rows for which it is defined, NaN where there is none:
 
-| name | of a row |
-|---|---|
-| `entropy` | -sum_j w_ij log w_ij, in nats |
-| `spread` | the entropy divided by its largest value, log of the number of keys that the row sees; of rows that see two or more |
-| `distance` | sum_j w_ij abs(i - j) / sum_j w_ij, in tokens |
-| `first` | w_i0, the share of the sequence's first token |
-| `sink` | the share of the four keys that receive most over all measured rows (attention sinks, Xiao et al. 2023) |
-| `previous` | w_i,i-1 (previous-token heads, Elhage et al. 2021); of rows whose token has one before it |
-| `duplicate` | sum of w_ij over earlier places j of the same token (duplicate-token heads, Wang et al. 2022); of rows where there is one |
-| `induction` | sum of w_ij over the places j < i that follow an earlier place of the same token (prefix matching, Olsson et al. 2022); of rows where there is one |
+- `entropy`: -sum_j w_ij log w_ij, in nats.
+- `spread`: the entropy divided by the largest it could be, the log of the number of keys that the row sees. Of rows
+  that see two or more.
+- `distance`: sum_j w_ij abs(i - j) / sum_j w_ij, in tokens.
+- `first`: w_i0, the share of the sequence's first token.
+- `sink`: the share of the four keys that receive most over all measured rows (attention sinks, Xiao et al. 2023).
+- `previous`: w_i,i-1 (previous-token heads, Elhage et al. 2021). Of rows whose token has one before it.
+- `duplicate`: sum of w_ij over earlier places j of the row's own token (duplicate-token heads, Wang et al. 2022). Of
+  rows where there is one.
+- `induction`: sum of w_ij over the places j < i that follow an earlier place of the row's own token (the prefix
+  matching score of induction heads, Olsson et al. 2022). Of rows where there is one.
 
 The last three, and `distance`, ask where a query's own token stands among the keys, so cross-attention has none of
 them. A long text is measured from rows spread evenly over it, first few, then more: the order is the same every time.
@@ -51,6 +52,12 @@ class HeadMeasures:
     measured: int
     rows: int
     picture: Float[Tensor, "H h w"]
+
+    @classmethod
+    def unknown(cls, heads: int, rows: int) -> HeadMeasures:
+        """Before any row is measured."""
+        nothing = torch.full((heads, len(MEASURES)), torch.nan, dtype=torch.float64)
+        return cls(MEASURES, nothing, 0, rows, torch.zeros(heads, 1, 1, dtype=torch.float64))
 
 
 class HeadSurvey:
@@ -149,7 +156,9 @@ class HeadSurvey:
         at = torch.full_like(h, self.part.batch), h, rows.repeat(heads), columns.repeat(heads)
         b, h, q, k = (t.to(device) for t in at)
         known = statistic.flatten(0, 1).to(device)
-        w = self.problem.normalizer.weights(self.problem.at(b, h, q, k)[None, None, :, None], known[None, None], k[:, None])
+        w = self.problem.normalizer.weights(
+            self.problem.at(b, h, q, k)[None, None, :, None], known[None, None], k[:, None]
+        )
         return w.reshape(heads, count).double().cpu()
 
     def _matches(self, rows: Tensor, own: Tensor, statistic: Tensor) -> dict[str, tuple[Tensor, Tensor]]:

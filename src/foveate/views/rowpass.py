@@ -110,7 +110,7 @@ def _spans(
         return torch.zeros(1, len(rows), dtype=torch.int32), torch.full((1, len(rows)), keys, dtype=torch.int32)
     low, high = (t[batch if t.shape[0] > 1 else 0] for t in intervals)
     low, high = ((t[:, rows] if t.shape[1] > 1 else t.expand(-1, len(rows))) for t in (low, high))
-    return torch.broadcast_tensors(low, high)  # type: ignore[return-value]
+    return torch.broadcast_tensors(low, high)
 
 
 def _digits(count: int) -> Float[Tensor, "K 3"]:

@@ -13,6 +13,7 @@ from torch import Tensor
 import foveate as fv
 from foveate.views import overview
 from foveate.views.axes import Axis
+from foveate.views.background import Worker
 from foveate.views.overview import Overview, Overviews, _spread
 from foveate.views.pooling import to_log_bytes
 from foveate.views.source import Source
@@ -130,17 +131,18 @@ def test_what_is_asked_for_is_refined_in_the_background_and_the_rest_forgotten(m
         made.append(head)
         return overview_of(m, head)
 
-    kept = Overviews(make)
+    worker = Worker()
+    kept = Overviews(make, worker)
     for head in (0, 1, 2, 2, 1):
         kept.get(0, 0, head)
     assert made == [0, 1, 2]
-    thread = kept._thread
+    thread = worker.thread
     if thread is not None:
         thread.join(60)
     assert [one.refined for one in kept._held.values()] == [1, 1]
     kept.get(0, 0, 0)
     assert made == [0, 1, 2, 0]
-    kept.close()
+    worker.close()
     assert kept.get(0, 0, 3).refined < 1  # closed: nothing goes on
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import re
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import foveate as fv
 from foveate.apps.errors import UserError
 from foveate.apps.serve import Page
+from foveate.apps.viewing import source_of
 from foveate.apps.workspace import MAX_DOCUMENTS, MAX_WAITING, BusyError, Workspace
+from foveate.recording import CallInfo, MemoryCall, Notes, Recording
+from foveate.scores import Dot
 from foveate.views.source import Source
 from foveate.views.wire import unpack
 from pages import WordModel, ask, random_source
@@ -108,7 +114,7 @@ def test_pictures_are_bytes_with_their_peak(served: Any) -> None:
     assert body == tile.pixels.tobytes()
     header, body = frame(page, f"/api/documents/{identifier}/thumbnails?call=0&sequence=0")
     found = source.thumbnails(0, 0)
-    assert header == {"heads": 3, "size": 7, "peak": found.peak, "entropy": found.entropy}
+    assert header == {"heads": 3, "size": 7, "peak": found.peak, "entropy": found.entropy, "measured": 7, "rows": 7}
     assert body == found.pixels.tobytes()
     query = "call=0&sequence=0&head=1&zoom=0&row=0&column=0&how=mean"
     header, body = frame(page, f"/api/documents/{identifier}/map?{query}")
@@ -144,7 +150,7 @@ def test_nan_rows_are_answered_not_crashed_on() -> None:
         ("row?call=7&index=0", 400, "call 7 does not exist"),
         ("row?call=0&index=0&extra=1", 400, "the parameters are call, sequence, index, direction, level"),
         ("row?call=0&index=0&level=page", 400, "level must be one of 'token', 'word'"),
-        ("dense", 404, "There is no question 'dense'; ask one of thumbnails, row, topk, tile, map, pair."),
+        ("dense", 404, "There is no question 'dense'; ask one of thumbnails, heads, row, topk, tile, map, pair."),
         ("map?call=0&head=0&zoom=9&row=0&column=0", 400, "zoom must be from 0 to 0; got 9"),
         ("map?call=0&head=0&zoom=0&row=10000&column=0", 400, "there are rows of tiles 0 to 0; got 10000"),
         ("map?call=0&head=0&zoom=0&row=0", 400, "the parameter column is missing"),
@@ -306,3 +312,55 @@ def test_view_takes_one_map_and_nothing_else() -> None:
     page.close()
     with pytest.raises(TypeError, match="expected a Recording, an AttentionMap or a mapping of them; got list"):
         fv.view([1, 2], open=False)
+
+
+def test_measures_of_heads(served: Any) -> None:
+    page, source, identifier = served
+    status, _, body = ask(page, f"/api/documents/{identifier}/heads?call=1")
+    assert status == 200
+    found, wanted = json.loads(body), source.heads(1, 0)
+    assert (found["names"], found["measured"], found["rows"]) == (list(wanted.names), 7, 7)
+    for told, value in zip(itertools.chain(*found["values"]), wanted.values.flatten().tolist(), strict=True):
+        assert told == (None if value != value else pytest.approx(value, rel=1e-6))
+    for path, sentence in (
+        ("heads?call=9", "call 9 does not exist"),
+        ("heads?call=0&head=1", "the parameters are call"),
+    ):
+        status, _, body = ask(page, f"/api/documents/{identifier}/{path}")
+        assert status == 400
+        assert sentence in json.loads(body)["error"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "changed"])
+def test_a_recording_that_is_damaged_while_open_is_told_and_the_server_lives(tmp_path: Path, damage: str) -> None:
+    recording = Recording(Notes(tokens=[["one", "two", "three", "four"]], lengths=[4], starts=[0]))
+    parts = {"score": Dot(0.3), "normalizer": fv.normalizers.softmax(None), "mask": None, "bias": None}
+    for layer in range(2):
+        info, (q, k) = CallInfo(f"layers.{layer}", "encoder", "", layer, 3, "Attention"), torch.randn(2, 1, 3, 4, 8)
+        recording._add(MemoryCall(info, 0, q, k, None, {**parts, "dtype": torch.float32}))
+    recording.save(tmp_path / "run.fov")
+    workspace = Workspace()
+    identifier = workspace.add(source_of(fv.load(tmp_path / "run.fov")))
+    file = tmp_path / "run.fov" / "calls" / "00001.safetensors"
+    with Page(workspace, port=0) as page:
+        assert ask(page, f"/api/documents/{identifier}/heads?call=0")[0] == 200
+        if damage == "cut":
+            file.write_bytes(file.read_bytes()[:-100])
+        elif damage == "gone":
+            file.unlink()
+        else:
+            data = bytearray(file.read_bytes())
+            data[-200] ^= 1
+            file.write_bytes(data)
+        questions = (
+            "heads?call=1",
+            "thumbnails?call=1",
+            "row?call=1&index=0",
+            "map?call=1&head=0&zoom=0&row=0&column=0",
+        )
+        for question in questions:
+            status, _, body = ask(page, f"/api/documents/{identifier}/{question}")
+            assert status == 409
+            assert "The recording can no longer be read" in json.loads(body)["error"]
+            assert "calls/00001.safetensors" in json.loads(body)["error"]
+        assert ask(page, f"/api/documents/{identifier}/row?call=0&index=0")[0] == 200

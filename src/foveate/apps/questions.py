@@ -45,7 +45,14 @@ def _thumbnails(source: Source, parameters: dict[str, Any]) -> bytes:
     found = source.thumbnails(**parameters)
     heads, size, _ = found.pixels.shape
     header = {"heads": heads, "size": size, "peak": found.peak, "entropy": found.entropy}
+    header |= {"measured": found.measured, "rows": found.rows}
     return pack(header, found.pixels)
+
+
+def _heads(source: Source, parameters: dict[str, Any]) -> dict[str, Any]:
+    found = source.heads(**parameters)
+    values = [[_digits(value) for value in head] for head in found.values.tolist()]
+    return {"names": list(found.names), "values": values, "measured": found.measured, "rows": found.rows}
 
 
 def _row(source: Source, parameters: dict[str, Any]) -> bytes:
@@ -90,6 +97,7 @@ def _pair(source: Source, parameters: dict[str, Any]) -> dict[str, Any]:
 _Ask = Callable[[Source, dict[str, Any]], bytes | dict[str, Any]]
 QUESTIONS: dict[str, tuple[dict[str, Any], _Ask]] = {
     "thumbnails": (_PLACE, _thumbnails),
+    "heads": (_PLACE, _heads),
     "row": (_LOOK, _row),
     "topk": ({**_LOOK, "k": _REQUIRED}, _topk),
     "tile": (

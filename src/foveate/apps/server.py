@@ -19,6 +19,7 @@ from foveate.apps.questions import UnknownQuestionError, answer
 from foveate.apps.security import Application, Guard
 from foveate.apps.workspace import MAX_TEXT, BusyError, Workspace, in_words
 from foveate.extras import need
+from foveate.recording.strict import RecordingError
 from foveate.views.source import Source
 from foveate.views.wire import dumps
 
@@ -100,6 +101,8 @@ class _Handlers:
             raise HTTPException(404, str(error)) from None
         except ValueError as error:
             raise HTTPException(400, str(error)) from None
+        except RecordingError as error:
+            raise HTTPException(409, f"The recording can no longer be read: {error}") from None
         if isinstance(result, bytes):
             return _answer(request, result, "application/octet-stream")
         return _json(request, result)

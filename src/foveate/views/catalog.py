@@ -57,16 +57,28 @@ class Maps(Sequence[AttentionMap]):
     def __init__(self, entries: list[Entry]) -> None:
         self._entries = entries
         self._built: OrderedDict[int, AttentionMap] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of what is there; nobody waits for a disk to look at another call
+        self._building = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __getitem__(self, index: Any) -> Any:
+        found = self._present(index)
+        if found is None:
+            with self._building:
+                found = self._present(index)
+                if found is None:
+                    found = _canonical(self._entries[index].build())
+                    with self._lock:
+                        self._built[index] = found
+                        self._make_room(index)
+        return found
+
+    def _present(self, index: int) -> AttentionMap | None:
         with self._lock:
             if index not in self._built:
-                self._built[index] = _canonical(self._entries[index].build())
-                self._make_room(index)
+                return None
             self._built.move_to_end(index)
             return self._built[index]
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from foveate.map import AttentionMap
 from foveate.operator.tiles import Grid, survey, tile
 from foveate.views.axes import Axis
+from foveate.views.background import Step, Worker
 from foveate.views.pooling import How, to_log_bytes
 
 __all__ = ["TILE", "MapTile", "Overview", "Overviews"]
@@ -69,7 +70,8 @@ class Overview:
         self._sums = torch.zeros(self.height, self.width)
         self._done = np.zeros(self.height, dtype=bool)
         self._statistic: Tensor | None = None
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self.error: Exception | None = None
 
     @property
     def refined(self) -> float:
@@ -77,12 +79,12 @@ class Overview:
         return float(self._done.mean()) if self.height and self.width else 1.0
 
     def step(self) -> bool:
-        """Pass over some more rows; False once all are done."""
-        with self._lock:
+        """Pass over some more rows, one thread after the other; False once all are done."""
+        with self._turn:
             if not self._order or not self.width:
                 return False
-            first, lines = self._strips[self._order.pop(0)]
-        self._pass_over(first, lines)
+            self._pass_over(*self._strips[self._order[0]])
+            del self._order[0]
         return True
 
     def _pass_over(self, first: int, lines: int) -> None:
@@ -191,14 +193,13 @@ class Overview:
 
 
 class Overviews:
-    """Overviews of the heads that someone looked at last, and a thread that refines them, newest first."""
+    """Overviews of the heads that someone looked at last, refined in the background, newest first."""
 
-    def __init__(self, make: Callable[[int, int, int], Overview]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[int, int, int], Overview], worker: Worker) -> None:
+        self._make, self._worker = make, worker
         self._held: OrderedDict[tuple[int, int, int], Overview] = OrderedDict()
         self._lock = threading.Lock()
-        self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
+        worker.serve(self._next)
 
     def get(self, call: int, sequence: int, head: int) -> Overview:
         """The overview of a head, which is refined next."""
@@ -209,25 +210,16 @@ class Overviews:
             self._held.move_to_end(key)
             while len(self._held) > KEPT:
                 self._held.popitem(last=False)
-            if self._held[key].refined < 1 and (self._thread is None or not self._thread.is_alive()):
-                self._thread = threading.Thread(target=self._refine, name="foveate-overview", daemon=True)
-                self._thread.start()
-            return self._held[key]
+            found = self._held[key]
+        if found.error is not None:
+            raise found.error
+        self._worker.wake()
+        return found
 
-    def close(self) -> None:
-        """Stop refining; a thread inside torch must not outlive the interpreter."""
-        self._closed.set()
-        if self._thread is not None:
-            self._thread.join(timeout=10)
-
-    def _refine(self) -> None:
-        while not self._closed.is_set():
-            with self._lock:
-                rough = [one for one in reversed(self._held.values()) if one.refined < 1]
-                if not rough:
-                    self._thread = None
-                    return
-            rough[0].step()
+    def _next(self) -> Step | None:
+        with self._lock:
+            rough = (one for one in reversed(self._held.values()) if one.refined < 1 and one.error is None)
+            return next(rough, None)
 
 
 def _spread(count: int) -> list[int]:

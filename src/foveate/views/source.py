@@ -21,13 +21,18 @@ from torch import Tensor
 
 from foveate.stats import Entropy
 from foveate.views.axes import Axis
+from foveate.views.background import Worker
 from foveate.views.catalog import Entry, Maps, calls_of, entries_of
 from foveate.views.document import DIRECTIONS, LEVELS, Call, Direction, Document, Focus, Level
+from foveate.views.measures import HeadMeasures, HeadSurvey
 from foveate.views.overview import MapTile, Overview, Overviews
 from foveate.views.pooling import Floats, How, Picture, Pool, to_bytes
+from foveate.views.rowpass import Part
+from foveate.views.surveys import Surveys
 from foveate.views.texts import TokenLists, script_of
 
 BLOCK = 4_000_000  # weights computed at once
+LONG = 1 << 26  # weights of a call above which its heads are measured in the background
 MAX_SIDE = 2048  # pixels
 MAX_CELLS = 2**32  # weights under one picture
 MAX_TOP = 4096
@@ -38,11 +43,16 @@ _Choice = TypeVar("_Choice", bound=str)
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Small pictures of every head of a call: pixels (heads, size, size); peak, entropy (heads,)."""
+    """Small pictures of every head of a call: pixels (heads, size, size); peak, entropy (heads,).
+
+    Of `measured` of `rows` rows: all of them, but of a long call, whose pictures get finer while someone looks.
+    """
 
     pixels: NDArray[np.uint8]
     peak: list[float]
     entropy: list[float]
+    measured: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,10 @@ class Source:
         self._document = Document("", title, model, "", script.texts, calls, None, notes)
         self._thumbnails: dict[tuple[int, int], Thumbnails] = {}
         self._locks = [threading.Lock() for _ in calls]
-        self._overviews = Overviews(self._overview)
+        self._measures: dict[tuple[int, int], HeadMeasures] = {}
+        self._worker = Worker()
+        self._overviews = Overviews(self._overview, self._worker)
+        self._surveys = Surveys(self._survey, self._worker)
 
     def document(self) -> Document:
         return self._document
@@ -109,12 +122,32 @@ class Source:
         return Axis(rows, facts.offset, queries, "query", above), Axis(columns, 0, keys, "key", left)
 
     def thumbnails(self, call: int, sequence: int) -> Thumbnails:
-        """Max-pooled pictures of all heads, and each head's mean entropy in nats; computed once."""
+        """Max-pooled pictures of all heads, and each head's mean entropy in nats; of a long call what is known so far."""
         rows, columns = self.axes(call, sequence)
+        if self._is_long(call, rows, columns):
+            return _pictured(self.heads(call, sequence))
         with self._locks[call]:
             if (call, sequence) not in self._thumbnails:
                 self._thumbnails[call, sequence] = self._picture_heads(call, sequence, rows, columns)
             return self._thumbnails[call, sequence]
+
+    def heads(self, call: int, sequence: int) -> HeadMeasures:
+        """Measures of all heads of a call, see `views.measures`; of a long call those of the rows measured so far.
+
+        Of a long call nothing is known when it is first asked for. Rows spread evenly over it are measured in the
+        background, first few of every call, then more of those that are asked for again. It never waits.
+        """
+        rows, columns = self.axes(call, sequence)
+        if self._is_long(call, rows, columns):
+            found = self._surveys.get(call, sequence)
+            return HeadMeasures.unknown(self._call(call).heads, rows.length) if found is None else found
+        with self._locks[call]:
+            if (call, sequence) not in self._measures:
+                survey = self._survey(call, sequence)
+                while not survey.done:
+                    survey.step()
+                self._measures[call, sequence] = survey.result()
+            return self._measures[call, sequence]
 
     def row(
         self, call: int, sequence: int, index: int, direction: Direction, level: Level, head: int | None = None
@@ -220,7 +253,18 @@ class Source:
 
     def close(self) -> None:
         """Stop what goes on in the background."""
-        self._overviews.close()
+        self._worker.close()
+
+    def _is_long(self, call: int, rows: Axis, columns: Axis) -> bool:
+        return self._call(call).heads * rows.length * columns.length > LONG
+
+    def _survey(self, call: int, sequence: int) -> HeadSurvey:
+        facts, (rows, columns) = self._call(call), self.axes(call, sequence)
+        same = facts.rows == facts.columns
+        place = facts.keys - facts.queries - columns.first if same else None
+        part = Part(sequence, rows.at(0, rows.length), columns.at(0, columns.length), place)
+        tokens = columns.tokens.text[: columns.length] if same else None
+        return HeadSurvey(self.maps[call].problem, part, tokens, MAX_THUMBNAIL)
 
     def _overview(self, call: int, sequence: int, head: int) -> Overview:
         return Overview(self.maps[call], sequence, head, *self.axes(call, sequence))
@@ -247,14 +291,14 @@ class Source:
 
     def _picture_heads(self, call: int, sequence: int, rows: Axis, columns: Axis) -> Thumbnails:
         heads = self._call(call).heads
-        _affordable(heads * rows.length * columns.length)
         size = max(1, min(MAX_THUMBNAIL, max(rows.length, columns.length)))
         if not rows.length or not columns.length:
-            return Thumbnails(np.zeros((heads, size, size), np.uint8), [0.0] * heads, [0.0] * heads)
+            return Thumbnails(np.zeros((heads, size, size), np.uint8), [0.0] * heads, [0.0] * heads, 0, rows.length)
         whole = self.maps[call].shape == (1, heads, rows.length, columns.length)
         pooled = self._reduced(call, size) if whole else self._pooled(call, sequence, rows, columns, size)
         pixels, peak = to_bytes(pooled[0])
-        return Thumbnails(pixels, peak.tolist(), (pooled[1] / rows.length).tolist())
+        entropy = (pooled[1] / rows.length).tolist()
+        return Thumbnails(pixels, peak.tolist(), entropy, rows.length, rows.length)
 
     def _reduced(self, call: int, size: int) -> tuple[Floats, Tensor]:
         """Picture (H, size, size) and summed entropies (H,) of the only sequence, in one pass over what is live."""
@@ -289,6 +333,13 @@ class Source:
         count = self._call(call).heads
         if not 0 <= _whole("head", head) < count:
             raise ValueError(f"head {head} does not exist; this call has heads 0 to {count - 1}")
+
+
+def _pictured(found: HeadMeasures) -> Thumbnails:
+    """The thumbnails that a survey has."""
+    pixels, peak = to_bytes(found.picture.float().numpy())
+    entropy = found.values[:, found.names.index("entropy")].nan_to_num(0.0)
+    return Thumbnails(pixels, peak.tolist(), entropy.tolist(), found.measured, found.rows)
 
 
 def _two_sided(maps: Mapping[str, Any], entries: list[Entry], target_tokens: TokenLists) -> bool:

@@ -10,6 +10,8 @@ import type { Host, Source } from "./source";
 import { hashDocument, initialState, readHash, writeHash } from "./state";
 import { GridView } from "./views/grid";
 import { HeatmapView } from "./views/heatmap";
+import { isLong, Reader } from "./views/reader";
+import { WorldView } from "./views/world";
 import { helpDialog } from "./views/help";
 import { MechanismView } from "./views/mechanism";
 import { RunBar, Status } from "./views/runbar";
@@ -23,7 +25,9 @@ interface Views {
   session: Session;
   words: WordsView;
   grid: GridView;
-  heat: HeatmapView;
+  heat: HeatmapView | WorldView;
+  /** Of a long text. */
+  reader: Reader | null;
   mechanism: MechanismView;
   toolbar: Toolbar;
   stepper: Stepper;
@@ -106,15 +110,18 @@ export class App {
 
   private build(session: Session, doc: Doc): void {
     const words = new WordsView(session);
+    const heat = isLong(doc) ? new WorldView(session) : new HeatmapView(session);
+    const reader = heat instanceof WorldView ? new Reader(session, words, heat) : null;
     const views: Views = {
-      session, words, grid: new GridView(session), heat: new HeatmapView(session), mechanism: new MechanismView(session), stepper: new Stepper(session), step: new StepView(session),
+      session, words, grid: new GridView(session), heat, reader, mechanism: new MechanismView(session), stepper: new Stepper(session), step: new StepView(session),
       toolbar: new Toolbar(session, { svg: () => this.saveSvg(), png: () => void this.savePng() }),
     };
     this.views = views;
-    words.element.prepend(views.stepper.element, this.seen);
+    words.element.prepend(...(reader ? [reader.bar.element] : []), views.stepper.element, this.seen);
     const notes = doc.notes.map((note) => el("p", { class: "fv-note" }, note));
-    const main = el("main", { class: "fv-main" }, views.grid.element, words.element, views.step.element, views.heat.element, views.mechanism.element);
+    const main = el("main", { class: "fv-main" }, views.grid.element, words.element, ...(reader ? [reader.list.element] : []), views.step.element, views.heat.element, views.mechanism.element);
     this.content.replaceChildren(views.toolbar.element, main, ...notes);
+    put(main, "data-long", reader ? "on" : "off");
     this.connect(views, main);
     arrangeViews(main, views);
     words.relayout();
@@ -129,7 +136,8 @@ export class App {
   }
 
   private connect(views: Views, main: HTMLElement): void {
-    const { session, words, grid, heat, mechanism, toolbar, stepper, step } = views;
+    const { session, words, grid, heat, reader, mechanism, toolbar, stepper, step } = views;
+    const keep = () => history.replaceState(null, "", `#${writeHash(session.doc, session.state)}`);
     session.on("state", () => {
       arrangeViews(main, views);
       words.refresh();
@@ -143,17 +151,20 @@ export class App {
       grid.update();
       heat.update();
       mechanism.update();
-      history.replaceState(null, "", `#${writeHash(session.doc, session.state)}`);
+      reader?.update();
+      keep();
       if (session.layers.some((call) => !session.thumbnails.has(call.index))) session.loadThumbnails();
     });
     session.on("weights", () => {
       words.update();
       heat.draw();
+      reader?.list.update();
       mechanism.fillBars();
       step.showWeights();
       this.tell(session);
       this.ready();
     });
+    session.on("place", keep);
     session.on("pair", () => {
       mechanism.update();
       heat.draw();
@@ -168,6 +179,7 @@ export class App {
       heat.draw();
       mechanism.draw();
       step.draw();
+      reader?.list.update();
       toolbar.update(words.layout.kind);
     });
     session.on("blank", (message) => grid.tell(message));
@@ -240,8 +252,12 @@ export class App {
   private key(event: KeyboardEvent): void {
     const { views } = this;
     const target = event.target as HTMLElement;
+    if (views?.reader && !this.help.open && searches(event)) {
+      event.preventDefault();
+      return views.reader.bar.focus();
+    }
     if (!views || this.help.open || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (target.matches("textarea, select, input[type=text]")) return;
+    if (target.matches("textarea, select, input[type=text], input[type=search]")) return;
     const { session, words } = views;
     const inWords = target.closest(".fv-words") !== null || target === document.body;
     const act = this.shortcut(event.key, session) ?? (inWords ? wordKey(event.key, session, words) : null);
@@ -270,6 +286,12 @@ export class App {
     };
     return actions[key] ?? null;
   }
+}
+
+/** Of a text of which only a part is in the page, the page itself must do what a browser does. */
+function searches(event: KeyboardEvent): boolean {
+  if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey) return event.key === "f";
+  return event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !(event.target as HTMLElement).matches("textarea, select, input");
 }
 
 function wordKey(key: string, session: Session, words: WordsView): (() => void) | null {

@@ -3,8 +3,9 @@
 import { Attend } from "./attend";
 import { decodeBase64 } from "./blob";
 import type {
-  Doc, EmbeddedCall, Level, Pair, PairQuery, Row, RowQuery, Sequence, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
+  Doc, EmbeddedCall, Level, MapQuery, MapTile, Pair, PairQuery, Row, RowQuery, Sequence, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
 } from "./protocol";
+import { mapTile } from "./maptile";
 import { abortError, Cache } from "./source";
 import type { Source } from "./source";
 import { tokensOf, wordStarts } from "./units";
@@ -196,6 +197,11 @@ export class EmbeddedSource implements Source {
       await breath.take();
     }
     return { height, width, ...pool.result() };
+  }
+
+  map(query: MapQuery, signal?: AbortSignal): Promise<MapTile> {
+    const breath = new Breath(signal);
+    return mapTile(this.attend(query), query, () => breath.take());
   }
 
   thumbnails(where: Where): Promise<Thumbnails> {

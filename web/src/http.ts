@@ -1,12 +1,15 @@
-// The six questions carried over loopback to foveate's own server.
+// The seven questions carried over loopback to foveate's own server.
 
 import type {
-  Doc, Listed, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
+  Doc, Listed, MapQuery, MapTile, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
 } from "./protocol";
 import { aborted, Cache } from "./source";
 import type { Host, Source } from "./source";
 
 const GONE = "foveate does not answer any more. Is it still running in the terminal?";
+
+/** Whether the server takes `head` in `row` and `topk`. */
+const ONE_HEAD = false;
 
 async function ask(url: string, init: RequestInit = {}): Promise<Response> {
   let response: Response;
@@ -38,12 +41,20 @@ export function readFrame(buffer: ArrayBuffer): { header: Record<string, unknown
   return { header, body: buffer.slice(4 + length) };
 }
 
+const MOST_BYTES = 2 ** 21;
+
+/** What is not known whole will be asked for again, and rows of long texts would fill the memory. */
+function keeps({ refined = 1, weights }: Partial<Row>): boolean {
+  return refined >= 1 && (weights?.byteLength ?? 0) <= MOST_BYTES;
+}
+
 function query(parameters: object): string {
   return new URLSearchParams(Object.entries(parameters).map(([key, value]) => [key, String(value)])).toString();
 }
 
 export class HttpSource implements Source {
   readonly remote = true;
+  readonly oneHead = ONE_HEAD;
   private readonly answers = new Cache<Promise<unknown>>(256);
 
   constructor(private readonly base: string, private readonly id: string) {}
@@ -66,7 +77,8 @@ export class HttpSource implements Source {
     }
     const answer = load();
     this.answers.set(url, answer);
-    answer.catch(() => this.answers.delete(url));
+    const forget = () => this.answers.delete(url);
+    answer.then((value) => { if (!keeps(value as Partial<Row>)) forget(); }, forget);
     return answer;
   }
 
@@ -96,6 +108,12 @@ export class HttpSource implements Source {
 
   tile(which: TileQuery, signal?: AbortSignal): Promise<Tile> {
     return this.frame("tile", which, signal, (header: Omit<Tile, "pixels">, body) => ({ ...header, pixels: new Uint8Array(body) }));
+  }
+
+  /** Never kept here: it may be finer the next time, and who draws it keeps it. */
+  async map(which: MapQuery, signal?: AbortSignal): Promise<MapTile> {
+    const { header, body } = readFrame(await (await ask(this.url("map", which), signal ? { signal } : {})).arrayBuffer());
+    return { ...(header as unknown as Omit<MapTile, "pixels">), pixels: new Uint8Array(body) };
   }
 
   topk(which: TopKQuery, signal?: AbortSignal): Promise<TopK> {

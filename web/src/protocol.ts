@@ -101,12 +101,15 @@ export interface Row {
   heads: number;
   length: number;
   weights: Float32Array;
+  /** Less than 1 while some of a column is not known yet: NaN there. */
+  refined?: number;
 }
 
 export interface TopK {
   indices: number[][];
   weights: number[][];
   rest: number[];
+  refined?: number;
 }
 
 export interface Tile {
@@ -140,6 +143,16 @@ export interface Pair {
   sink: number | null;
 }
 
+/** A part of a long map: 255 = 1, even ratios down to 1 = 10^-6, 0 = nothing. `exact`: from all weights under it. */
+export interface MapTile {
+  height: number;
+  width: number;
+  exact: boolean;
+  /** How much of the whole map has been passed over, 0 to 1. */
+  refined: number;
+  pixels: Uint8Array;
+}
+
 export interface Where {
   call: number;
   sequence: number;
@@ -149,6 +162,8 @@ export interface RowQuery extends Where {
   index: number;
   direction: Direction;
   level: Level;
+  /** The only head that is asked about, of a source that takes it (`Source.oneHead`). */
+  head?: number;
 }
 
 export interface TopKQuery extends RowQuery {
@@ -165,6 +180,15 @@ export interface TileQuery extends Where {
   width: number;
   how: "max" | "mean";
   level: Level;
+}
+
+/** 2^zoom tokens in a pixel; tiles of 256 x 256 pixels, counted from the top left. */
+export interface MapQuery extends Where {
+  head: number;
+  zoom: number;
+  row: number;
+  column: number;
+  how: "max" | "mean";
 }
 
 export interface PairQuery extends Where {

@@ -6,7 +6,7 @@ import type { Source } from "./source";
 import type { State } from "./state";
 import { axes as makeAxes, folded, follow, tokensOf, unitAt } from "./units";
 import type { Axes, Axis } from "./units";
-import { denseWeights, sparseWeights } from "./weights";
+import { denseWeights, ofHead, sparseWeights } from "./weights";
 import type { Weights } from "./weights";
 import type { Theme } from "./color";
 
@@ -19,6 +19,8 @@ interface Events {
   state: [];
   weights: [];
   pair: [];
+  /** The map of a long text was moved. */
+  place: [];
   thumbnails: [call: number];
   theme: [];
   error: [message: string];
@@ -37,6 +39,8 @@ const SPARSE_COUNT = 256;
 const SLOW_MS = 25;
 const AHEAD_MS = 120;
 const REST_MS = 40;
+/** What is not known whole is asked for again. */
+const AGAIN_MS = 700;
 /** Thumbnails of more weights than this are not asked for: they would keep everything else waiting. */
 const MOST_CELLS = 2 ** 32;
 
@@ -61,6 +65,7 @@ export class Session {
   private closed = false;
   private aheadTimer: ReturnType<typeof setTimeout> | undefined;
   private pairTimer: ReturnType<typeof setTimeout> | undefined;
+  private againTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly source: Source, readonly doc: Doc, public state: State) {
     this.clamp();
@@ -81,6 +86,7 @@ export class Session {
     this.closed = true;
     clearTimeout(this.aheadTimer);
     clearTimeout(this.pairTimer);
+    clearTimeout(this.againTimer);
     this.rowAbort.abort();
     this.pairAbort.abort();
   }
@@ -304,6 +310,7 @@ export class Session {
         this.weights = weights;
         this.present = name;
         this.answer(active, cause);
+        if (weights.refined < 1) this.askAgain(name);
         if (performance.now() - asked > SLOW_MS) this.lookAhead(active);
       },
       (error: unknown) => {
@@ -311,6 +318,16 @@ export class Session {
         this.fail(error);
       },
     );
+  }
+
+  /** What a word receives gets known row by row. */
+  private askAgain(name: string): void {
+    clearTimeout(this.againTimer);
+    this.againTimer = setTimeout(() => {
+      if (this.wanted !== name) return;
+      this.wanted = "";
+      this.refresh();
+    }, AGAIN_MS);
   }
 
   private forget(): void {
@@ -332,14 +349,20 @@ export class Session {
     const { call, sequence, level } = this.state;
     const { step } = this; // one token was written, whatever else its word holds
     if (step) return { call, sequence, index: step.token - this.call.offset, direction, level: "token" };
-    return { call, sequence, index: unit, direction, level };
+    return { call, sequence, index: unit, direction, level, ...(this.lone ? { head: this.state.head } : {}) };
+  }
+
+  /** In a long text only the head that is shown is asked about, where the source can. */
+  private get lone(): boolean {
+    const { query, key } = this.axes;
+    return Boolean(this.source.oneHead) && !this.state.all && Math.max(query.length, key.length) > DENSE_LIMIT;
   }
 
   private async fetchWeights(query: RowQuery, { direction }: Active, signal: AbortSignal): Promise<Weights> {
     const { length, starts } = this.sides(direction).to;
     if (this.step) return denseWeights(folded(await this.source.row(query, signal), starts));
-    if (length <= DENSE_LIMIT) return denseWeights(await this.source.row(query, signal));
-    return sparseWeights(await this.source.topk({ ...query, k: SPARSE_COUNT }, signal), length);
+    const found = length <= DENSE_LIMIT ? denseWeights(await this.source.row(query, signal)) : sparseWeights(await this.source.topk({ ...query, k: SPARSE_COUNT }, signal), length);
+    return query.head === undefined ? found : ofHead(found, query.head);
   }
 
   /** Where answers are slow, the words next to this one are asked for when all else is quiet. */

@@ -3,6 +3,8 @@ import "./color.test";
 import "./exact.test";
 import "./http.test";
 import "./layout.test";
+import "./map.test";
+import "./reading.test";
 import "./session.test";
 import "./state.test";
 import "./text.test";

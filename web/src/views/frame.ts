@@ -26,7 +26,7 @@ interface Names {
   slant: number;
 }
 
-function names(px: number): Names {
+export function names(px: number): Names {
   const [large, small] = NAMED_FROM;
   return { words: px >= small, font: px >= small && px < large ? 9 : 11, slant: px < large ? Math.PI / 3 : Math.PI / 4 };
 }
@@ -44,14 +44,14 @@ export function gutters({ query, key }: Axes, px: number, measure: (text: string
   return { left: Math.ceil(longest(query)) + 10, top, right: Math.min(40, top - 14) };
 }
 
-function fitted(context: CanvasRenderingContext2D, text: string, most: number): string {
+export function fitted(context: CanvasRenderingContext2D, text: string, most: number): string {
   if (context.measureText(text).width <= most) return text;
   let cut = text;
   while (cut && context.measureText(`${cut}…`).width > most) cut = cut.slice(0, -1);
   return `${cut}…`;
 }
 
-function ticks(first: number, last: number): number {
+export function ticks(first: number, last: number): number {
   const raw = (last - first) / 5;
   const power = 10 ** Math.floor(Math.log10(Math.max(1, raw)));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= raw) ?? power;
@@ -97,7 +97,7 @@ function marks(session: Session, cell: { i: number; j: number } | null): { i: nu
   return active.direction === "reads" ? { i: active.unit, j: other } : { i: other, j: active.unit };
 }
 
-function cross(context: CanvasRenderingContext2D, session: Session, view: View, at: { i: number | null; j: number | null }, right: number, bottom: number): void {
+export function cross(context: CanvasRenderingContext2D, session: Session, view: View, at: { i: number | null; j: number | null }, right: number, bottom: number): void {
   const { left, top, px, r, c } = view;
   context.save();
   context.beginPath();

@@ -11,7 +11,7 @@ import { activePlace, boost, curve, drawFigures, drawLines, figures, lines, shad
 /** Beyond this many words the lines of all of them at once would be a grey patch. */
 const WEB_LIMIT = 2 * COLUMN_LIMIT;
 
-type SideName = "query" | "key";
+export type SideName = "query" | "key";
 
 export class WordsView {
   readonly element: HTMLElement;
@@ -25,6 +25,8 @@ export class WordsView {
   private readonly captions = svg("g");
   private readonly lists: Record<SideName, HTMLElement>;
   private readonly rendered = new Map<string, HTMLElement>();
+  /** Which words stand out because they were searched for, and whether it is the one that is gone to. */
+  mark: (side: SideName, unit: number) => "" | "found" | "here" = () => "";
   private webFor = "";
   private laid = "";
   private last = 0; // where the arrow keys were
@@ -171,6 +173,9 @@ export class WordsView {
       put(element, "aria-selected", String(chosen));
       element.classList.toggle("fv-chosen", chosen);
       element.classList.toggle("fv-locked", chosen && state.locked);
+      const mark = this.mark(list, unit);
+      element.classList.toggle("fv-found", mark !== "");
+      element.classList.toggle("fv-here", mark === "here");
       element.classList.toggle("fv-other", Boolean(lookedAt) && unit === other);
     }
     for (const name of ["query", "key"] as const) {
@@ -218,6 +223,34 @@ export class WordsView {
     const down = y + h + 24 - (pane.scrollTop + pane.clientHeight);
     if (y - 24 < pane.scrollTop) pane.scrollTop = Math.max(0, y - 24);
     else if (down > 0) pane.scrollTop += down;
+  }
+
+  private placedOf(side: SideName): Placed {
+    return side === "query" ? this.layout.query : this.layout.key;
+  }
+
+  /** Gives the keyboard to the words. */
+  focus(): void {
+    this.lists[this.session.state.direction === "reads" || this.lists.key.hidden ? "query" : "key"].focus({ preventScroll: true });
+  }
+
+  /** Scrolls a word to the upper part of the pane, unless it is well in sight. */
+  show(side: SideName, unit: number): void {
+    const placed = this.placedOf(side);
+    const p = placed.place[unit] ?? -1;
+    if (p < 0) return;
+    const { pane } = this;
+    const [y, room] = [placed.y[p] as number, pane.clientHeight];
+    if (y > pane.scrollTop + 30 && y + placed.h < pane.scrollTop + room - 30) return;
+    pane.scrollTop = Math.max(0, y - room / 3);
+  }
+
+  /** The first and the last word of a side that can be seen now. */
+  sight(side: SideName): [number, number] {
+    const { pane } = this;
+    const placed = this.placedOf(side);
+    const [first, last] = within(placed, pane.scrollTop, pane.scrollTop + pane.clientHeight);
+    return [placed.shown[Math.min(first, placed.shown.length - 1)] ?? 0, placed.shown[last - 1] ?? 0];
   }
 
   private listen(): void {

@@ -29,6 +29,7 @@ export class WordsView {
   mark: (side: SideName, unit: number) => "" | "found" | "here" = () => "";
   private webFor = "";
   private laid = "";
+  private made = ""; // what `layout` was made of
   private last = 0; // where the arrow keys were
   private readonly onResize = new ResizeObserver(framed(() => this.relayout()));
 
@@ -55,6 +56,9 @@ export class WordsView {
     const widest = (this.element.parentElement?.clientWidth ?? 0) - (beside ? 350 : 2);
     const kind = state.layout === "auto" ? suggested(axes, axes.self ? width : Math.max(width, widest)) : state.layout;
     this.laid = this.name();
+    const made = [this.laid, kind, width].join();
+    if (made === this.made) return this.layout; // of a long text it takes a while
+    this.made = made;
     return arrange(kind, axes, state.special, width);
   }
 

@@ -24,12 +24,10 @@ import type { Found, Marks } from "./worldframe";
 
 /** Pixels of a token where a jump ends, so that tokens are named. */
 const READABLE = 14;
-const TALLEST = 640;
+const TALLEST = 600;
 const GLIDE_MS = 180;
 const SETTLE_MS = 220;
 const REST_MS = 70;
-/** Colours begin at this part of what each key would get if all got the same. */
-const PALE = 0.25;
 
 export class WorldView {
   readonly element: HTMLElement;
@@ -218,8 +216,9 @@ export class WorldView {
     return { call, sequence, head, how };
   }
 
+  /** Colours begin at the power of ten nearest to what each key would get if all got the same. */
   private get low(): number {
-    return logByte(PALE / Math.max(1, this.axes.key.length));
+    return logByte(10 ** -Math.round(Math.log10(Math.max(10, this.axes.key.length))));
   }
 
   private drawNow(): void {

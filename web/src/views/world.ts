@@ -135,8 +135,10 @@ export class WorldView {
   /** Moved by the reader: drawn now, and when it stands still others hear of it. */
   private touched(): void {
     this.draw();
+    put(this.element, "data-moving", "true");
     clearTimeout(this.settle);
     this.settle = setTimeout(() => {
+      put(this.element, "data-moving", "false");
       const { state } = this.session;
       state.place = this.placed = this.camera.whole ? null : this.camera.here;
       this.session.emit("place");
@@ -333,8 +335,9 @@ export class WorldView {
     put(this.canvas, "aria-label", `Map of ${name}: ${place(query.length)} by ${place(key.length)} weights. Arrow keys move the map, with Shift the crosshair, Enter selects, plus and minus zoom, 0 shows all.`);
     const here = spots.map((spot) => tiles.get(spot));
     const missing = here.some((kept) => !kept);
+    const blank = missing && !tiles.get({ zoom: lastZoom(query.length, key.length), row: 0, column: 0 });
     say(this.where, missing && tiles.pending ? "computing …" : name);
-    put(this.element, "data-tiles", missing ? "coming" : here.every((kept) => kept?.exact) ? "exact" : "rough");
+    put(this.element, "data-tiles", blank ? "coming" : here.every((kept) => kept?.exact) ? "exact" : "rough");
     this.legend.show(session.theme, session.state.how, this.low, this.problem || this.note(here, spots[0]?.zoom ?? 0));
     say(this.readout, this.said());
   }

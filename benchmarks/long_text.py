@@ -1,4 +1,4 @@
-"""A long text and a layer whose heads look like a trained model's, for benchmarks and pictures of the page; no model needed.
+"""A long text and a layer whose heads look like a trained model's, for benchmarks and pictures of the page.
 
 Some heads look at the token before, some at where the same token stood before and at what came after it, some at the
 first token, some at their neighbourhood: queries and keys are built to score so, with noise.
@@ -58,7 +58,7 @@ def saved(folder: Path, tokens: int, heads: int = 12, width: int = 64, dtype: to
 
 
 def _head(text: list[str], head: int, width: int, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Queries and keys (T, D): waves for the distance, a vector for each piece of text, and one number for the first."""
+    """Queries and keys (T, D): waves for the distance, a vector for each piece of text, one number for the first."""
     count = len(text)
     kind = head % 4  # before, again, first, near
     names = {piece: n for n, piece in enumerate(dict.fromkeys(text))}

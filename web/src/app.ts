@@ -2,7 +2,7 @@
 
 import { INK } from "./color";
 import type { Theme } from "./color";
-import { el, number, put, say } from "./dom";
+import { el, framed, number, put, say } from "./dom";
 import { download, picture, png, svgText } from "./exporter";
 import type { Doc } from "./protocol";
 import { Session } from "./session";
@@ -137,7 +137,9 @@ export class App {
 
   private connect(views: Views, main: HTMLElement): void {
     const { session, words, grid, heat, reader, mechanism, toolbar, stepper, step } = views;
-    const keep = () => history.replaceState(null, "", `#${writeHash(session.doc, session.state)}`);
+    const keep = framed(() => {
+      if (this.views?.session === session) history.replaceState(null, "", `#${writeHash(session.doc, session.state)}`);
+    });
     session.on("state", () => {
       arrangeViews(main, views);
       words.refresh();

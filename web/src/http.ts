@@ -8,9 +8,6 @@ import type { Host, Source } from "./source";
 
 const GONE = "foveate does not answer any more. Is it still running in the terminal?";
 
-/** Whether the server takes `head` in `row` and `topk`. */
-const ONE_HEAD = false;
-
 async function ask(url: string, init: RequestInit = {}): Promise<Response> {
   let response: Response;
   try {
@@ -54,7 +51,7 @@ function query(parameters: object): string {
 
 export class HttpSource implements Source {
   readonly remote = true;
-  readonly oneHead = ONE_HEAD;
+  readonly oneHead = true;
   private readonly answers = new Cache<Promise<unknown>>(256);
 
   constructor(private readonly base: string, private readonly id: string) {}

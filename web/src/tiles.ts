@@ -52,7 +52,8 @@ export class Tiles {
     return this.flying.size;
   }
 
-  /** Which tiles of which map are in sight, the most wanted first; others are no longer asked for. */
+  /** Which tiles of which map are in sight; others are no longer asked for. The first of them is asked for alone, so that
+   * something is seen soon, then the rest in their order. */
   show(which: Which, wanted: Spot[]): void {
     const key = [which.call, which.sequence, which.head, which.how].join();
     if (key !== this.key) {
@@ -80,6 +81,8 @@ export class Tiles {
   private pump(): void {
     clearTimeout(this.timer);
     const now = performance.now();
+    const first = this.wanted[0];
+    const atOnce = first && !this.get(first) && !this.broken.has(this.name(first)) ? 1 : AT_ONCE;
     let soon = Infinity;
     for (const spot of this.wanted) {
       const name = this.name(spot);
@@ -88,7 +91,7 @@ export class Tiles {
       if (present?.exact) continue;
       const due = present ? present.at + this.againMs : 0;
       if (due > now) soon = Math.min(soon, due);
-      else if (this.flying.size < AT_ONCE) this.ask(spot, name);
+      else if (this.flying.size < atOnce) this.ask(spot, name);
     }
     if (soon < Infinity) this.timer = setTimeout(() => this.pump(), soon - now);
   }

@@ -8,7 +8,7 @@ import type { Box } from "../tiling";
 const SIDE = 96;
 
 export class Minimap {
-  readonly element = el("canvas", { class: "fv-mini", "aria-hidden": "true" });
+  readonly element = el("canvas", { class: "fv-mini", "aria-hidden": "true", width: SIDE, height: SIDE });
   private rows = 1;
   private columns = 1;
 

@@ -35,6 +35,7 @@ export class PassageList {
   private readonly list = el("ol", { class: "fv-passages" });
   private built = "";
   private made: Passage[] = [];
+  private scrolled = false;
 
   constructor(private readonly session: Session, private readonly go: (passage: Passage) => void) {
     this.element = el("section", { class: "fv-card fv-pass", "aria-label": "Passages" }, el("div", { class: "fv-head" }, this.title), this.facts, this.list);
@@ -43,6 +44,7 @@ export class PassageList {
       const passage = button && this.made[Number(button.dataset.place)];
       if (passage) this.go(passage);
     });
+    this.list.addEventListener("scroll", () => { this.scrolled = true; }, { passive: true });
     this.list.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -66,7 +68,8 @@ export class PassageList {
     say(this.facts, this.tell(found));
     const kept = this.element.contains(document.activeElement) ? Number((document.activeElement as HTMLElement).dataset.place) : null;
     this.list.replaceChildren(...this.made.map((passage, n) => this.item(passage, n, to)));
-    this.list.scrollTop = 0;
+    if (this.scrolled) this.list.scrollTop = 0; // which lays out the page
+    this.scrolled = false;
     if (kept !== null) this.focus(kept);
   }
 

@@ -29,6 +29,9 @@ export class WordsView {
   mark: (side: SideName, unit: number) => "" | "found" | "here" = () => "";
   private webFor = "";
   private laid = "";
+  /** Where the pane is scrolled to, and its height; to ask the browser each time would have it lay out the page each time. */
+  private seen = { top: 0, room: 0 };
+  private made = ""; // what `layout` was made of
   private last = 0; // where the arrow keys were
   private readonly onResize = new ResizeObserver(framed(() => this.relayout()));
 
@@ -55,6 +58,9 @@ export class WordsView {
     const widest = (this.element.parentElement?.clientWidth ?? 0) - (beside ? 350 : 2);
     const kind = state.layout === "auto" ? suggested(axes, axes.self ? width : Math.max(width, widest)) : state.layout;
     this.laid = this.name();
+    const made = [this.laid, kind, width].join();
+    if (made === this.made) return this.layout; // of a long text it takes a while
+    this.made = made;
     return arrange(kind, axes, state.special, width);
   }
 
@@ -87,6 +93,7 @@ export class WordsView {
     put(this.lists.query, "aria-label", shared ? "Words" : "Words that look");
     put(this.lists.key, "aria-label", "Words looked at");
     this.webFor = "";
+    this.look();
     this.update();
   }
 
@@ -96,8 +103,8 @@ export class WordsView {
   }
 
   private place(): void {
-    const { layout, pane } = this;
-    const [top, bottom] = [pane.scrollTop - 300, pane.scrollTop + (pane.clientHeight || 600) + 300];
+    const { layout, seen } = this;
+    const [top, bottom] = [seen.top - 300, seen.top + (seen.room || 600) + 300];
     const wanted = new Set<string>();
     const sides: [SideName, Placed][] = layout.query === layout.key ? [["query", layout.query]] : [["query", layout.query], ["key", layout.key]];
     for (const [name, placed] of sides) {
@@ -113,8 +120,8 @@ export class WordsView {
       element.remove();
       this.rendered.delete(id);
     }
-    const height = Math.min(layout.height, (pane.clientHeight || layout.height) + 600);
-    const from = Math.max(0, Math.min(layout.height - height, pane.scrollTop - 300));
+    const height = Math.min(layout.height, (seen.room || layout.height) + 600);
+    const from = Math.max(0, Math.min(layout.height - height, seen.top - 300));
     put(this.picture, "viewBox", `0 ${from} ${layout.width} ${height}`);
     put(this.picture, "width", String(layout.width));
     put(this.picture, "height", String(height));
@@ -225,6 +232,10 @@ export class WordsView {
     else if (down > 0) pane.scrollTop += down;
   }
 
+  private look(): void {
+    this.seen = { top: this.pane.scrollTop, room: this.pane.clientHeight };
+  }
+
   private placedOf(side: SideName): Placed {
     return side === "query" ? this.layout.query : this.layout.key;
   }
@@ -254,8 +265,11 @@ export class WordsView {
   }
 
   private listen(): void {
-    const scroll = framed(() => this.place());
-    this.pane.addEventListener("scroll", () => { scroll(); this.shadeSoon(); }, { passive: true });
+    this.pane.addEventListener("scroll", framed(() => {
+      this.look();
+      this.place();
+      this.shade();
+    }), { passive: true });
     this.canvas.addEventListener("pointermove", (event) => this.hover(event));
     this.canvas.addEventListener("pointerleave", (event) => {
       this.session.pointOther(null);
@@ -266,8 +280,6 @@ export class WordsView {
       this.lists[name].addEventListener("focus", () => this.focused(name));
     }
   }
-
-  private readonly shadeSoon = framed(() => this.shade());
 
   private target(event: Event): { list: SideName; unit: number } | null {
     const element = event.target instanceof Element ? event.target.closest<HTMLElement>(".fv-word") : null;

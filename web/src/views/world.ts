@@ -24,12 +24,10 @@ import type { Found, Marks } from "./worldframe";
 
 /** Pixels of a token where a jump ends, so that tokens are named. */
 const READABLE = 14;
-const TALLEST = 640;
+const TALLEST = 600;
 const GLIDE_MS = 180;
 const SETTLE_MS = 220;
 const REST_MS = 70;
-/** Colours begin at this part of what each key would get if all got the same. */
-const PALE = 0.25;
 
 export class WorldView {
   readonly element: HTMLElement;
@@ -137,8 +135,10 @@ export class WorldView {
   /** Moved by the reader: drawn now, and when it stands still others hear of it. */
   private touched(): void {
     this.draw();
+    put(this.element, "data-moving", "true");
     clearTimeout(this.settle);
     this.settle = setTimeout(() => {
+      put(this.element, "data-moving", "false");
       const { state } = this.session;
       state.place = this.placed = this.camera.whole ? null : this.camera.here;
       this.session.emit("place");
@@ -218,8 +218,9 @@ export class WorldView {
     return { call, sequence, head, how };
   }
 
+  /** Colours begin at the power of ten nearest to what each key would get if all got the same. */
   private get low(): number {
-    return logByte(PALE / Math.max(1, this.axes.key.length));
+    return logByte(10 ** -Math.round(Math.log10(Math.max(10, this.axes.key.length))));
   }
 
   private drawNow(): void {
@@ -334,8 +335,9 @@ export class WorldView {
     put(this.canvas, "aria-label", `Map of ${name}: ${place(query.length)} by ${place(key.length)} weights. Arrow keys move the map, with Shift the crosshair, Enter selects, plus and minus zoom, 0 shows all.`);
     const here = spots.map((spot) => tiles.get(spot));
     const missing = here.some((kept) => !kept);
+    const blank = missing && !tiles.get({ zoom: lastZoom(query.length, key.length), row: 0, column: 0 });
     say(this.where, missing && tiles.pending ? "computing …" : name);
-    put(this.element, "data-tiles", missing ? "coming" : here.every((kept) => kept?.exact) ? "exact" : "rough");
+    put(this.element, "data-tiles", blank ? "coming" : here.every((kept) => kept?.exact) ? "exact" : "rough");
     this.legend.show(session.theme, session.state.how, this.low, this.problem || this.note(here, spots[0]?.zoom ?? 0));
     say(this.readout, this.said());
   }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import importlib
 import os
 import sys
 from collections.abc import Mapping
@@ -15,17 +13,6 @@ from foveate.apps.workspace import Workspace
 from foveate.map import AttentionMap
 from foveate.views.source import Source
 from foveate.views.texts import TokenLists
-
-FRAME_HEIGHT = 760  # pixels, of the page inside a notebook
-
-
-class NotebookPage:
-    """The static page inside a notebook's cell; nothing is served."""
-
-    url = ""
-
-    def close(self) -> None:
-        """Nothing runs, so there is nothing to stop."""
 
 
 def source_of(
@@ -60,7 +47,7 @@ def view(
     port: int | None = None,
     title: str | None = None,
 ) -> Any:
-    """Show a recording: inside the cell of a notebook, elsewhere as a local page.
+    """Show a recording: inside the cell of a notebook (with `foveate[notebook]`), elsewhere as a local page.
 
     Args:
         seen: what `watch` gave, a loaded recording, one AttentionMap, or a mapping from names to maps.
@@ -70,12 +57,13 @@ def view(
         block: return only when the page is closed, by Ctrl-C.
 
     Returns:
-        A handle with `.url` and `.close()`.
+        A handle with `.url` and `.close()`; in a notebook a widget, which closes by itself when its cell is cleared.
     """
     source = source_of(seen, tokens, target_tokens, **({"title": title} if title else {}))
     if _in_notebook():
-        _display(export.page_of(source))
-        return NotebookPage()
+        from foveate.apps.notebook import show
+
+        return show(source)
     from foveate.apps.serve import DEFAULT_HOST, Page
 
     workspace = Workspace()
@@ -114,13 +102,6 @@ def export_html(
 
 def _in_notebook() -> bool:
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return type(shell).__name__ in ("ZMQInteractiveShell", "Shell")  # Jupyter, Colab
-
-
-def _display(page: str) -> None:
-    shown = importlib.import_module("IPython.display")
-    frame = (
-        f'<iframe title="foveate" width="100%" height="{FRAME_HEIGHT}" style="border:0" '
-        f'sandbox="allow-scripts allow-downloads" srcdoc="{html.escape(page)}"></iframe>'
-    )
-    shown.display(shown.HTML(frame))
+    if type(shell).__name__ in ("ZMQInteractiveShell", "Shell"):  # Jupyter, VS Code; Colab
+        return True
+    return bool(getattr(sys.modules.get("marimo"), "running_in_notebook", lambda: False)())

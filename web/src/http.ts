@@ -49,7 +49,7 @@ export class HttpSource implements Source {
   readonly remote = true;
   private readonly answers = new Cache<Promise<unknown>>(256);
 
-  constructor(private readonly base: string, private readonly id: string, private readonly ask: Ask = ask) {}
+  constructor(private readonly base: string, private readonly id: string, private readonly carry: Ask = ask) {}
 
   private url(what: string, parameters: object = {}): string {
     const path = `${this.base}api/documents/${encodeURIComponent(this.id)}${what && `/${what}`}`;
@@ -76,13 +76,13 @@ export class HttpSource implements Source {
   private frame<T>(what: string, parameters: object, signal: AbortSignal | undefined, read: (header: never, body: ArrayBuffer) => T): Promise<T> {
     const url = this.url(what, parameters);
     return this.cached(url, signal, async () => {
-      const { header, body } = readFrame(await (await this.ask(url, signal ? { signal } : {})).arrayBuffer());
+      const { header, body } = readFrame(await (await this.carry(url, signal ? { signal } : {})).arrayBuffer());
       return read(header as never, body);
     });
   }
 
   private json<T>(url: string, signal?: AbortSignal): Promise<T> {
-    return this.cached(url, signal, () => json<T>(url, signal ? { signal } : {}, this.ask));
+    return this.cached(url, signal, () => json<T>(url, signal ? { signal } : {}, this.carry));
   }
 
   document(): Promise<Doc> {

@@ -23,6 +23,7 @@ from foveate.stats import Entropy
 from foveate.views.axes import Axis
 from foveate.views.catalog import Entry, Maps, calls_of, entries_of
 from foveate.views.document import DIRECTIONS, LEVELS, Call, Direction, Document, Focus, Level
+from foveate.views.given import UNKNOWN, is_given
 from foveate.views.overview import MapTile, Overview, Overviews
 from foveate.views.pooling import Floats, How, Picture, Pool, to_bytes
 from foveate.views.texts import TokenLists, script_of
@@ -204,7 +205,8 @@ class Source:
         columns.span(_whole("j", j), j + 1, "token")
         facts = self.maps[call].explain(sequence, head, rows.first + i, columns.first + j)
         plain = {name: _plain(value) for name, value in facts.items()}
-        return {**plain, "score_name": self.maps[call].problem.score.name}
+        unknown = UNKNOWN if is_given(self.maps[call]) else {}
+        return {**plain, **unknown, "score_name": self.maps[call].problem.score.name}
 
     def _weights(self, call: int, sequence: int, rows: slice, columns: slice, heads: slice = slice(None)) -> Tensor:
         """A block of weights, (H, R, C) in float32 on the CPU."""

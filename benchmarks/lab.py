@@ -72,7 +72,8 @@ class Lab:
                     started.set()
             started.set()
 
-        threading.Thread(target=listen, args=(self._process.stderr,), daemon=True).start()
+        self._listener = threading.Thread(target=listen, args=(self._process.stderr,), daemon=True)
+        self._listener.start()
         if not started.wait(STARTS_IN) or self._process.poll() is not None:
             self.close()
             raise RuntimeError(f"JupyterLab did not start:\n{''.join(said[-20:])}")
@@ -90,3 +91,6 @@ class Lab:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+            self._listener.join(5)
+            if self._process.stderr is not None:
+                self._process.stderr.close()

@@ -68,20 +68,30 @@ function styles(): CSSStyleSheet {
   return sheet;
 }
 
+/** Plain keys inside the widget are its own, and none of the notebook's; Ctrl+S and its like stay the notebook's. */
+function guardKeys(host: HTMLElement, root: HTMLElement): () => void {
+  const plain = (event: KeyboardEvent) => !(event.ctrlKey || event.metaKey || event.altKey);
+  const mark = (event: KeyboardEvent) => host.toggleAttribute("data-lm-suppress-shortcuts", plain(event)); // JupyterLab asks for it
+  window.addEventListener("keydown", mark, true);
+  root.addEventListener("keydown", (event) => plain(event) && event.stopPropagation());
+  return () => window.removeEventListener("keydown", mark, true);
+}
+
 function render({ model, el: element }: { model: Model; el: HTMLElement }): () => void {
   const root = el("div", { class: "fv-inline" });
-  const host = el("div", { "data-lm-suppress-shortcuts": "true" }); // our keys are none of JupyterLab's
+  const host = el("div");
   const shadow = host.attachShadow({ mode: "open" });
   shadow.adoptedStyleSheets = [styles()];
   shadow.append(root);
   element.append(host);
-  root.addEventListener("keydown", (event) => event.stopPropagation());
+  const unguard = guardKeys(host, root);
   const app = new App(root, null, new Cell(root, element));
   const messages = new Messages(model, (sentence) => app.status.progress(sentence ? NaN : null, sentence ?? ""));
   app.open(messages.source()).catch((error: unknown) => {
     if (!aborted(error)) app.status.fail(error instanceof Error ? error.message : String(error));
   });
   return () => {
+    unguard();
     app.close();
     messages.close();
     host.remove();

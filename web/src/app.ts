@@ -8,6 +8,8 @@ import type { Doc } from "./protocol";
 import { Session } from "./session";
 import type { Host, Source } from "./source";
 import { hashDocument, initialState, readHash, writeHash } from "./state";
+import { Tab } from "./surroundings";
+import type { Surroundings } from "./surroundings";
 import { GridView } from "./views/grid";
 import { HeatmapView } from "./views/heatmap";
 import { isLong, Reader } from "./views/reader";
@@ -48,9 +50,11 @@ export class App {
   private views: Views | null = null;
   private theme: Theme = "light";
   private speakTimer = 0;
-  private readonly keys = (event: KeyboardEvent) => this.key(event);
+  private closed = false;
+  private readonly keys = (event: Event) => this.key(event as KeyboardEvent);
+  private readonly unfollow: () => void;
 
-  constructor(private readonly root: HTMLElement, host: Host | null) {
+  constructor(private readonly root: HTMLElement, host: Host | null, private readonly around: Surroundings = new Tab()) {
     this.runbar = host && new RunBar(host, this.status, (id) => this.open(host.open(id)));
     root.classList.add("fv");
     root.replaceChildren(
@@ -58,14 +62,16 @@ export class App {
         el("span", { class: "fv-mark", "aria-hidden": "true" }), el("span", { class: "fv-brand" }, "foveate"), this.title, this.model, el("span", { class: "fv-spring" }),
         el("button", { type: "button", class: "fv-plain", "aria-label": "Help", title: "Help (?)", click: () => this.help.showModal() }, "?"), this.themeButton),
       ...(this.runbar ? [this.runbar.element] : []), this.status.element, this.message, this.beside, this.content, this.help);
-    document.addEventListener("keydown", this.keys);
-    this.setTheme(preferredTheme(), false);
-    window.matchMedia?.("(prefers-color-scheme: dark)").addEventListener("change", () => this.setTheme(preferredTheme(), false));
-    window.addEventListener("hashchange", () => this.followHash());
+    around.keys.addEventListener("keydown", this.keys);
+    this.setTheme(around.theme(), false);
+    this.unfollow = around.follow(() => this.setTheme(around.theme(), false), () => this.followHash());
   }
 
   close(): void {
-    document.removeEventListener("keydown", this.keys);
+    this.closed = true;
+    this.around.keys.removeEventListener("keydown", this.keys);
+    this.unfollow();
+    clearTimeout(this.speakTimer);
     this.closeViews();
     this.root.replaceChildren();
   }
@@ -82,7 +88,7 @@ export class App {
     this.status.progress(NaN, "Loading …");
     const [listed, model] = await Promise.all([host.documents(), host.model()]);
     this.status.progress(null, "");
-    const wanted = listed.find(({ id }) => id === hashDocument(location.hash)) ?? listed[0];
+    const wanted = listed.find(({ id }) => id === hashDocument(this.around.hash)) ?? listed[0];
     if (wanted) await this.open(host.open(wanted.id));
     else say(this.message, model.run ? "" : "Type a text, and see where the model looks.");
     say(this.model, this.model.textContent || model.name);
@@ -92,7 +98,8 @@ export class App {
 
   async open(source: Source): Promise<void> {
     const doc = await source.document();
-    const session = new Session(source, doc, readHash(location.hash, doc, initialState(doc, this.views?.session)));
+    if (this.closed) return;
+    const session = new Session(source, doc, readHash(this.around.hash, doc, initialState(doc, this.views?.session)));
     session.theme = this.theme;
     this.closeViews();
     say(this.title, doc.title === doc.message || doc.title === doc.model ? "" : doc.title);
@@ -101,7 +108,7 @@ export class App {
     this.message.hidden = !doc.message;
     this.message.classList.toggle("fv-long", doc.message.length > 90);
     this.beside.replaceChildren(...doc.beside.map(({ label, text }) => el("p", { class: "fv-beside" }, el("span", { class: "fv-quiet" }, `${label}: `), el("span", {}, text))));
-    document.title = `${doc.message || doc.title} · foveate`;
+    this.around.setTitle(`${doc.message || doc.title} · foveate`);
     this.runbar?.suggest(plainText(doc, session));
     this.build(session, doc);
     session.refresh();
@@ -138,7 +145,7 @@ export class App {
   private connect(views: Views, main: HTMLElement): void {
     const { session, words, grid, heat, reader, mechanism, toolbar, stepper, step } = views;
     const keep = framed(() => {
-      if (this.views?.session === session) history.replaceState(null, "", `#${writeHash(session.doc, session.state)}`);
+      if (this.views?.session === session) this.around.setHash(writeHash(session.doc, session.state));
     });
     session.on("state", () => {
       arrangeViews(main, views);
@@ -214,16 +221,15 @@ export class App {
 
   private followHash(): void {
     const session = this.views?.session;
-    if (!session || location.hash.slice(1) === writeHash(session.doc, session.state)) return;
-    session.set(readHash(location.hash, session.doc, session.state));
+    if (!session || this.around.hash.slice(1) === writeHash(session.doc, session.state)) return;
+    session.set(readHash(this.around.hash, session.doc, session.state));
   }
 
   private setTheme(theme: Theme, chosen: boolean): void {
     this.theme = theme;
     put(this.root, "data-theme", theme);
-    put(document.documentElement, "data-fv-theme", theme);
+    this.around.setTheme(theme, chosen);
     say(this.themeButton, theme === "dark" ? "Light" : "Dark");
-    if (chosen) remember(theme);
     if (!this.views) return;
     this.views.session.theme = theme;
     this.views.session.emit("theme");
@@ -331,24 +337,4 @@ function plainText(doc: Doc, session: Session): string {
   });
   const bare = (one: string) => one.replace(/\s/g, "");
   return bare(text) === bare(doc.title) ? doc.title : text;
-}
-
-const THEME_KEY = "foveate-theme";
-
-function preferredTheme(): Theme {
-  try {
-    const kept = localStorage.getItem(THEME_KEY);
-    if (kept === "light" || kept === "dark") return kept;
-  } catch {
-    // A file page may have no storage.
-  }
-  return window.matchMedia?.("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-}
-
-function remember(theme: Theme): void {
-  try {
-    localStorage.setItem(THEME_KEY, theme);
-  } catch {
-    // Then the choice lasts as long as the page.
-  }
 }

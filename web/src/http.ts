@@ -8,6 +8,9 @@ import type { Host, Source } from "./source";
 
 const GONE = "foveate does not answer any more. Is it still running in the terminal?";
 
+/** Carries one question, as an address, to whoever answers; an error is one sentence. */
+export type Ask = (url: string, init?: RequestInit) => Promise<Response>;
+
 async function ask(url: string, init: RequestInit = {}): Promise<Response> {
   let response: Response;
   try {
@@ -25,8 +28,8 @@ async function ask(url: string, init: RequestInit = {}): Promise<Response> {
   throw new Error(reason || `foveate answered ${response.status} ${response.statusText}`.trim());
 }
 
-async function json<T>(url: string, init?: RequestInit): Promise<T> {
-  return (await (await ask(url, init)).json()) as T;
+async function json<T>(url: string, init?: RequestInit, carry: Ask = ask): Promise<T> {
+  return (await (await carry(url, init)).json()) as T;
 }
 
 /** A frame is a uint32 length, a JSON header of that length, and the raw array. */
@@ -54,7 +57,7 @@ export class HttpSource implements Source {
   readonly oneHead = true;
   private readonly answers = new Cache<Promise<unknown>>(256);
 
-  constructor(private readonly base: string, private readonly id: string) {}
+  constructor(private readonly base: string, private readonly id: string, private readonly carry: Ask = ask) {}
 
   private url(what: string, parameters: object = {}): string {
     const path = `${this.base}api/documents/${encodeURIComponent(this.id)}${what && `/${what}`}`;
@@ -82,13 +85,13 @@ export class HttpSource implements Source {
   private frame<T>(what: string, parameters: object, signal: AbortSignal | undefined, read: (header: never, body: ArrayBuffer) => T): Promise<T> {
     const url = this.url(what, parameters);
     return this.cached(url, signal, async () => {
-      const { header, body } = readFrame(await (await ask(url, signal ? { signal } : {})).arrayBuffer());
+      const { header, body } = readFrame(await (await this.carry(url, signal ? { signal } : {})).arrayBuffer());
       return read(header as never, body);
     });
   }
 
   private json<T>(url: string, signal?: AbortSignal): Promise<T> {
-    return this.cached(url, signal, () => json<T>(url, signal ? { signal } : {}));
+    return this.cached(url, signal, () => json<T>(url, signal ? { signal } : {}, this.carry));
   }
 
   document(): Promise<Doc> {

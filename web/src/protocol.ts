@@ -49,6 +49,8 @@ export interface Focus {
   token: number | null;
   direction: Direction;
   level: Level;
+  /** Of all heads, those whose lines are drawn at first. */
+  heads?: number[] | null;
 }
 
 export interface Alternative {
@@ -120,6 +122,7 @@ export interface Tile {
 }
 
 export interface Pair {
+  /** Query and key are empty, and the score null, where the weight was given as a number. */
   query: number[];
   key: number[];
   /** null where the score is no product of query and key. */

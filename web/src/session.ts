@@ -69,6 +69,8 @@ export class Session {
 
   constructor(readonly source: Source, readonly doc: Doc, public state: State) {
     this.clamp();
+    const { heads } = doc.focus ?? {};
+    if (heads) for (let head = 0; head < this.call.heads; head++) if (!heads.includes(head)) this.hidden.add(head);
     this.axes = this.makeAxes();
     this.followStep();
     this.fit();

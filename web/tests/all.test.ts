@@ -5,6 +5,7 @@ import "./http.test";
 import "./layout.test";
 import "./map.test";
 import "./reading.test";
+import "./messages.test";
 import "./session.test";
 import "./state.test";
 import "./text.test";

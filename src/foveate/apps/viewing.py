@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-import html
-import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from foveate.apps import export
 from foveate.apps.workspace import Workspace
 from foveate.map import AttentionMap
+from foveate.views.given import recording_of, tables_of
 from foveate.views.source import Source
 from foveate.views.texts import TokenLists
 
-FRAME_HEIGHT = 760  # pixels, of the page inside a notebook
-
-
-class NotebookPage:
-    """The static page inside a notebook's cell; nothing is served."""
-
-    url = ""
-
-    def close(self) -> None:
-        """Nothing runs, so there is nothing to stop."""
+Attention = Source | AttentionMap | Mapping[str, Any] | Tensor | np.ndarray | Sequence[Any]
 
 
 def source_of(
-    seen: Source | AttentionMap | Mapping[str, Any],
+    seen: Attention,
     tokens: TokenLists = None,
     target_tokens: TokenLists = None,
     **about: Any,
 ) -> Source:
-    """A Source over a recording, any mapping from names to maps, or one map; tokens default to the recording's."""
+    """A Source over a recording, any mapping from names to maps, one map, or weights as numbers (`views.given`).
+
+    Tokens default to the recording's.
+    """
     if isinstance(seen, Source):
         return seen
+    if not isinstance(seen, AttentionMap | Mapping):
+        try:
+            seen = recording_of({"": tables_of(seen)})
+        except TypeError as error:
+            rule = "expected a Recording, an AttentionMap, a mapping of them, or weights as numbers"
+            raise TypeError(f"{rule}; {error}") from None
     maps: Mapping[str, Any] = {"attention": seen} if isinstance(seen, AttentionMap) else seen
-    if not isinstance(maps, Mapping):
-        raise TypeError(f"expected a Recording, an AttentionMap or a mapping of them; got {type(seen).__name__}")
     if tokens is None:
         tokens = getattr(seen, "tokens", None)
     if target_tokens is None:
@@ -50,7 +50,7 @@ def source_of(
 
 
 def view(
-    seen: Source | AttentionMap | Mapping[str, Any],
+    seen: Attention,
     tokens: TokenLists = None,
     target_tokens: TokenLists = None,
     *,
@@ -60,22 +60,24 @@ def view(
     port: int | None = None,
     title: str | None = None,
 ) -> Any:
-    """Show a recording: inside the cell of a notebook, elsewhere as a local page.
+    """Show a recording: inside the cell of a notebook (with `foveate[notebook]`), elsewhere as a local page.
 
     Args:
-        seen: what `watch` gave, a loaded recording, one AttentionMap, or a mapping from names to maps.
+        seen: what `watch` gave, a loaded recording, one AttentionMap, a mapping from names to maps, or weights as
+            numbers: a tensor (B, H, Q, K), or one for each layer, as Hugging Face's `outputs.attentions`.
         tokens: the tokens of each sequence; one flat list of strings is one sequence.
         target_tokens: those of the decoder's side of an encoder-decoder.
         open: also open the user's browser.
         block: return only when the page is closed, by Ctrl-C.
 
     Returns:
-        A handle with `.url` and `.close()`.
+        A handle with `.url` and `.close()`; in a notebook a widget, which closes by itself when its cell is cleared.
     """
     source = source_of(seen, tokens, target_tokens, **({"title": title} if title else {}))
     if _in_notebook():
-        _display(export.page_of(source))
-        return NotebookPage()
+        from foveate.apps.notebook import show
+
+        return show(source)
     from foveate.apps.serve import DEFAULT_HOST, Page
 
     workspace = Workspace()
@@ -93,7 +95,7 @@ def view(
 
 
 def export_html(
-    seen: Source | AttentionMap | Mapping[str, Any],
+    seen: Attention,
     path: str | os.PathLike[str],
     tokens: TokenLists = None,
     target_tokens: TokenLists = None,
@@ -114,13 +116,6 @@ def export_html(
 
 def _in_notebook() -> bool:
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return type(shell).__name__ in ("ZMQInteractiveShell", "Shell")  # Jupyter, Colab
-
-
-def _display(page: str) -> None:
-    shown = importlib.import_module("IPython.display")
-    frame = (
-        f'<iframe title="foveate" width="100%" height="{FRAME_HEIGHT}" style="border:0" '
-        f'sandbox="allow-scripts allow-downloads" srcdoc="{html.escape(page)}"></iframe>'
-    )
-    shown.display(shown.HTML(frame))
+    if type(shell).__name__ in ("ZMQInteractiveShell", "Shell"):  # Jupyter, VS Code; Colab
+        return True
+    return bool(getattr(sys.modules.get("marimo"), "running_in_notebook", lambda: False)())

@@ -67,7 +67,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Focus:
-    """Where the page looks first. Without a token it chooses a word in sight, and locks none."""
+    """Where the page looks first. Without a token it chooses a word in sight, and locks none.
+
+    Without a head it draws the lines of all heads, or of `heads`.
+    """
 
     token: int | None
     call: int = 0
@@ -75,6 +78,7 @@ class Focus:
     sequence: int = 0
     direction: Direction = "reads"
     level: Level = "word"
+    heads: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from foveate.views.axes import Axis
 from foveate.views.background import Worker
 from foveate.views.catalog import Entry, Maps, calls_of, entries_of
 from foveate.views.document import DIRECTIONS, LEVELS, Call, Direction, Document, Focus, Level
+from foveate.views.given import UNKNOWN, is_given
 from foveate.views.measures import HeadMeasures, HeadSurvey
 from foveate.views.overview import MapTile, Overview, Overviews
 from foveate.views.pooling import Floats, How, Picture, Pool, to_bytes
@@ -122,7 +123,7 @@ class Source:
         return Axis(rows, facts.offset, queries, "query", above), Axis(columns, 0, keys, "key", left)
 
     def thumbnails(self, call: int, sequence: int) -> Thumbnails:
-        """Max-pooled pictures of all heads, and each head's mean entropy in nats; of a long call what is known so far."""
+        """Max-pooled pictures of all heads, and each head's mean entropy, nats; of long calls what is known so far."""
         rows, columns = self.axes(call, sequence)
         if self._is_long(call, rows, columns):
             return _pictured(self.heads(call, sequence))
@@ -277,7 +278,8 @@ class Source:
         columns.span(_whole("j", j), j + 1, "token")
         facts = self.maps[call].explain(sequence, head, rows.first + i, columns.first + j)
         plain = {name: _plain(value) for name, value in facts.items()}
-        return {**plain, "score_name": self.maps[call].problem.score.name}
+        unknown = UNKNOWN if is_given(self.maps[call]) else {}
+        return {**plain, **unknown, "score_name": self.maps[call].problem.score.name}
 
     def _weights(self, call: int, sequence: int, rows: slice, columns: slice, heads: slice = slice(None)) -> Tensor:
         """A block of weights, (H, R, C) in float32 on the CPU."""

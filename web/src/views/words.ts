@@ -54,7 +54,7 @@ export class WordsView {
   private makeLayout(): Layout {
     const { axes, state } = this.session;
     const width = Math.max(260, this.pane.clientWidth || 520);
-    const beside = this.element.parentElement?.dataset.grid !== "off" && window.innerWidth > 1180; // the heads
+    const beside = this.element.parentElement?.dataset.grid !== "off" && (this.element.closest<HTMLElement>(".fv")?.clientWidth ?? 0) > 1180; // the heads
     const widest = (this.element.parentElement?.clientWidth ?? 0) - (beside ? 350 : 2);
     const kind = state.layout === "auto" ? suggested(axes, axes.self ? width : Math.max(width, widest)) : state.layout;
     this.laid = this.name();

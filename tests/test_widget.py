@@ -70,7 +70,7 @@ def test_every_answer_is_that_of_the_source(heard: Heard) -> None:
 @pytest.mark.parametrize(
     ("question", "parameters", "told"),
     [
-        ("rows", {}, "There is no question 'rows'; ask one of thumbnails, row, "),
+        ("rows", {}, "There is no question 'rows'; ask one of thumbnails, heads, row, "),
         ("row", {"call": "-1", "index": "0"}, "call must be a whole number, 0 or more"),
         ("row", {"call": "9", "index": "0"}, "call 9 does not exist; this document has calls 0 to 1"),
         ("row", {"call": "0", "index": "0", "depth": "1"}, "the parameters are call, sequence, index, "),

@@ -147,12 +147,17 @@ export class Reader {
     else this.map.reveal(null, token);
   }
 
-  /** The text goes to the rows that the map shows, unless some of them can be read already. */
-  private follow({ r0, r1 }: Box): void {
-    const { query } = this.session.axes;
-    const [first, last] = this.words.sight("query");
-    const [top, bottom] = [unitAt(query, Math.floor(r0)), unitAt(query, Math.ceil(r1) - 1)];
-    if (bottom - top > query.length / 2 || (first <= bottom && last >= top)) return;
+  /** The text goes to the rows that the map shows, unless some of its rows or columns can be read already. */
+  private follow({ r0, r1, c0, c1 }: Box): void {
+    const { query, key } = this.session.axes;
+    const span = (axis: Axis, from: number, to: number) => [unitAt(axis, Math.floor(from)), unitAt(axis, Math.ceil(to) - 1)] as const;
+    const [top, bottom] = span(query, r0, r1);
+    const [left, right] = span(key, c0, c1);
+    const read = (list: SideName, from: number, to: number) => {
+      const [first, last] = this.words.sight(list);
+      return first <= to && last >= from;
+    };
+    if (bottom - top > query.length / 2 || read("query", top, bottom) || read("key", left, right)) return;
     this.words.show("query", (top + bottom) >> 1);
   }
 }

@@ -132,8 +132,8 @@ export class WorldView {
     this.draw();
   }
 
-  /** Moved by the reader: drawn now, and when it stands still others hear of it. */
-  private touched(): void {
+  /** Drawn now, and when it stands still others hear of it: the text need not follow where it led. */
+  private touched(led = false): void {
     this.draw();
     put(this.element, "data-moving", "true");
     clearTimeout(this.settle);
@@ -142,7 +142,7 @@ export class WorldView {
       const { state } = this.session;
       state.place = this.placed = this.camera.whole ? null : this.camera.here;
       this.session.emit("place");
-      this.moved(this.camera.box);
+      if (!led) this.moved(this.camera.box);
     }, SETTLE_MS);
   }
 
@@ -167,7 +167,7 @@ export class WorldView {
   }
 
   /** Moves the middle of the view there, in a few frames where the reader does not mind motion. */
-  private glide(there: Place): void {
+  private glide(there: Place, led = false): void {
     cancelAnimationFrame(this.gliding);
     const from = this.camera.here;
     const to = { ...there, zoom: -Math.log2(this.camera.inside(2 ** -there.zoom)) };
@@ -179,7 +179,7 @@ export class WorldView {
       const t = still ? 1 : Math.min(1, (performance.now() - start) / GLIDE_MS);
       const between = (key: keyof Place) => from[key] + (to[key] - from[key]) * t * (2 - t);
       this.camera.go({ row: between("row"), column: between("column"), zoom: between("zoom") });
-      this.touched();
+      this.touched(led);
       if (t < 1) this.gliding = requestAnimationFrame(frame);
     };
     frame();
@@ -191,7 +191,7 @@ export class WorldView {
     const whole = view.px < 1;
     const row = i ?? (whole ? (j ?? 0) : here.row);
     const column = j ?? (whole ? (i ?? 0) : here.column);
-    this.glide({ row: row + 0.5, column: column + 0.5, zoom: Math.min(here.zoom, -Math.log2(READABLE)) });
+    this.glide({ row: row + 0.5, column: column + 0.5, zoom: Math.min(here.zoom, -Math.log2(READABLE)) }, true);
   }
 
   /** A word that was chosen elsewhere comes into sight, unless all is. */
@@ -201,7 +201,7 @@ export class WorldView {
     if (whole) return;
     const row = i === null || (i >= box.r0 && i + 1 <= box.r1) ? here.row : i + 0.5;
     const column = j === null || (j >= box.c0 && j + 1 <= box.c1) ? here.column : j + 0.5;
-    if (row !== here.row || column !== here.column) this.glide({ row, column, zoom: here.zoom });
+    if (row !== here.row || column !== here.column) this.glide({ row, column, zoom: here.zoom }, true);
   }
 
   /** The chosen row and column, in tokens. */

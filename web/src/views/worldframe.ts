@@ -11,6 +11,9 @@ export interface Marks {
   j: number | null;
 }
 
+/** Half the width of the longest place that is written. */
+const HALF = 24;
+
 /** Places of both axes that were searched for, in order. */
 export interface Found {
   rows: readonly number[];
@@ -53,7 +56,8 @@ export function drawWorldFrame(context: CanvasRenderingContext2D, family: string
   for (let j = Math.ceil(c / stride) * stride; left + (j - c + 0.5) * px < right; j += stride) {
     context.fillStyle = j === marked.j ? ink.mark : ink.muted;
     context.save();
-    context.translate(left + (j - c + 0.5) * px, top - (words ? 7 : 11));
+    const x = left + (j - c + 0.5) * px;
+    context.translate(words ? x : Math.min(x, width - HALF), top - (words ? 7 : 11));
     if (words) context.rotate(-slant);
     context.fillText(words ? fitted(context, axes.key.text[j] || "·", 88) : place(j), 0, 0);
     context.restore();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from foveate.apps.viewing import source_of
 from foveate.views.source import Source
 from pages import settled
 
+ROOT = Path(__file__).parent.parent
 L, B, H, Q, K = 2, 1, 3, 7, 7
 WORDS = ["The", "cat", "sat", "down", "to", "sleep", "."]
 
@@ -241,6 +243,15 @@ def test_head_view_refuses(viewed: list[Source], given: dict[str, Any], told: st
     with pytest.raises(ValueError, match=told):
         fv.head_view(**given)
     assert viewed == []
+
+
+def test_the_docs_page_runs(monkeypatch: pytest.MonkeyPatch, viewed: list[Source]) -> None:
+    monkeypatch.setattr(fv, "view", lambda *given: viewed.append(source_of(*given)))
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "notebook.md").read_text(), re.DOTALL)
+    scope: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/notebook.md", "exec"), scope)
+    assert len(viewed) == len(blocks) == 2
 
 
 def test_chosen_heads_are_drawn_together(tab: Any, serve: Any, viewed: list[Source]) -> None:

@@ -159,6 +159,7 @@ def test_it_ends_with_the_last_view_only(monkeypatch: pytest.MonkeyPatch) -> Non
         heard.talk.hear({"open": False})
 
     heard.talk.hear({"open": True})
+    assert heard.said.get(timeout=5)[0] == {"here": True}
     elsewhere(leave)
     assert heard.said.get(timeout=5)[0] == {"anyone": True}
     heard.talk.hear({"open": True})  # another view

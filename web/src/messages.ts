@@ -11,7 +11,7 @@ export interface Model {
   off(event: "msg:custom", listener: (content: unknown, buffers: DataView[]) => void): void;
 }
 
-/** An answer, or the kernel asking whether any view is left. */
+/** An answer, or the kernel asking whether any view is left; anything else says that it hears. */
 interface Answer {
   id?: string;
   error?: string;
@@ -23,7 +23,7 @@ interface Pending {
   reject(error: Error): void;
 }
 
-const NO_ANSWER_MS = 4000;
+const SILENCE_MS = 2500;
 const WAITING = "Waiting for the kernel: it answers when it is done with what it runs. If it has stopped, run this cell again.";
 
 /** One view of a widget, talking to the kernel. Every view of the same widget hears all answers and takes its own. */
@@ -31,15 +31,30 @@ export class Messages {
   private readonly name = Math.random().toString(36).slice(2);
   private readonly pending = new Map<string, Pending>();
   private asked = 0;
-  private answered = false;
-  private readonly waiting: ReturnType<typeof setTimeout>;
+  private told = false;
+  private silence: ReturnType<typeof setTimeout> | undefined;
   private readonly hear = (content: unknown, buffers: DataView[]) => this.take(content as Answer, buffers);
 
-  /** `tell` hears a sentence while the kernel gives no sign of life, and null when it does. */
+  /** `tell` hears a sentence when a kernel that was asked gives no sign of life, and null when it does again. */
   constructor(private readonly model: Model, private readonly tell: (sentence: string | null) => void) {
     model.on("msg:custom", this.hear);
     model.send({ open: true });
-    this.waiting = setTimeout(() => this.tell(WAITING), NO_ANSWER_MS);
+  }
+
+  /** A question may take its time; a kernel that hears says at once that it is there. */
+  private watch(): void {
+    this.silence ??= setTimeout(() => {
+      this.model.send({ open: true });
+      this.silence = setTimeout(() => {
+        this.told = true;
+        this.tell(WAITING);
+      }, SILENCE_MS);
+    }, SILENCE_MS);
+  }
+
+  private unwatch(): void {
+    clearTimeout(this.silence);
+    this.silence = undefined;
   }
 
   /** A question as `HttpSource` writes it, `api/documents/ID/row?call=0&...`. */
@@ -53,6 +68,7 @@ export class Messages {
       this.pending.set(id, { resolve, reject });
       signal?.addEventListener("abort", () => this.cancel(id), { once: true });
       this.model.send({ id, question, parameters: [...new URLSearchParams(search)] });
+      this.watch();
     });
   };
 
@@ -62,14 +78,13 @@ export class Messages {
 
   private take({ id = "", error, anyone }: Answer, buffers: DataView[]): void {
     if (anyone) this.model.send({ open: true });
+    this.unwatch();
+    if (this.told) this.tell(null);
+    this.told = false;
     const pending = this.pending.get(id);
-    if (!pending) return; // another view's, or no longer wanted
     this.pending.delete(id);
-    if (!this.answered) {
-      this.answered = true;
-      clearTimeout(this.waiting);
-      this.tell(null);
-    }
+    if (this.pending.size) this.watch();
+    if (!pending) return; // another view's, or no longer wanted
     if (error !== undefined) pending.reject(new Error(error));
     else pending.resolve(new Response(buffers[0] as DataView<ArrayBuffer>));
   }
@@ -84,7 +99,7 @@ export class Messages {
 
   /** Says that this view is gone: after the last one the kernel closes the widget. */
   close(): void {
-    clearTimeout(this.waiting);
+    this.unwatch();
     this.model.off("msg:custom", this.hear);
     for (const { reject } of this.pending.values()) reject(abortError());
     this.pending.clear();

@@ -103,13 +103,20 @@ test("a kernel that does not answer is told of, until it does", async (context) 
   const told: (string | null)[] = [];
   const messages = new Messages(model, (sentence) => told.push(sentence));
   const asked = messages.source().document();
-  context.mock.timers.tick(3999);
+  const { id } = model.said.at(-1) as Said;
+  context.mock.timers.tick(2500);
+  assert.deepEqual(model.said.at(-1), { open: true });
+  model.tell({ here: true }); // it computes
+  context.mock.timers.tick(2500);
+  context.mock.timers.tick(2499);
   assert.deepEqual(told, []);
   context.mock.timers.tick(1);
   assert.match(told[0] as string, /^Waiting for the kernel: .* run this cell again\.$/);
-  model.tell({ id: (model.said.at(-1) as Said).id as string }, new TextEncoder().encode("{}"));
+  model.tell({ id: id as string }, new TextEncoder().encode("{}"));
   await asked;
   assert.equal(told.at(-1), null);
+  context.mock.timers.tick(10_000); // nothing is asked: silence means nothing
+  assert.equal(told.length, 2);
   messages.close();
 });
 

@@ -51,7 +51,9 @@ class Conversation:
             self._ask_who_is_left()
             return
         self._departures += 1
-        if isinstance(content.get("cancel"), str):
+        if content.get("open") is True:
+            self._send({"here": True}, [])
+        elif isinstance(content.get("cancel"), str):
             with self._lock:
                 asked = self._asked.pop(content["cancel"], None)
             if asked is not None:

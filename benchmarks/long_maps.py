@@ -4,7 +4,8 @@
 
 A causal layer with random queries and keys is recorded on disk and opened as the page opens it. Measured are: the time
 until a map of the whole head can be drawn and until it has passed over all rows; tiles of 256 x 256 pixels at random
-places and zooms, once the overview is there; and the 32 largest weights of random rows in all heads. No other tool
+places and zooms, once the overview is there; the 32 largest weights of random rows in all heads; and the 32 queries
+of one head that read a random token most, whose overview is there. No other tool
 holds such a map, so there is no peer beside it: the weights of one head alone would be 4 GB at 32,768 tokens, and 69 GB
 at 131,072.
 """
@@ -80,6 +81,13 @@ def measure(path: Path, tokens: int, threads: int) -> None:
     )
     row = p95(lambda: source.topk(0, 0, chance.randrange(tokens), "reads", "token", 32), ASKED // 4)
     figure(f"{tokens:,} tokens: a row of all heads, p95", row, "ms", goal=goals.get("row"), threads=threads)
+
+    def column() -> None:
+        key = chance.randrange(tokens)
+        one.column(key, key + 1).topk(32)
+
+    read = p95(column, ASKED // 4)
+    figure(f"{tokens:,} tokens: who reads a token in one head, p95", read, "ms", threads=threads)
 
 
 def main() -> None:

@@ -58,6 +58,8 @@ TRANSFORMER: dict[str, Any] = {
     "subword_dropout": 0.05,
 }
 SETTINGS = {"rnn": RNN, "transformer": TRANSFORMER}
+# German compounds: in short trainings 3,500 sub-words validated 1.9 BLEU worse than 6,000, and 10,000 .6 better.
+OWN: dict[tuple[str, str], dict[str, Any]] = {("en-de", "transformer"): {"vocabulary": 10_000}}
 
 PAIRS = ("en-fr", "en-de", "fr-en", "de-en")
 GOALS = {  # BLEU: Wu et al. 2021 (Transformer-Tiny), and LIUM's RNN (WMT 2017)
@@ -72,9 +74,9 @@ CHOOSING = 500  # validation pairs on which readings are chosen
 BEAM = 5
 
 
-def settings(arch: str, attention: str, **changed: Any) -> dict[str, Any]:
+def settings(pair: str, arch: str, attention: str, **changed: Any) -> dict[str, Any]:
     """What `Run` is given but for its files; `changed` are options of training."""
-    chosen = SETTINGS[arch]
+    chosen = SETTINGS[arch] | OWN.get((pair, arch), {})
     shape = Shape(**chosen["shape"], **({"attention": attention} if arch == "rnn" else {}))
     options = Options(**{**chosen["options"], **changed})
     return {**chosen, "shape": shape, "options": options}
@@ -225,7 +227,7 @@ def main(given: list[str] | None = None) -> int:
             return 2
         changed = {name: value for name in ("epochs", "seed") if (value := getattr(chosen, name)) is not None}
         train, valid = (files(chosen.pair, split, chosen.limit, folder / "data") for split in ("train", "valid"))
-        asked = Run(train, valid, tokenize="none", **settings(chosen.arch, chosen.attention, **changed))
+        asked = Run(train, valid, tokenize="none", **settings(chosen.pair, chosen.arch, chosen.attention, **changed))
         try:
             with joined(chosen.device) as world:
                 outcome = run(asked, folder, world=world, resume=chosen.resume)

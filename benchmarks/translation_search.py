@@ -199,7 +199,7 @@ def untrained(name: str, shape: Shape, vocabulary: int, given: Sequence[Work], t
 
 def recurrent(vocabulary: int, given: Sequence[Work], threads: int) -> None:
     """The RNN, which writes as many tokens."""
-    model = endless(build(settings("rnn", "additive")["shape"], vocabulary, torch.arange(vocabulary)))
+    model = endless(build(settings("en-fr", "rnn", "additive")["shape"], vocabulary, torch.arange(vocabulary)))
     spent = taken({"ours": partial(ours, model)}, given, "RNN")["ours"]
     told = f"translating {len(spent.found):,} sentences, beam {BEAM}, RNN that never ends"
     figure(told, spent.wall, "s", threads=threads)

@@ -198,7 +198,7 @@ def check(data: Data, shape: Shape) -> None:
 
 def measure(arch: str, data: Data, chosen: argparse.Namespace) -> tuple[Stopwatch, dict[str, Stopwatch]]:
     """Our steps, and those of the peers."""
-    given = settings(arch, "additive")
+    given = settings("en-fr", arch, "additive")
     shape, options, smoothing = given["shape"], given["options"], given["smoothing"]
     check(data, shape)
     inner = batches(data.train, tokens=given["tokens"])
@@ -257,7 +257,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     told, pairs = training_pairs(chosen.limit)
     print(f"{told}, {len(pairs):,} pairs; ours in {settled('auto', torch.device('cpu'))}")
-    data = prepare(pairs, [], settings("rnn", "additive")["vocabulary"])
+    data = prepare(pairs, [], settings("en-fr", "rnn", "additive")["vocabulary"])
     print(f"  {len(data.subwords):,} sub-words, of which targets use {len(data.outputs):,}")
     for arch in PLAIN if chosen.only is None else (chosen.only,):
         print(NAMES[arch])

@@ -146,6 +146,43 @@ def test_what_is_asked_for_is_refined_in_the_background_and_the_rest_forgotten(m
     assert kept.get(0, 0, 3).refined < 1  # closed: nothing goes on
 
 
+@pytest.mark.parametrize("level", ["token", "word"])
+@pytest.mark.parametrize("direction", ["reads", "read_by"])
+def test_a_row_of_one_head_is_that_of_all_heads(direction: Any, level: Any) -> None:
+    lengths = [90, 60]
+    mask = fv.masks.causal() & fv.masks.padding(torch.tensor(lengths), side="left")
+    pieces = [from_pieces([f"{'▁' if i % 3 else ''}t{i}" for i in range(n)]) for n in lengths]
+    source = Source({"attention": attended(90, 90, batch=2, mask=mask)}, pieces)
+    source._starts = {name: [0, 30] for name in ("source", "target")}
+    for head, index in itertools.product(range(4), (0, 7, 19)):
+        alone = source.row(0, 1, index, direction, level, head)
+        torch.testing.assert_close(alone, source.row(0, 1, index, direction, level)[head : head + 1])
+        indices, weights, rest = source.topk(0, 1, index, direction, level, 5, head)
+        torch.testing.assert_close(alone.gather(-1, indices), weights)
+        torch.testing.assert_close(weights.sum() + rest.sum(), alone.sum())
+        assert source.refined(0, 1, head) == 1
+    source.close()
+
+
+def test_what_a_key_receives_is_known_for_the_rows_that_are_done() -> None:
+    m = attended()
+    source = source_of(m)
+    source.close()  # nothing goes on in the background
+    known = source.refined(0, 0, 2)
+    assert 0 < known < 0.1
+    found = source.row(0, 0, 5, "read_by", "token", 2)[0]
+    done = ~found.isnan()
+    assert done.float().mean().item() == pytest.approx(known, abs=0.01)
+    torch.testing.assert_close(found[done], m.dense()[0, 2, :, 5][done])
+    indices, weights, rest = source.topk(0, 0, 5, "read_by", "token", 200, 2)
+    count = int(done.sum())
+    assert done[indices[0, :count]].all()
+    assert weights[0, count:].isnan().all()
+    torch.testing.assert_close(rest.sum() + weights.nansum(), found.nansum())
+    with pytest.raises(ValueError, match="head 4 does not exist; this call has heads 0 to 3"):
+        source.row(0, 0, 5, "reads", "token", 4)
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [

@@ -93,12 +93,16 @@ def test_row_and_topk_are_those_of_the_source(served: Any, direction: Any) -> No
     query = f"call=1&sequence=0&index=2&direction={direction}&level=word"
     expected = source.row(1, 0, 2, direction, "word").numpy()
     header, body = frame(page, f"/api/documents/{identifier}/row?{query}")
-    assert header == {"heads": 3, "length": 7}
+    assert header == {"heads": 3, "length": 7, "refined": 1}
     assert np.array_equal(np.frombuffer(body, "<f4").reshape(3, 7), expected)
     top = get(page, f"/api/documents/{identifier}/topk?{query}&k=3")
     assert top["indices"] == source.topk(1, 0, 2, direction, "word", 3)[0].tolist()
     np.testing.assert_allclose(top["weights"], -np.sort(-expected)[:, :3], rtol=1e-6)
     np.testing.assert_allclose(np.sum(top["weights"], 1) + top["rest"], expected.sum(1), rtol=1e-5)
+    header, body = frame(page, f"/api/documents/{identifier}/row?{query}&head=2")
+    assert header == {"heads": 1, "length": 7, "refined": 1}
+    np.testing.assert_allclose(np.frombuffer(body, "<f4"), expected[2], rtol=1e-5)
+    assert get(page, f"/api/documents/{identifier}/topk?{query}&k=3&head=2")["indices"] == top["indices"][2:]
 
 
 def test_pictures_are_bytes_with_their_peak(served: Any) -> None:

@@ -137,6 +137,12 @@ def test_bytes_of_nan_and_nothing_are_zero() -> None:
     assert peaks.tolist() == [0.5, 0.0]
 
 
+@pytest.mark.filterwarnings("error")
+def test_bytes_of_the_smallest_weights() -> None:
+    pixels, _ = to_bytes(np.array([[[0, 1e-44, 2e-44]]], np.float32))
+    assert pixels.tolist() == [[[0, 128, 255]]]
+
+
 def test_thumbnails_show_every_head_and_its_entropy(cross: Any) -> None:
     source, dense, _, _ = cross
     found = source.thumbnails(0, 0)

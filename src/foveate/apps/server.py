@@ -13,16 +13,15 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-import numpy as np
-
 from foveate.apps import page
 from foveate.apps.errors import UserError
+from foveate.apps.questions import UnknownQuestionError, answer
 from foveate.apps.security import Application, Guard
 from foveate.apps.workspace import MAX_TEXT, BusyError, Workspace, in_words
 from foveate.extras import need
 from foveate.recording.strict import RecordingError
 from foveate.views.source import Source
-from foveate.views.wire import dumps, pack
+from foveate.views.wire import dumps
 
 need("starlette", "view")
 
@@ -36,10 +35,6 @@ from starlette.routing import Route  # noqa: E402
 MAX_BODY = 1_000_000  # bytes
 BODY_SECONDS = 20
 MIN_GZIP = 1024  # bytes
-_REQUIRED = object()
-_PLACE: dict[str, Any] = {"call": _REQUIRED, "sequence": 0}
-_LOOK = {**_PLACE, "index": _REQUIRED, "direction": "reads", "level": "token"}
-_TEXTS = ("direction", "level", "how")
 
 
 def build(workspace: Workspace, *, token: str, host: str, port: int) -> Application:
@@ -98,14 +93,12 @@ class _Handlers:
         return _json(request, source.document().with_id(request.path_params["id"]).as_json())
 
     async def question(self, request: Request) -> Response:
-        name = request.path_params["question"]
-        if name not in _QUESTIONS:
-            raise HTTPException(404, f"There is no question {name!r}; ask one of {', '.join(_QUESTIONS)}.")
-        expected, ask = _QUESTIONS[name]
-        source = self._source(request)
+        given = [item for item in request.query_params.multi_items() if item[0] != "token"]
+        source, name = self._source(request), request.path_params["question"]
         try:
-            parameters = _parameters(request, expected)
-            result = await run_in_threadpool(ask, source, parameters)
+            result = await run_in_threadpool(answer, source, name, given)
+        except UnknownQuestionError as error:
+            raise HTTPException(404, str(error)) from None
         except ValueError as error:
             raise HTTPException(400, str(error)) from None
         except RecordingError as error:
@@ -135,89 +128,6 @@ class _Handlers:
             return self.workspace.source(request.path_params["id"])
         except LookupError as error:
             raise HTTPException(404, error.args[0]) from None
-
-
-def _thumbnails(source: Source, parameters: dict[str, Any]) -> bytes:
-    found = source.thumbnails(**parameters)
-    heads, size, _ = found.pixels.shape
-    header = {"heads": heads, "size": size, "peak": found.peak, "entropy": found.entropy}
-    header |= {"measured": found.measured, "rows": found.rows}
-    return pack(header, found.pixels)
-
-
-def _heads(source: Source, parameters: dict[str, Any]) -> dict[str, Any]:
-    found = source.heads(**parameters)
-    values = [[_digits(value) for value in head] for head in found.values.tolist()]
-    return {"names": list(found.names), "values": values, "measured": found.measured, "rows": found.rows}
-
-
-def _row(source: Source, parameters: dict[str, Any]) -> bytes:
-    row = source.row(**parameters).numpy()
-    return pack({"heads": row.shape[0], "length": row.shape[1]}, row.astype(np.float32, copy=False))
-
-
-def _topk(source: Source, parameters: dict[str, Any]) -> dict[str, Any]:
-    indices, weights, rest = source.topk(**parameters)
-    rounded = [[_digits(w) for w in head] for head in weights.tolist()]
-    return {"indices": indices.tolist(), "weights": rounded, "rest": [_digits(r) for r in rest.tolist()]}
-
-
-def _tile(source: Source, parameters: dict[str, Any]) -> bytes:
-    tile = source.tile(**parameters)
-    height, width = tile.pixels.shape
-    return pack({"height": height, "width": width, "peak": tile.peak}, tile.pixels)
-
-
-def _map(source: Source, parameters: dict[str, Any]) -> bytes:
-    found = source.map(**parameters)
-    height, width = found.pixels.shape
-    header = {"height": height, "width": width, "exact": found.exact, "refined": round(found.refined, 4)}
-    return pack(header, found.pixels)
-
-
-def _pair(source: Source, parameters: dict[str, Any]) -> dict[str, Any]:
-    return source.pair(**parameters)
-
-
-_Ask = Callable[[Source, dict[str, Any]], bytes | dict[str, Any]]
-_QUESTIONS: dict[str, tuple[dict[str, Any], _Ask]] = {
-    "thumbnails": (_PLACE, _thumbnails),
-    "heads": (_PLACE, _heads),
-    "row": (_LOOK, _row),
-    "topk": ({**_LOOK, "k": _REQUIRED}, _topk),
-    "tile": (
-        {**_PLACE, **dict.fromkeys(("head", "r0", "r1", "c0", "c1", "height", "width"), _REQUIRED)}
-        | {"how": "max", "level": "token"},
-        _tile,
-    ),
-    "map": ({**_PLACE, **dict.fromkeys(("head", "zoom", "row", "column"), _REQUIRED), "how": "max"}, _map),
-    "pair": ({**_PLACE, **dict.fromkeys(("head", "i", "j"), _REQUIRED)}, _pair),
-}
-
-
-def _parameters(request: Request, expected: dict[str, Any]) -> dict[str, Any]:
-    """The query string as `expected` names it: whole numbers, except for the few that are words."""
-    items = [item for item in request.query_params.multi_items() if item[0] != "token"]
-    given = dict(items)
-    if set(given) - set(expected) or len(items) > len(given):
-        raise ValueError(f"the parameters are {', '.join(expected)}, each at most once")
-    missing = [name for name, default in expected.items() if default is _REQUIRED and name not in given]
-    if missing:
-        raise ValueError(f"the parameter {missing[0]} is missing")
-    return {
-        name: default if name not in given else given[name] if name in _TEXTS else _number(name, given[name])
-        for name, default in expected.items()
-    }
-
-
-def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        raise ValueError(f"{name} must be a whole number, 0 or more")
-    return int(text)
-
-
-def _digits(number: float) -> float | None:
-    return float(f"{number:.7g}") if np.isfinite(number) else None
 
 
 async def _json_body(request: Request) -> Any:

@@ -23,7 +23,7 @@ namespace {
 const int64_t TILES_BYTES = 4 << 20;     // kept exponentials of a block of rows, at most: they belong into the caches
 const int64_t WAVE_BYTES = 12 << 20;     // packed keys and partial sums at a time
 const int64_t WORTH_A_THREAD = 4 << 20;  // multiplications
-enum { MOST_SLICES = 16, MOST_ROWS = 48, FEWEST_ROWS = 6, MOST_THREADS = 256, PACK_STEP = 16 };
+enum { MOST_SLICES = 16, MOST_ROWS = 48, FEWEST_ROWS = 6, MOST_THREADS = 256, PACK_STEP = 16, FEW = 4 };
 
 int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -345,6 +345,55 @@ void carve(Job* job, Carver* c) {
     plan_wave(job, c);
 }
 
+// Whether few.h is for this call: a few queries, of which only the output is wanted.
+bool is_few(const FvCall* call) {
+    const bool statistics = call->lse || call->entropy || call->top || call->received || call->n_pooled || call->known;
+    const bool hidden = call->list_start || call->table || call->bias;
+    return call->Q <= FEW && call->dtype == FV_F32 && call->v && !statistics && !hidden;
+}
+
+struct Few {
+    const FvCall* call;
+    const FvIsa* isa;
+    int64_t room;  // floats of one thread
+    int64_t next;
+    int status;
+};
+
+struct FewWorker {
+    Few* few;
+    float* room;
+};
+
+void* few_work(void* given) {
+    FewWorker* worker = (FewWorker*)given;
+    Few* few = worker->few;
+    const int64_t heads = few->call->B * few->call->H;
+    int status = 0;
+    for (int64_t t; (t = __atomic_fetch_add(&few->next, 1, __ATOMIC_RELAXED)) < heads;)
+        status |= few->isa->few(few->call, t / few->call->H, t % few->call->H, worker->room);
+    if (status) __atomic_fetch_or(&few->status, status, __ATOMIC_RELAXED);
+    return NULL;
+}
+
+int run_few(const FvCall* call) {
+    Few few = {call, isa_of(call->isa), up(call->D + 2 * call->V + call->K + 2 * MOST_LANES, 16), 0, 0};
+    const int64_t work = call->B * call->H * call->Q * call->K * (call->D + call->V);
+    const int64_t threads = most(1, least(least(call->threads, MOST_THREADS), least(call->B * call->H, work / WORTH_A_THREAD)));
+    float* memory;
+    if (posix_memalign((void**)&memory, 64, (size_t)(threads * few.room) * 4)) return FV_NO_MEMORY;
+    FewWorker workers[MOST_THREADS];
+    pthread_t thread[MOST_THREADS];
+    for (int64_t i = 0; i < threads; i++) workers[i].few = &few, workers[i].room = memory + i * few.room;
+    int64_t started = 1;
+    for (; started < threads; started++)
+        if (pthread_create(&thread[started], NULL, few_work, &workers[started])) break;
+    few_work(workers);
+    for (int64_t i = 1; i < started; i++) pthread_join(thread[i], NULL);
+    free(memory);
+    return few.status;
+}
+
 }  // namespace
 
 extern "C" {
@@ -362,6 +411,7 @@ FV_PUBLIC int fv_run(const FvCall* call) {
     for (int64_t n : sizes)
         if (n < 1) return FV_BAD_CALL;
     if (call->D > 1024 || call->V > 1024 || call->top > call->K || (call->v && call->V < 1)) return FV_BAD_CALL;
+    if (is_few(call)) return run_few(call);
     Job job;
     memset(&job, 0, sizeof job);
     job.call = call;

@@ -1,6 +1,7 @@
 // One set of instructions' kernels: packing, and a slice of rows. Compiled once per set, FV_NAME tells them apart.
 #include "columns.h"
 #include "far.h"
+#include "few.h"
 #include "largest.h"
 
 namespace {
@@ -121,4 +122,4 @@ int rows(const FvPlan* plan, const FvHead* head, int64_t h, int64_t first, int64
 #define FV_TEXT_(a) #a
 #define FV_TEXT(a) FV_TEXT_(a)
 extern "C" const FvIsa FV_JOIN(fv_isa_, FV_NAME);
-extern "C" const FvIsa FV_JOIN(fv_isa_, FV_NAME) = {FV_TEXT(FV_NAME), VL, pack, rows};
+extern "C" const FvIsa FV_JOIN(fv_isa_, FV_NAME) = {FV_TEXT(FV_NAME), VL, pack, rows, few_rows};

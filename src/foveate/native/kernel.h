@@ -43,4 +43,5 @@ typedef struct {
     int64_t lanes;
     int (*pack)(const FvPlan*, FvHead*, int64_t first_panel, int64_t last_panel, FvScratch*);  // 0, or FV_ODD_VALUES
     int (*rows)(const FvPlan*, const FvHead*, int64_t h, int64_t first, int64_t last, FvPart*, FvScratch*);
+    int (*few)(const FvCall*, int64_t b, int64_t h, float* room);  // few.h; 0, or FV_ODD_VALUES
 } FvIsa;

@@ -25,6 +25,11 @@ from .problem import Problem
 __all__ = ["intervals", "obstacle", "output", "passes", "worthwhile"]
 
 FEWEST_QUERIES, FEWEST_SCORES = 64, 1 << 17  # of a problem that is worth it
+FEW, FEW_WORTH, FEW_ROW = (
+    4,
+    1 << 18,
+    256,
+)  # queries that are not packed for; multiplications that are worth it; of a row
 MOST_STRIP = 1 << 24  # booleans of a mask that must be formed at once, at most
 
 
@@ -57,10 +62,15 @@ def worthwhile(problem: Problem) -> bool:
     """Whether its output is worth asking for: measured, against PyTorch's fused kernel and against `blocks`.
 
     Packing keys pays off over many queries only, calls that are small cost more to describe than to compute, and
-    without wide registers PyTorch's own matrix products win.
+    without wide registers PyTorch's own matrix products win. A few queries of many heads, as a decoder asks, are read
+    without packing (`few.h`), two to four times faster than PyTorch's kernel reads them.
     """
     g = problem.geometry
-    large = g.queries >= FEWEST_QUERIES and g.batch * g.heads * g.queries * g.keys >= FEWEST_SCORES
+    rows = g.batch * g.heads * g.queries
+    if g.queries <= FEW:
+        large = rows * (g.keys * problem.q_BHQD.shape[-1] + FEW_ROW) >= FEW_WORTH
+        return large and problem.q_BHQD.dtype == torch.float32 and native.find().isa not in (None, "portable")
+    large = g.queries >= FEWEST_QUERIES and rows * g.keys >= FEWEST_SCORES
     return large and native.find().isa not in (None, "portable")
 
 

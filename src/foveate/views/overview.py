@@ -148,6 +148,27 @@ class Overview:
             pixels = self._pooled(top, left, zoom, height, width, how)
         return MapTile(to_log_bytes(pixels.numpy()), known, self.refined)
 
+    def prepare(self) -> float:
+        """Do what takes a moment: all of a small map, something of a large one; returns `refined`."""
+        while self.rows * self.columns <= 4 * STRIP and self.step():
+            pass
+        if not self._done.any():
+            self.step()
+        return self.refined
+
+    def column(self, start: int, stop: int) -> Tensor:
+        """(Q,) float32: how much of each query's attention keys start .. stop - 1 receive; NaN where the query has not
+        been passed over yet."""
+        self.prepare()
+        with self._lock:
+            known = torch.from_numpy(self._done.repeat(self.cell)[: self.rows])
+            statistic = None if self._statistic is None else self._statistic.clone()
+        if statistic is None or stop <= start:
+            return torch.zeros(self.rows)
+        ends = self.above + self.rows, self.before + self.columns
+        grid = Grid(self.above, self.before + start, 1, 1, self.rows, stop - start, "max", *ends)
+        return tile(self.problem, statistic, *self.at, grid).sum(1).where(known, torch.nan)
+
     def _prepared(self, top: int, bottom: int) -> bool:
         """Whether these rows are passed over: they are now, if that takes a moment only. Some always are."""
         cells = slice(top // self.cell, -(-bottom // self.cell))

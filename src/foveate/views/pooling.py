@@ -111,5 +111,5 @@ def to_bytes(picture: Floats) -> tuple[NDArray[np.uint8], Floats]:
     """(heads, height, width) -> the same in bytes, 255 = the head's peak, and the peaks (heads,); NaN shows as 0."""
     known = np.nan_to_num(picture, nan=0.0, posinf=0.0, neginf=0.0)
     peaks = known.reshape(len(known), -1).max(axis=1, initial=0.0)
-    scaled = known * (255 / np.where(peaks > 0, peaks, 1))[:, None, None]
-    return np.rint(scaled).clip(0, 255).astype(np.uint8), peaks
+    scaled = known / np.where(peaks > 0, peaks, 1)[:, None, None]
+    return np.rint(255 * scaled).clip(0, 255).astype(np.uint8), peaks

@@ -155,30 +155,59 @@ class Source:
                 self._measures[call, sequence] = survey.result()
             return self._measures[call, sequence]
 
-    def row(self, call: int, sequence: int, index: int, direction: Direction, level: Level) -> Tensor:
-        """Weights (H, length) in float32: from query `index` to every key, or from every query to key `index`."""
+    def row(
+        self, call: int, sequence: int, index: int, direction: Direction, level: Level, head: int | None = None
+    ) -> Tensor:
+        """Weights (H, length) in float32: from query `index` to every key, or from every query to key `index`.
+
+        Of one head (1, length), what a key receives comes from the head's overview: it is NaN for queries that the
+        overview has not passed over yet (`refined`), so that no answer waits for all rows of a long text.
+        """
         _choice("direction", direction, DIRECTIONS)
         _choice("level", level, LEVELS)
         rows, columns = self.axes(call, sequence)
         _whole("index", index)
+        if head is not None:
+            self._head(call, head)
         if direction == "reads":
             start, stop = rows.span(index, index + 1, level)
-            weights = self._weights(call, sequence, rows.at(start, stop), columns.at(0, columns.length)).mean(1)
+            heads = slice(None) if head is None else slice(head, head + 1)
+            weights = self._weights(call, sequence, rows.at(start, stop), columns.at(0, columns.length), heads).mean(1)
             return columns.sum_words(weights) if level == "word" else weights
         start, stop = columns.span(index, index + 1, level)
-        self.settle(call)
-        weights = self._weights(call, sequence, rows.at(0, rows.length), columns.at(start, stop)).sum(2)
+        if head is None:
+            self.settle(call)
+            weights = self._weights(call, sequence, rows.at(0, rows.length), columns.at(start, stop)).sum(2)
+        else:
+            weights = self._overviews.get(call, sequence, head).column(start, stop)[None]
         return rows.mean_words(weights) if level == "word" else weights
 
+    def refined(self, call: int, sequence: int, head: int) -> float:
+        """Which part of a head's rows its overview has passed over, 0 to 1."""
+        self._head(call, head)
+        self._sequence(sequence)
+        return self._overviews.get(call, sequence, head).prepare()
+
     def topk(
-        self, call: int, sequence: int, index: int, direction: Direction, level: Level, k: int
+        self,
+        call: int,
+        sequence: int,
+        index: int,
+        direction: Direction,
+        level: Level,
+        k: int,
+        head: int | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(indices (H, k), weights (H, k), rest (H,)): the largest entries of `row`, and what is left of its sum."""
+        """(indices (H, k), weights (H, k), rest (H,)): the largest entries of `row`, and what is left of its sum.
+
+        What is NaN comes last, and counts for nothing in the rest.
+        """
         if not 1 <= _whole("k", k) <= MAX_TOP:
             raise ValueError(f"k must be from 1 to {MAX_TOP}; got {k}")
-        row = self.row(call, sequence, index, direction, level)
-        weights, indices = row.topk(min(k, row.shape[-1]), dim=-1)
-        return indices, weights, (row.sum(-1) - weights.sum(-1)).clamp(min=0)
+        row = self.row(call, sequence, index, direction, level, head)
+        indices = row.nan_to_num(-1.0).topk(min(k, row.shape[-1]), dim=-1).indices
+        weights = row.gather(-1, indices)
+        return indices, weights, (row.nansum(-1) - weights.nansum(-1)).clamp(min=0)
 
     def tile(
         self,

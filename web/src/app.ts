@@ -8,6 +8,7 @@ import type { Doc } from "./protocol";
 import { Session } from "./session";
 import type { Host, Source } from "./source";
 import { hashDocument, initialState, readHash, writeHash } from "./state";
+import { FinderView } from "./views/finder";
 import { GridView } from "./views/grid";
 import { HeatmapView } from "./views/heatmap";
 import { helpDialog } from "./views/help";
@@ -23,6 +24,7 @@ interface Views {
   session: Session;
   words: WordsView;
   grid: GridView;
+  finder: FinderView;
   heat: HeatmapView;
   mechanism: MechanismView;
   toolbar: Toolbar;
@@ -69,7 +71,7 @@ export class App {
   private closeViews(): void {
     const { views } = this;
     if (!views) return;
-    for (const view of [views.session, views.words, views.grid, views.heat, views.mechanism, views.stepper, views.step]) view.close();
+    for (const view of [views.session, views.words, views.grid, views.finder, views.heat, views.mechanism, views.stepper, views.step]) view.close();
     this.views = null;
   }
 
@@ -107,14 +109,15 @@ export class App {
   private build(session: Session, doc: Doc): void {
     const words = new WordsView(session);
     const views: Views = {
-      session, words, grid: new GridView(session), heat: new HeatmapView(session), mechanism: new MechanismView(session), stepper: new Stepper(session), step: new StepView(session),
+      session, words, grid: new GridView(session), finder: new FinderView(session), heat: new HeatmapView(session), mechanism: new MechanismView(session), stepper: new Stepper(session), step: new StepView(session),
       toolbar: new Toolbar(session, { svg: () => this.saveSvg(), png: () => void this.savePng() }),
     };
     this.views = views;
     words.element.prepend(views.stepper.element, this.seen);
+    views.grid.element.querySelector(".fv-head")?.append(el("span", { class: "fv-spring" }), views.finder.button);
     const notes = doc.notes.map((note) => el("p", { class: "fv-note" }, note));
     const main = el("main", { class: "fv-main" }, views.grid.element, words.element, views.step.element, views.heat.element, views.mechanism.element);
-    this.content.replaceChildren(views.toolbar.element, main, ...notes);
+    this.content.replaceChildren(views.toolbar.element, main, ...notes, views.finder.element);
     this.connect(views, main);
     arrangeViews(main, views);
     words.relayout();
@@ -129,7 +132,7 @@ export class App {
   }
 
   private connect(views: Views, main: HTMLElement): void {
-    const { session, words, grid, heat, mechanism, toolbar, stepper, step } = views;
+    const { session, words, grid, finder, heat, mechanism, toolbar, stepper, step } = views;
     session.on("state", () => {
       arrangeViews(main, views);
       words.refresh();
@@ -160,11 +163,13 @@ export class App {
     });
     session.on("thumbnails", () => {
       grid.update();
+      finder.update();
       heat.draw();
     });
     session.on("theme", () => {
       words.relayout();
       grid.draw();
+      finder.update();
       heat.draw();
       mechanism.draw();
       step.draw();
@@ -240,7 +245,7 @@ export class App {
   private key(event: KeyboardEvent): void {
     const { views } = this;
     const target = event.target as HTMLElement;
-    if (!views || this.help.open || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!views || this.help.open || views.finder.element.open || event.ctrlKey || event.metaKey || event.altKey) return;
     if (target.matches("textarea, select, input[type=text]")) return;
     const { session, words } = views;
     const inWords = target.closest(".fv-words") !== null || target === document.body;
@@ -264,6 +269,7 @@ export class App {
       d: () => session.set({ direction: state.direction === "reads" ? "read_by" : "reads" }),
       w: () => session.set({ level: state.level === "word" ? "token" : "word" }),
       s: () => session.set({ special: !state.special }),
+      f: () => this.views?.finder.open(),
       t: () => this.setTheme(this.theme === "dark" ? "light" : "dark", true),
       "[": layer(-1), "]": layer(1), ",": head(-1), ".": head(1),
       "?": () => this.help.showModal(),

@@ -63,7 +63,7 @@ def plain(w: Tensor, seen: Tensor, tokens: list[str] | None, place: int | None, 
 
 
 def check(m: fv.AttentionMap, part: Part, tokens: list[str] | None, steps: int | None = None) -> HeadSurvey:
-    one = HeadSurvey(m.problem, part, tokens, size=8)
+    one = HeadSurvey(lambda: m.problem, H, part, tokens, size=8)
     for _ in range(len(one.steps) if steps is None else steps):
         one.step()
     found = one.result()

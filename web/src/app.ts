@@ -10,6 +10,7 @@ import type { Host, Source } from "./source";
 import { hashDocument, initialState, readHash, writeHash } from "./state";
 import { Tab } from "./surroundings";
 import type { Surroundings } from "./surroundings";
+import { FinderView } from "./views/finder";
 import { GridView } from "./views/grid";
 import { HeatmapView } from "./views/heatmap";
 import { isLong, Reader } from "./views/reader";
@@ -27,6 +28,7 @@ interface Views {
   session: Session;
   words: WordsView;
   grid: GridView;
+  finder: FinderView;
   heat: HeatmapView | WorldView;
   /** Of a long text. */
   reader: Reader | null;
@@ -79,7 +81,7 @@ export class App {
   private closeViews(): void {
     const { views } = this;
     if (!views) return;
-    for (const view of [views.session, views.words, views.grid, views.heat, views.mechanism, views.stepper, views.step]) view.close();
+    for (const view of [views.session, views.words, views.grid, views.finder, views.heat, views.mechanism, views.stepper, views.step]) view.close();
     this.views = null;
   }
 
@@ -120,14 +122,15 @@ export class App {
     const heat = isLong(doc) ? new WorldView(session) : new HeatmapView(session);
     const reader = heat instanceof WorldView ? new Reader(session, words, heat) : null;
     const views: Views = {
-      session, words, grid: new GridView(session), heat, reader, mechanism: new MechanismView(session), stepper: new Stepper(session), step: new StepView(session),
+      session, words, grid: new GridView(session), finder: new FinderView(session), heat, reader, mechanism: new MechanismView(session), stepper: new Stepper(session), step: new StepView(session),
       toolbar: new Toolbar(session, { svg: () => this.saveSvg(), png: () => void this.savePng() }),
     };
     this.views = views;
     words.element.prepend(...(reader ? [reader.bar.element] : []), views.stepper.element, this.seen);
+    views.grid.element.querySelector(".fv-head")?.append(el("span", { class: "fv-spring" }), views.finder.button);
     const notes = doc.notes.map((note) => el("p", { class: "fv-note" }, note));
     const main = el("main", { class: "fv-main" }, views.grid.element, words.element, ...(reader ? [reader.list.element] : []), views.step.element, views.heat.element, views.mechanism.element);
-    this.content.replaceChildren(views.toolbar.element, main, ...notes);
+    this.content.replaceChildren(views.toolbar.element, main, ...notes, views.finder.element);
     put(main, "data-long", reader ? "on" : "off");
     this.connect(views, main);
     arrangeViews(main, views);
@@ -143,7 +146,7 @@ export class App {
   }
 
   private connect(views: Views, main: HTMLElement): void {
-    const { session, words, grid, heat, reader, mechanism, toolbar, stepper, step } = views;
+    const { session, words, grid, finder, heat, reader, mechanism, toolbar, stepper, step } = views;
     const keep = framed(() => {
       if (this.views?.session === session) this.around.setHash(writeHash(session.doc, session.state));
     });
@@ -180,11 +183,13 @@ export class App {
     });
     session.on("thumbnails", () => {
       grid.update();
+      finder.update();
       heat.draw();
     });
     session.on("theme", () => {
       words.relayout();
       grid.draw();
+      finder.update();
       heat.draw();
       mechanism.draw();
       step.draw();
@@ -260,11 +265,12 @@ export class App {
   private key(event: KeyboardEvent): void {
     const { views } = this;
     const target = event.target as HTMLElement;
-    if (views?.reader && !this.help.open && searches(event)) {
+    if (!views || this.help.open || views.finder.element.open) return;
+    if (views.reader && searches(event)) {
       event.preventDefault();
       return views.reader.bar.focus();
     }
-    if (!views || this.help.open || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (target.matches("textarea, select, input[type=text], input[type=search]")) return;
     const { session, words } = views;
     const inWords = target.closest(".fv-words") !== null || target === document.body;
@@ -288,6 +294,7 @@ export class App {
       d: () => session.set({ direction: state.direction === "reads" ? "read_by" : "reads" }),
       w: () => session.set({ level: state.level === "word" ? "token" : "word" }),
       s: () => session.set({ special: !state.special }),
+      f: () => this.views?.finder.open(),
       t: () => this.setTheme(this.theme === "dark" ? "light" : "dark", true),
       "[": layer(-1), "]": layer(1), ",": head(-1), ".": head(1),
       "?": () => this.help.showModal(),

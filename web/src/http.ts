@@ -1,9 +1,9 @@
-// The seven questions carried over loopback to foveate's own server.
+// The eight questions carried over loopback to foveate's own server.
 
 import type {
-  Doc, Listed, MapQuery, MapTile, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
+  Doc, HeadMeasures, Listed, MapQuery, MapTile, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
 } from "./protocol";
-import { aborted, Cache } from "./source";
+import { aborted, Cache, partial } from "./source";
 import type { Host, Source } from "./source";
 
 const GONE = "foveate does not answer any more. Is it still running in the terminal?";
@@ -98,8 +98,20 @@ export class HttpSource implements Source {
     return this.json<Doc>(this.url(""));
   }
 
-  thumbnails(where: Where, signal?: AbortSignal): Promise<Thumbnails> {
-    return this.frame("thumbnails", where, signal, (header: Omit<Thumbnails, "pixels">, body) => ({ ...header, pixels: new Uint8Array(body) }));
+  async thumbnails(where: Where, signal?: AbortSignal): Promise<Thumbnails> {
+    const found = await this.frame("thumbnails", where, signal, (header: Omit<Thumbnails, "pixels">, body) => ({ ...header, pixels: new Uint8Array(body) }));
+    return this.forgotten(found, this.url("thumbnails", where));
+  }
+
+  async heads(where: Where): Promise<HeadMeasures> {
+    const url = this.url("heads", where);
+    return this.forgotten(await this.json<HeadMeasures>(url), url);
+  }
+
+  /** An answer from some rows is not kept: the next one is from more. */
+  private forgotten<T extends { measured?: number; rows?: number }>(answer: T, url: string): T {
+    if (partial(answer)) this.answers.delete(url);
+    return answer;
   }
 
   row(which: RowQuery, signal?: AbortSignal): Promise<Row> {

@@ -96,6 +96,17 @@ export interface Thumbnails {
   peak: number[];
   entropy: number[];
   pixels: Uint8Array;
+  /** Rows that were looked at, of how many: fewer than all in a long text, and then more when asked again. */
+  measured?: number;
+  rows?: number;
+}
+
+/** Measures of all heads of a call, `values[head][measure]`; null where one is not defined. `measured` as in `Thumbnails`. */
+export interface HeadMeasures {
+  names: string[];
+  values: (number | null)[][];
+  measured: number;
+  rows: number;
 }
 
 /** All heads at once: `weights[head * length + position]`. */

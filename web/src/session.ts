@@ -1,7 +1,7 @@
 // One document being looked at: the state, the answers that belong to it, and who wants to hear of changes.
 
 import type { Call, Direction, Doc, Pair, RowQuery, Step, Thumbnails } from "./protocol";
-import { aborted } from "./source";
+import { aborted, partial } from "./source";
 import type { Source } from "./source";
 import type { State } from "./state";
 import { axes as makeAxes, folded, follow, tokensOf, unitAt } from "./units";
@@ -41,7 +41,10 @@ const AHEAD_MS = 120;
 const REST_MS = 40;
 /** What is not known whole is asked for again. */
 const AGAIN_MS = 700;
-/** Thumbnails of more weights than this are not asked for: they would keep everything else waiting. */
+/** When thumbnails of a long text are asked for again: before they show anything, and while they get finer. */
+const SOON_MS = 500;
+const LATER_MS = 4000;
+/** Thumbnails of more weights than this are not asked for where the page would compute them itself. */
 const MOST_CELLS = 2 ** 32;
 
 export class Session {
@@ -66,6 +69,7 @@ export class Session {
   private aheadTimer: ReturnType<typeof setTimeout> | undefined;
   private pairTimer: ReturnType<typeof setTimeout> | undefined;
   private againTimer: ReturnType<typeof setTimeout> | undefined;
+  private thumbnailTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly source: Source, readonly doc: Doc, public state: State) {
     this.clamp();
@@ -89,6 +93,7 @@ export class Session {
     clearTimeout(this.aheadTimer);
     clearTimeout(this.pairTimer);
     clearTimeout(this.againTimer);
+    clearTimeout(this.thumbnailTimer);
     this.rowAbort.abort();
     this.pairAbort.abort();
   }
@@ -435,14 +440,18 @@ export class Session {
   private async drawThumbnails(): Promise<void> {
     const { sequence } = this.state;
     const layers = this.layers;
-    const order = [this.call, ...layers.filter((call) => call !== this.call)].filter((call) => !this.thumbnails.has(call.index));
+    const unfinished = ({ index }: Call) => !this.thumbnails.has(index) || partial(this.thumbnails.get(index));
+    const order = [this.call, ...layers.filter((call) => call !== this.call)].filter(unfinished);
     for (const { index, heads, queries, keys } of order) {
-      if (heads * queries * keys > MOST_CELLS) throw new Error("The text is too long for small pictures of every head.");
+      if (!this.source.remote && heads * queries * keys > MOST_CELLS) throw new Error("The text is too long for small pictures of every head.");
       if (this.closed || this.state.sequence !== sequence) return;
       this.thumbnails.set(index, await this.source.thumbnails({ call: index, sequence }));
       if (this.state.sequence === sequence) this.emit("thumbnails", index);
       else this.thumbnails.delete(index);
     }
+    clearTimeout(this.thumbnailTimer);
+    const left = layers.map(({ index }) => this.thumbnails.get(index)).filter(partial);
+    if (left.length && !this.closed) this.thumbnailTimer = setTimeout(() => this.loadThumbnails(), left.some((one) => !one?.measured) ? SOON_MS : LATER_MS);
   }
 
   /** The largest weight of a head, once its thumbnail is known. */

@@ -1,12 +1,14 @@
 // What the page may ask, whoever answers: the server, or the file itself.
 
 import type {
-  Doc, Listed, MapQuery, MapTile, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
+  Doc, HeadMeasures, Listed, MapQuery, MapTile, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
 } from "./protocol";
 
 export interface Source {
   document(): Promise<Doc>;
   thumbnails(where: Where, signal?: AbortSignal): Promise<Thumbnails>;
+  /** Where nobody can measure heads there is no such question. */
+  heads?(where: Where): Promise<HeadMeasures>;
   row(query: RowQuery, signal?: AbortSignal): Promise<Row>;
   topk(query: TopKQuery, signal?: AbortSignal): Promise<TopK>;
   tile(query: TileQuery, signal?: AbortSignal): Promise<Tile>;
@@ -66,4 +68,9 @@ export function abortError(): Error {
   const error = new Error("no longer wanted");
   error.name = "AbortError";
   return error;
+}
+
+/** Whether a later answer may show more: of a long text a sample of rows comes first. */
+export function partial(answer: { measured?: number; rows?: number } | undefined): boolean {
+  return answer !== undefined && (answer.measured ?? 0) < (answer.rows ?? 0);
 }

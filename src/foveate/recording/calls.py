@@ -58,6 +58,11 @@ class Call(Protocol):
         """Whether the tensors are on disk."""
         ...
 
+    @property
+    def digest(self) -> str | None:
+        """Changes with whatever the call's weights follow from; None in memory."""
+        ...
+
     def read(self, role: str) -> Tensor | StoredTensor | None:
         """The query, key or value, to be sliced."""
         ...
@@ -78,6 +83,7 @@ class MemoryCall:
     value: Tensor | None
     options: dict[str, Any] = field(default_factory=dict)
     stored: bool = False
+    digest: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import warnings
 from itertools import pairwise
@@ -160,6 +162,11 @@ class StoredCall:
     @property
     def nbytes(self) -> int:
         return self._facts.bytes
+
+    @property
+    def digest(self) -> str:
+        """Of the entry in the index, which holds the checksums of all tensors."""
+        return hashlib.sha256(json.dumps(self._entry.content, sort_keys=True).encode()).hexdigest()
 
     def read(self, role: str) -> StoredTensor | None:
         if role not in ROLES:

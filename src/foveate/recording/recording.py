@@ -103,6 +103,10 @@ class Recording(Mapping[str, Any]):
         """The "query", "key" or "value" of one call, to be sliced: from disk, only what is sliced is read."""
         return self._of(name)[step].read(role)
 
+    def digest(self, name: str, step: int = 0) -> str | None:
+        """Of a call on disk: changes with whatever its weights follow from. None in memory."""
+        return self._of(name)[step].digest
+
     @property
     def nbytes(self) -> int:
         """Bytes of queries, keys and values held in memory."""

@@ -42,12 +42,12 @@ _ALIGN = 64
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What an index says of a tensor file; enough to notice any damage to it."""
+    """What an index says of a tensor file; enough to notice any damage to it. None: no index lists it."""
 
     file: str
     bytes: int
-    header: int  # CRC-32 of the length and header
-    checksums: int  # CRC-32 of the `checksums` tensor
+    header: int | None  # CRC-32 of the length and header
+    checksums: int | None  # CRC-32 of the `checksums` tensor
 
     def as_json(self) -> dict[str, Any]:
         return {"file": self.file, "bytes": self.bytes, "header": self.header, "checksums": self.checksums}
@@ -140,7 +140,7 @@ class TensorFile:
             if sums.shape != (-(-self.covered // BLOCK),) or sums.end != facts.bytes - self.start:
                 raise RecordingError(f"{self.where}: 'checksums' must come last and have one entry per {BLOCK} bytes")
             table = file.read(self.start + sums.begin, sums.end - sums.begin)
-        if zlib.crc32(table) != facts.checksums:
+        if facts.checksums not in (None, zlib.crc32(table)):
             raise RecordingError(f"{self.where}: the table of checksums is damaged")
         self.sums = np.frombuffer(table, dtype="<u4")
 
@@ -225,7 +225,7 @@ def _read_header(file: Opened, facts: FileFacts) -> tuple[Record, int]:
         raise RecordingError(f"{file.where}: the header's length, {length}, is out of bounds")
     raw = bytes(file.read(0, 8 + length))
     header = Record(parse(raw[8:], file.where), file.where)
-    if zlib.crc32(raw) != facts.header:
+    if facts.header not in (None, zlib.crc32(raw)):
         raise RecordingError(f"{file.where}: the header is not the one that the index lists")
     return header, 8 + length
 

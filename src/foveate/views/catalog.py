@@ -37,6 +37,7 @@ class Entry:
     kind: str = ""
     label: str = ""
     numbers: tuple[int, ...] | None = None
+    digest: str | None = None
 
     @property
     def nbytes(self) -> int:
@@ -113,7 +114,8 @@ def _recorded(recording: Recording) -> Iterator[Entry]:
         for step, (query, key, values) in enumerate(shapes):
             build = _builder(recording, name, step if len(shapes) > 1 else None)
             shape = _four((*query[:-1], key[-2]))
-            yield Entry(name, step, shape, query[-1], values, build, stored, info.kind, info.label, info.numbers)
+            about = info.kind, info.label, info.numbers, recording.digest(name, step)
+            yield Entry(name, step, shape, query[-1], values, build, stored, *about)
 
 
 def _shapes(recording: Recording, name: str) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], bool]]:

@@ -23,7 +23,7 @@ Axes: H heads, R rows, K keys of the sequence, M measures, w cells of a thumbnai
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,19 +64,27 @@ class HeadSurvey:
     """Measures of all heads of a call for one sequence, made step by step over more and more of its rows.
 
     Args:
+        problem: gives the call, of `heads` heads; asked at each step, so that between them nobody need hold it.
         tokens: what stands at each key, if the queries are of the same text: anything that is equal where the tokens
             are. None: nobody knows, or it is another text.
         size: cells along the sides of the thumbnails, at most.
     """
 
-    def __init__(self, problem: Problem, part: Part, tokens: Sequence[Hashable] | None = None, size: int = 32) -> None:
-        self.problem, self.part = problem, part
+    def __init__(
+        self,
+        problem: Callable[[], Problem],
+        heads: int,
+        part: Part,
+        tokens: Sequence[Hashable] | None = None,
+        size: int = 32,
+    ) -> None:
+        self._problem, self.part = problem, part
         self.rows, self.keys = part.rows.stop - part.rows.start, part.columns.stop - part.columns.start
         self._numbers = None if tokens is None or part.place is None else _numbered(tokens, self.keys)
-        heads = problem.geometry.heads
         self.size = max(1, min(size, max(self.rows, self.keys)))
         self.steps = spread_out(self.rows) if self.keys else []
         self.taken = 0  # steps
+        self.keep: Callable[[HeadSurvey], None] = lambda _: None  # called whenever twice the rows are measured
         self.sums = torch.zeros(heads, len(_PER_ROW), dtype=torch.float64)
         self.counts = torch.zeros(heads, len(_PER_ROW), dtype=torch.float64)
         self.received = torch.zeros(heads, self.keys, dtype=torch.float64)
@@ -98,14 +106,17 @@ class HeadSurvey:
         within = self.steps[self.taken]
         rows = within + self.part.rows.start
         cells = min(self.size, self.keys)
-        found = pass_over(self.problem, self.part, rows, cells)
-        self._count(found, rows)
+        problem = self._problem()
+        found = pass_over(problem, self.part, rows, cells)
+        self._count(problem, found, rows)
         self.received += found.received
         lines = (within * self.size // self.rows)[None, :, None].expand_as(found.best)
         wide = torch.zeros(*self.picture.shape[:2], cells, dtype=torch.float64)
         wide.scatter_reduce_(1, lines, found.best.nan_to_num(0.0), "amax")
         self.picture = torch.maximum(self.picture, _stretched(wide, self.size))
         self.taken += 1
+        if self.done or self.taken.bit_count() == 1:
+            self.keep(self)
 
     def result(self) -> HeadMeasures:
         """What is known so far."""
@@ -117,6 +128,25 @@ class HeadSurvey:
         values = torch.stack([known[name] for name in MEASURES], -1)
         return HeadMeasures(MEASURES, values, self.measured, self.rows, _filled(self.picture, self._lines()))
 
+    def state(self) -> dict[str, Tensor]:
+        """All that is known, as tensors from which it can go on."""
+        picked = {name: getattr(self, name) for name in ("sums", "counts")}
+        small = {name: getattr(self, name).float() for name in ("received", "picture")}
+        return {"taken": torch.tensor([self.taken]), **picked, **small}
+
+    def shapes(self) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """What a state of this survey looks like."""
+        return {name: (t.dtype, tuple(t.shape)) for name, t in self.state().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state of these `shapes`; nothing where its numbers cannot be."""
+        taken = int(state["taken"])
+        numbers = [t for name, t in state.items() if name != "taken"]
+        if 1 <= taken <= len(self.steps) and all(bool((torch.isfinite(t) & (t >= 0)).all()) for t in numbers):
+            self.taken = taken
+            for name in ("sums", "counts", "received", "picture"):
+                setattr(self, name, state[name].double())
+
     def _lines(self) -> Tensor:
         """Which lines of the thumbnails a measured row falls into."""
         some = torch.cat([torch.zeros(0, dtype=torch.int64), *self.steps[: self.taken]])
@@ -124,7 +154,7 @@ class HeadSurvey:
         lines[some * self.size // max(1, self.rows)] = True
         return lines
 
-    def _count(self, found: RowPass, rows: Tensor) -> None:
+    def _count(self, problem: Problem, found: RowPass, rows: Tensor) -> None:
         """Add the rows' measures to the sums."""
         plain = (found.seen > 0) & ~torch.isnan(found.entropy)
         many = plain & (found.seen > 1)
@@ -132,16 +162,16 @@ class HeadSurvey:
         self._add("spread", found.entropy / found.seen.clamp(min=2).log(), many)
         start = self.part.columns.start
         columns = torch.full_like(rows, start)
-        self._add("first", self._points(rows, columns, found.statistic), plain)
+        self._add("first", self._points(problem, rows, columns, found.statistic), plain)
         if found.distance is None:
             return
         self._add("distance", found.distance, plain)
         own = self.part.places(rows)
         inside = (own > 0) & (own <= self.keys)
-        before = self._points(rows, start + (own - 1).clamp(0, self.keys - 1), found.statistic)
+        before = self._points(problem, rows, start + (own - 1).clamp(0, self.keys - 1), found.statistic)
         self._add("previous", before, plain & inside)
         if self._numbers is not None:
-            for name, (shares, there) in self._matches(rows, own, found.statistic).items():
+            for name, (shares, there) in self._matches(problem, rows, own, found.statistic).items():
                 self._add(name, shares, plain & there)
 
     def _add(self, name: str, of_rows: Float[Tensor, "H R"], which: Tensor) -> None:
@@ -149,25 +179,27 @@ class HeadSurvey:
         self.sums[:, at] += torch.where(which, of_rows, 0.0).sum(-1)
         self.counts[:, at] += which.sum(-1)
 
-    def _points(self, rows: Int[Tensor, " R"], columns: Int[Tensor, " R"], statistic: Tensor) -> Float[Tensor, "H R"]:
+    def _points(
+        self, problem: Problem, rows: Int[Tensor, " R"], columns: Int[Tensor, " R"], statistic: Tensor
+    ) -> Float[Tensor, "H R"]:
         """The weight of each row at one key of its own."""
-        heads, count, device = self.problem.geometry.heads, len(rows), self.problem.q_BHQD.device
+        heads, count, device = problem.geometry.heads, len(rows), problem.q_BHQD.device
         h = torch.arange(heads).repeat_interleave(count)
         at = torch.full_like(h, self.part.batch), h, rows.repeat(heads), columns.repeat(heads)
         b, h, q, k = (t.to(device) for t in at)
         known = statistic.flatten(0, 1).to(device)
-        w = self.problem.normalizer.weights(
-            self.problem.at(b, h, q, k)[None, None, :, None], known[None, None], k[:, None]
-        )
+        w = problem.normalizer.weights(problem.at(b, h, q, k)[None, None, :, None], known[None, None], k[:, None])
         return w.reshape(heads, count).double().cpu()
 
-    def _matches(self, rows: Tensor, own: Tensor, statistic: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    def _matches(
+        self, problem: Problem, rows: Tensor, own: Tensor, statistic: Tensor
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         """Shares of earlier places of the same token, and of those after them, (H, R); and which rows have any.
 
         Rows of the same token share their places, so weights of rows x occurrences are formed, some at a time.
         """
         assert self._numbers is not None
-        heads = self.problem.geometry.heads
+        heads = problem.geometry.heads
         found = {name: torch.zeros(heads, len(rows), dtype=torch.float64) for name in ("duplicate", "induction")}
         there = {name: torch.zeros(len(rows), dtype=torch.bool) for name in found}
         token = torch.where((own >= 0) & (own < self.keys), self._numbers[own.clamp(0, self.keys - 1)], -1)
@@ -181,17 +213,19 @@ class HeadSurvey:
             for some in of_token.split(max(1, ENTRIES // (heads * len(places)))):
                 for name, columns in wanted.items():
                     if len(columns):
-                        shares, any_there = self._earlier(rows[some], own[some], columns, statistic[:, some])
+                        shares, any_there = self._earlier(problem, rows[some], own[some], columns, statistic[:, some])
                         found[name][:, some], there[name][some] = shares, any_there
         return {name: (found[name], there[name]) for name in found}
 
-    def _earlier(self, rows: Tensor, own: Tensor, columns: Tensor, statistic: Tensor) -> tuple[Tensor, Tensor]:
+    def _earlier(
+        self, problem: Problem, rows: Tensor, own: Tensor, columns: Tensor, statistic: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """How much of each row falls on those of `columns` that lie before it, and whether one does."""
-        batch, heads = slice(self.part.batch, self.part.batch + 1), slice(0, self.problem.geometry.heads)
-        device = self.problem.q_BHQD.device
+        batch, heads = slice(self.part.batch, self.part.batch + 1), slice(0, problem.geometry.heads)
+        device = problem.q_BHQD.device
         picked, at = (columns + self.part.columns.start).to(device), rows.to(device)
-        scores = self.problem.scores(batch, heads, at, picked)
-        weights = self.problem.normalizer.weights(scores, statistic[None].to(device), picked)[0].double().cpu()
+        scores = problem.scores(batch, heads, at, picked)
+        weights = problem.normalizer.weights(scores, statistic[None].to(device), picked)[0].double().cpu()
         earlier = columns < own[:, None]
         return torch.where(earlier, weights, 0.0).sum(-1), earlier.any(-1)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from foveate.map import AttentionMap
 from foveate.operator.tiles import Grid, survey, tile
+from foveate.shapes import sum_dtype
 from foveate.views.axes import Axis
 from foveate.views.background import Step, Worker
 from foveate.views.pooling import How, to_log_bytes
@@ -72,6 +73,7 @@ class Overview:
         self._statistic: Tensor | None = None
         self._lock, self._turn = threading.Lock(), threading.Lock()
         self.error: Exception | None = None
+        self.keep: Callable[[Overview], None] = lambda _: None  # called when all rows are passed over
 
     @property
     def refined(self) -> float:
@@ -87,6 +89,25 @@ class Overview:
             del self._order[0]
         return True
 
+    def state(self) -> dict[str, Tensor]:
+        """A finished overview as tensors; three digits of each cell are enough for a picture."""
+        assert self._statistic is not None
+        return {"best": self._best.bfloat16(), "sums": self._sums.bfloat16(), "statistic": self._statistic}
+
+    def shapes(self) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """What its `state` looks like."""
+        numbers = self.problem.normalizer.numbers
+        cells = torch.bfloat16, (self.height, self.width)
+        rows = (self.problem.geometry.queries, *(() if numbers is None else (numbers,)))
+        return {"best": cells, "sums": cells, "statistic": (sum_dtype(torch.device("cpu")), rows)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Be finished, from a state of these `shapes`; nothing where its numbers cannot be."""
+        if all(bool((torch.isfinite(state[name]) & (state[name] >= 0)).all()) for name in ("best", "sums")):
+            self._best, self._sums, self._statistic = state["best"].float(), state["sums"].float(), state["statistic"]
+            self._done[:] = True
+            self._order = []
+
     def _pass_over(self, first: int, lines: int) -> None:
         grid = self._grid(first * self.cell, 0, self.zoom, lines, self.width)
         statistic, best, sums = survey(self.problem, *self.at, grid)
@@ -96,7 +117,11 @@ class Overview:
                 self._statistic = statistic.new_full((self.problem.geometry.queries, *statistic.shape[1:]), torch.nan)
             self._statistic[rows] = statistic
             self._best[first : first + lines], self._sums[first : first + lines] = best, sums
+            whole = not self._done.all()
             self._done[first : first + lines] = True
+            whole &= bool(self._done.all())
+        if whole:
+            self.keep(self)
 
     def tile(self, zoom: int, row: int, column: int, how: How) -> MapTile:
         """Tile (row, column) of a zoom, from the top left.

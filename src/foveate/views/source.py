@@ -12,6 +12,7 @@ import copy
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import numpy as np
@@ -19,13 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveate.recording.beside import Beside
 from foveate.stats import Entropy
 from foveate.views.axes import Axis
 from foveate.views.background import Worker
 from foveate.views.catalog import Entry, Maps, calls_of, entries_of
 from foveate.views.document import DIRECTIONS, LEVELS, Call, Direction, Document, Focus, Level
 from foveate.views.given import UNKNOWN, is_given
-from foveate.views.measures import HeadMeasures, HeadSurvey
+from foveate.views.measures import SAMPLE, HeadMeasures, HeadSurvey
 from foveate.views.overview import MapTile, Overview, Overviews
 from foveate.views.pooling import Floats, How, Picture, Pool, to_bytes
 from foveate.views.rowpass import Part
@@ -40,6 +42,7 @@ MAX_TOP = 4096
 MAX_THUMBNAIL = 32  # pixels
 
 _Choice = TypeVar("_Choice", bound=str)
+_Kept = TypeVar("_Kept", Overview, HeadSurvey)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,9 @@ class Source:
         self._worker = Worker()
         self._overviews = Overviews(self._overview, self._worker)
         self._surveys = Surveys(self._survey, self._worker)
+        path = getattr(maps, "path", None)
+        self._beside = Beside(None if path is None else Path(path).absolute())
+        self._digests = [entry.digest for entry in entries]
 
     def document(self) -> Document:
         return self._document
@@ -123,7 +129,7 @@ class Source:
         return Axis(rows, facts.offset, queries, "query", above), Axis(columns, 0, keys, "key", left)
 
     def thumbnails(self, call: int, sequence: int) -> Thumbnails:
-        """Max-pooled pictures of all heads, and each head's mean entropy, nats; of long calls what is known so far."""
+        """Max-pooled pictures of all heads, and each head's mean entropy in nats; of a long call as known so far."""
         rows, columns = self.axes(call, sequence)
         if self._is_long(call, rows, columns):
             return _pictured(self.heads(call, sequence))
@@ -265,10 +271,25 @@ class Source:
         place = facts.keys - facts.queries - columns.first if same else None
         part = Part(sequence, rows.at(0, rows.length), columns.at(0, columns.length), place)
         tokens = columns.tokens.text[: columns.length] if same else None
-        return HeadSurvey(self.maps[call].problem, part, tokens, MAX_THUMBNAIL)
+        found = HeadSurvey(lambda: self.maps[call].problem, facts.heads, part, tokens, MAX_THUMBNAIL)
+        return self._reopened(found, "heads", call, repr(part), None if tokens is None else list(tokens), SAMPLE)
+
+    def _reopened(self, made: _Kept, kind: str, call: int, *facts: Any) -> _Kept:
+        """With what was kept beside the recording of it; what is made of it is kept."""
+        digest = self._digests[call]
+        if digest is None:
+            return made
+        place = self._beside.kept(kind, digest, *facts)
+        state = place.read(made.shapes())
+        if state is not None:
+            made.restore(state)
+        made.keep = lambda one: place.write(one.state())
+        return made
 
     def _overview(self, call: int, sequence: int, head: int) -> Overview:
-        return Overview(self.maps[call], sequence, head, *self.axes(call, sequence))
+        rows, columns = self.axes(call, sequence)
+        part = [sequence, head, rows.first, rows.length, columns.first, columns.length]
+        return self._reopened(Overview(self.maps[call], sequence, head, rows, columns), "overview", call, part)
 
     def pair(self, call: int, sequence: int, head: int, i: int, j: int) -> dict[str, Any]:
         """How one weight comes about: query and key, their products, the score, the softmax, the share of the value."""

@@ -36,6 +36,7 @@ class _Survey:
         return not self.measured or time.monotonic() - self.asked < LOOKED
 
     def step(self) -> None:
+        """Measure more; what is known already when it is made is a step, too."""
         if self._survey is None:
             self._survey = self._make()
         if self._survey.measured == self.measured:
@@ -44,7 +45,9 @@ class _Survey:
 
 
 class Surveys:
-    """Surveys by call and sequence; one with the fewest rows measured goes on first."""
+    """Surveys by call and sequence. Each goes on until it has twice the rows, and then the next one: a call is not
+    read from disk for every step.
+    """
 
     def __init__(self, make: Callable[[int, int], HeadSurvey], worker: Worker) -> None:
         self._make, self._worker = make, worker
@@ -69,4 +72,5 @@ class Surveys:
 
     def _next(self) -> Step | None:
         with self._lock:
-            return min((one for one in self._held.values() if one.wanted), key=lambda one: one.measured, default=None)
+            wanted = (one for one in self._held.values() if one.wanted)
+            return min(wanted, key=lambda one: one.measured.bit_length(), default=None)

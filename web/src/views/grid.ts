@@ -1,9 +1,10 @@
 // All layers and heads as small pictures: one canvas, and one focusable cell over each picture.
 
-import { paint } from "../color";
 import { el, framed, number, put, say, sizeCanvas } from "../dom";
 import { numberOf, type Call } from "../protocol";
 import type { Session } from "../session";
+import { partial } from "../source";
+import { drawThumbnail, sampled } from "./thumbnail";
 
 const LABEL = 24;
 const TOP = 18;
@@ -64,7 +65,8 @@ export class GridView {
       this.build();
     }
     const { state, thumbnails, theme } = session;
-    const seen = [name, state.call, state.head, thumbnails.size, theme].join(";");
+    const rows = [...thumbnails.values()].reduce((sum, { measured }) => sum + (measured ?? 0), 0);
+    const seen = [name, state.call, state.head, thumbnails.size, rows, theme].join(";");
     if (seen === this.seen) return;
     this.seen = seen;
     this.mark();
@@ -116,10 +118,11 @@ export class GridView {
   private tellFacts(): void {
     const { call, state, thumbnails } = this.session;
     const known = thumbnails.get(call.index);
-    const here = this.layers.filter(({ index }) => thumbnails.has(index)).length;
+    const here = this.layers.filter(({ index }) => thumbnails.has(index) && thumbnails.get(index)?.measured !== 0).length;
     say(this.progress, here < this.layers.length && !this.message ? `drawing ${here + 1} of ${this.layers.length}` : "");
     const parts = [`${call.label || call.name}, head ${numberOf(call, state.head)}`];
-    if (known) parts.push(`entropy ${number(known.entropy[state.head])} nats`, `largest weight ${number(known.peak[state.head])}`);
+    if (known && known.measured !== 0) parts.push(`entropy ${number(known.entropy[state.head])} nats`, `largest weight ${number(known.peak[state.head])}`);
+    if (known && partial(known)) parts.push(`from ${sampled([known])}`);
     if (this.message && !known) parts.push(this.message);
     say(this.facts, parts.join(" · "));
   }
@@ -141,13 +144,7 @@ export class GridView {
         context.fillStyle = styles.getPropertyValue("--line");
         context.fillRect(x - 1, y + gap - 1, inner + 2, inner + 2);
         if (!pictures) continue;
-        const { size, pixels } = pictures;
-        const small = new OffscreenCanvas(size, size);
-        const peak = pictures.peak[head] as number;
-        small.getContext("2d")?.putImageData(paint(pixels.subarray(head * size * size, (head + 1) * size * size), size, size, peak, peak, session.theme), 0, 0);
-        context.imageSmoothingEnabled = size > inner;
-        context.imageSmoothingQuality = "high";
-        context.drawImage(small, x, y + gap, inner, inner);
+        drawThumbnail(context, pictures, head, x, y + gap, inner, session.theme);
       }
     });
   }

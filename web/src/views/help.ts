@@ -13,6 +13,7 @@ const KEYS: [string, string][] = [
   ["d", "where it looks, or who looks at it"],
   ["[ and ]", "layer before, layer after"],
   [", and .", "head before, head after"],
+  ["f", "find a head by what it does"],
   ["w", "whole words or sub-words"],
   ["s", "special tokens on or off"],
   ["+  −  0", "zoom the map, or show all of it (wheel and drag work too)"],

@@ -56,16 +56,18 @@ export interface Alternative {
   probability: number;
 }
 
-/** One step of a decoder: which target token came out, and the most probable ones; `chosen` of them is the token. */
+/** One step of a decoder: its token, and the most probable ones to come out, where they are known; `chosen` of them did. */
 export interface Step {
   token: number;
   alternatives: Alternative[];
   chosen: number;
 }
 
-/** How targets were written. `calls` computed one row at each step, that of the token that came out; the first is shown. */
+/** How targets were written. `calls` computed one row at each step; the first is shown. */
 export interface Decoding {
   calls: number[];
+  /** The row of a step is what its token read once it was there, not what was read to write it. */
+  own?: boolean;
   steps: Step[][];
 }
 

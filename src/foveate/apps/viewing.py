@@ -13,6 +13,8 @@ from typing import Any
 from foveate.apps import export
 from foveate.apps.workspace import Workspace
 from foveate.map import AttentionMap
+from foveate.recording import Recording
+from foveate.views.generated import tokens_of
 from foveate.views.source import Source
 from foveate.views.texts import TokenLists
 
@@ -40,10 +42,10 @@ def source_of(
     maps: Mapping[str, Any] = {"attention": seen} if isinstance(seen, AttentionMap) else seen
     if not isinstance(maps, Mapping):
         raise TypeError(f"expected a Recording, an AttentionMap or a mapping of them; got {type(seen).__name__}")
-    if tokens is None:
-        tokens = getattr(seen, "tokens", None)
-    if target_tokens is None:
-        target_tokens = getattr(seen, "target_tokens", None)
+    if isinstance(seen, Recording):
+        known = tokens_of(seen)
+        tokens = known[0] if tokens is None else tokens
+        target_tokens = known[1] if target_tokens is None else target_tokens
     about.setdefault("model", getattr(seen, "model", None) or "")
     about.setdefault("title", about["model"] or "Recording")
     return Source(maps, tokens, target_tokens, **about)

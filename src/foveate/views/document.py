@@ -87,7 +87,10 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a decoder: which target token came out, and the most probable ones; `chosen` of them is the token."""
+    """One step of a decoder: its token, and the most probable ones to come out, where they are known.
+
+    `chosen` of them did.
+    """
 
     token: int
     alternatives: tuple[Alternative, ...]
@@ -98,12 +101,14 @@ class Step:
 class Decoding:
     """How targets were written, token by token.
 
-    `calls` computed one row at each step, that of the token that came out (row `token - offset`); the page shows the
-    first of them. `steps`: those of each sequence, in order.
+    `calls` computed one row at each step, row `token - offset`; the page shows the first of them. `steps`: those of
+    each sequence, in order. `own`: the row is what the token itself read, once it was there, and what came out is the
+    next one; else it is what was read to write it.
     """
 
     calls: tuple[int, ...]
     steps: tuple[tuple[Step, ...], ...]
+    own: bool = False
 
 
 @dataclass(frozen=True)

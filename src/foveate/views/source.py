@@ -19,10 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveate.recording import Recording
 from foveate.stats import Entropy
 from foveate.views.axes import Axis
 from foveate.views.catalog import Entry, Maps, calls_of, entries_of
 from foveate.views.document import DIRECTIONS, LEVELS, Call, Direction, Document, Focus, Level
+from foveate.views.generated import decoding_of, notes_on
 from foveate.views.overview import MapTile, Overview, Overviews
 from foveate.views.pooling import Floats, How, Picture, Pool, to_bytes
 from foveate.views.texts import TokenLists, script_of
@@ -74,14 +76,17 @@ class Source:
         title: str = "",
         model: str = "",
     ) -> None:
-        entries = entries_of(maps)
+        generation = maps.generation() if isinstance(maps, Recording) else None
+        entries = entries_of(maps, generation)
         self.maps = Maps(entries)
         calls = calls_of(entries, self.maps, _two_sided(maps, entries, target_tokens), target_offset)
         script = script_of(maps, calls, entries[0].shape[0], tokens, target_tokens)
         self.nbytes = sum(entry.nbytes for entry in entries)
         self._starts = script.starts
         notes = tuple(f"not captured: {what}" for what in getattr(maps, "not_captured", ()))
-        self._document = Document("", title, model, "", script.texts, calls, None, notes)
+        notes += notes_on(generation)
+        decoding = decoding_of(generation, getattr(maps, "prompt_lengths", None), calls, script)
+        self._document = Document("", title, model, "", script.texts, calls, None, notes, decoding)
         self._thumbnails: dict[tuple[int, int], Thumbnails] = {}
         self._locks = [threading.Lock() for _ in calls]
         self._overviews = Overviews(self._overview)

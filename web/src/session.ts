@@ -117,8 +117,9 @@ export class Session {
   /** Whether a unit was generated, in a text of which another part was given. */
   generated(axis: Axis, unit: number): boolean {
     const first = this.steps[0]?.token;
-    if (first === undefined || this.writing.side !== "source" || axis.side !== "source") return false;
-    return axis.offset + (axis.starts[unit] as number) >= first;
+    const { side, own } = this.writing;
+    if (first === undefined || !own || side !== "source" || axis.side !== side) return false;
+    return axis.offset + (axis.starts[unit] as number) > first; // the first step is that of the last token that was given
   }
 
   /** The steps at which one may stand: those of special tokens only while these are shown. */

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -104,18 +105,18 @@ class _Steps:
         queries, keys = tuple(c.shape[-2] for c in calls), tuple(c.shape[-1] for c in calls)
         cross = calls[0].info.kind == "cross"
         ends = _ends(queries, keys)
-        rising = all(b == a + 1 for a, b in zip(queries, queries[1:], strict=False))
+        rising = all(b == a + 1 for a, b in pairwise(queries))
         if rising and (len(set(keys)) == 1 if cross else queries == keys):
             made = cls(calls, queries, keys, cross, False)
             return made if _same_batch(calls) and made._goes_on() else None
-        stepping = all(q < k for q, k in zip(queries[1:], keys[1:], strict=True)) or cross and set(queries[1:]) == {1}
-        if not stepping:
+        growing = [q < k for q, k in zip(queries[1:], keys[1:], strict=True)]
+        if not any(growing) and not (cross and set(queries[1:]) == {1}):
             return None
         if not _same_batch(calls):
             raise NotJoinedError("the number of sequences or heads changed on the way")
         if cross and len(set(keys)) == 1:
             return cls(calls, queries, keys, cross, True)
-        if cross or any(k > end for k, end in zip(keys, ends, strict=True)):
+        if cross or not all(growing) or any(k > end for k, end in zip(keys, ends, strict=True)):
             raise NotJoinedError("several texts were run, or steps were taken back: the calls do not follow each other")
         return cls(calls, queries, keys, cross, True)
 
@@ -153,7 +154,7 @@ class _Steps:
         """Of calls that begin anew at every token: whether each begins with what the one before ended with."""
         if self.cross:
             return all(_near(_keys(c, 0, 1), _keys(self.calls[0], 0, 1)) for c in self.calls[1:])
-        for before, after in zip(self.calls, self.calls[1:], strict=False):
+        for before, after in pairwise(self.calls):
             end = before.shape[-1]
             here, there = _keys(after, end - 1, end), _keys(before, end - 1, end)
             if not all(any(_near(row, other) for other in there) for row in here):

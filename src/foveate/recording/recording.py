@@ -49,8 +49,8 @@ class Recording(Mapping[str, Any]):
     """Module path -> `AttentionMap`, or a `CallSequence` of them where the module was called several times.
 
     Attributes: `model`, `tokens`, `target_tokens`, `lengths`, `starts`, `target_lengths`, `target_starts`,
-    `input_ids`, `target_ids`, `prompt_lengths`, `not_captured`; all of them may be set. `complete` is False for what was
-    rescued from an unfinished save.
+    `input_ids`, `target_ids`, `prompt_lengths`, `not_captured`; all of them may be set. `complete` is False for what
+    was rescued from an unfinished save.
     """
 
     def __init__(self, notes: Notes | None = None, calls: list[Call] | None = None):

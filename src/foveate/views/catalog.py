@@ -101,9 +101,8 @@ def _recorded(recording: Recording, generation: Generation | None) -> Iterator[E
         info, stored = recording.info(name), recording.path is not None
         if generation is not None and name in generation.joined:
             query, key, values = next(_shapes(recording, name))
-            build = partial(join, recording, name, generation)
-            shape = _four(generation.joined[name])
-            yield Entry(name, 0, shape, query[-1], values, build, stored, info.kind, info.label, info.numbers)
+            shape, joined = _four(generation.joined[name]), partial(join, recording, name, generation)
+            yield Entry(name, 0, shape, query[-1], values, joined, stored, info.kind, info.label, info.numbers)
             continue
         shapes = list(_shapes(recording, name))
         for step, (query, key, values) in enumerate(shapes):

@@ -103,7 +103,7 @@ class Decoding:
 
     `calls` computed one row at each step, row `token - offset`; the page shows the first of them. `steps`: those of
     each sequence, in order. `own`: the row is what the token itself read, once it was there, and what came out is the
-    next one; else it is what was read to write it.
+    next one, so that the first step is that of the last given token; else it is what was read to write its token.
     """
 
     calls: tuple[int, ...]

@@ -15,7 +15,8 @@ __all__ = ["decoding_of", "notes_on", "tokens_of"]
 def decoding_of(
     generation: Generation | None, prompts: Sequence[int] | None, calls: Sequence[Call], script: Script
 ) -> Decoding | None:
-    """The generated tokens that the model read again, each with its own row; None if nothing was generated.
+    """The rows from which tokens came out, and what each read: the last one of the prompt, and those of the generated
+    tokens. None if nothing was generated.
 
     `prompts`: how many tokens of each sequence were given, where one pass was recorded over what had been generated.
     """
@@ -38,8 +39,8 @@ def decoding_of(
         else:
             assert prompts is not None
             begin = prompts[sequence]
-        steps.append(tuple(Step(token, ()) for token in range(max(begin, first.offset), end)))
-    if not any(steps):
+        steps.append(tuple(Step(token, ()) for token in range(max(begin - 1, first.offset), end)))
+    if all(len(some) < 2 for some in steps):
         return None
     return Decoding((first.index, *(call.index for call in mine if call is not first)), tuple(steps), own=True)
 
@@ -51,13 +52,13 @@ def notes_on(generation: Generation | None) -> tuple[str, ...]:
     reasons: dict[str, list[str]] = {}
     for name, why in generation.refused.items():
         reasons.setdefault(why, []).append(name)
-    notes = [
-        f"the steps of {names[0]}{f' and {len(names) - 1} others' if len(names) > 1 else ''} are shown one by one: {why}"
-        for why, names in reasons.items()
-    ]
+    notes = []
+    for why, names in reasons.items():
+        others = f" and {len(names) - 1} others" if len(names) > 1 else ""
+        notes.append(f"the steps of {names[0]}{others} are shown one by one: {why}")
     if generation.origin is not None:
         notes.append(
-            "the search moved sequences about: these are the beams of its last step, each followed back to its beginning"
+            "the search moved sequences about: these are the beams of its last step, followed back to their beginning"
         )
     return tuple(notes)
 

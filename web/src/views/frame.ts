@@ -120,7 +120,7 @@ function cross(context: CanvasRenderingContext2D, session: Session, view: View, 
 function border(context: CanvasRenderingContext2D, session: Session, view: View, right: number, bottom: number): void {
   const { left, top, px, r, c } = view;
   const first = (axis: Axis) => {
-    const unit = unitAt(axis, (session.steps[0]?.token ?? 0) - axis.offset);
+    const unit = unitAt(axis, (session.steps[0]?.token ?? 0) + 1 - axis.offset);
     return session.generated(axis, unit) ? unit : NaN;
   };
   const [y, x] = [top + (first(session.axes.query) - r) * px, left + (first(session.axes.key) - c) * px];

@@ -14,6 +14,7 @@ _EXAMPLES = """  foveate view                                      the built-in 
   foveate view --text "The dog chased the ball because it was fast."
   foveate view --model bert-base-uncased --file doc.txt
   foveate view --model ./my-model --text "A text." --export page.html
+  foveate view --model ./my-model --text "Once upon a time" --generate 20
   foveate view --model t5-small --text "translate English to German: Hello" --target "Hallo"
   foveate view run.fov                              a recording made by foveate record or seen.save
   foveate view run.fov --terminal --layer 3 --head 5 --token cat
@@ -30,6 +31,7 @@ def add(commands: Any) -> None:
     texts.add_argument("--text", type=common.readable, help="the text to look at")
     texts.add_argument("--file", metavar="DOC.txt", help="a text file to look at; - reads standard input")
     common.add_target(parser)
+    common.add_writing(parser)
     group = parser.add_argument_group("in the terminal")
     group.add_argument("--terminal", action="store_true", help="print one head here, without a page: for ssh")
     group.add_argument("--layer", type=common.whole(0), help="layer to print, from 0, in the order of the page")
@@ -41,6 +43,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
+    writing = common.writing_of(arguments)
     where = arguments.model if arguments.recording is None else arguments.recording
     model = None if where is None else _translator(where)
     if arguments.recording is not None:
@@ -48,10 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
             return _show_recording(arguments)
         if arguments.model is not None:
             raise UsageError(f"{arguments.recording} is a translator, one model is shown; leave out --model")
+    if writing is not None and (where is None or model is not None):
+        raise UsageError("--generate is for Hugging Face models: --model PATH_OR_NAME")
     text = common.text_of(arguments)
     quick = where is None or model is not None
     if model is None:
-        model = _builtin() if where is None else _hub_model(where)
+        model = _builtin() if where is None else _hub_model(where, writing)
     if arguments.terminal:
         return _print_model(model, text or model.examples[0], arguments)
     return common.show_model(model, text or model.examples[0], arguments.target, arguments, quick=quick)
@@ -99,18 +104,18 @@ def _builtin() -> Any:
     return BuiltinModel()
 
 
-def _hub_model(name: str) -> Any:
+def _hub_model(name: str, writing: Any) -> Any:
     from foveate.apps.models import HubModel
 
     try:
         common.report(0.0, f"Looking for {name}")
-        return HubModel(name)
+        return HubModel(name, writing=writing)
     finally:
         common.report_end()
 
 
 def _show_recording(arguments: argparse.Namespace) -> int:
-    for option in ("model", "text", "file", "target"):
+    for option in ("model", "text", "file", "target", "generate"):
         if getattr(arguments, option) is not None:
             raise UsageError(f"a recording is shown as it is; leave out --{option}")
     from foveate.apps import export

@@ -8,6 +8,7 @@ import type { Doc } from "./protocol";
 import { Session } from "./session";
 import type { Host, Source } from "./source";
 import { hashDocument, initialState, readHash, writeHash } from "./state";
+import { DifferenceView } from "./views/difference";
 import { GridView } from "./views/grid";
 import { HeatmapView } from "./views/heatmap";
 import { helpDialog } from "./views/help";
@@ -46,7 +47,9 @@ export class App {
   private speakTimer = 0;
   private readonly keys = (event: KeyboardEvent) => this.key(event);
 
-  constructor(private readonly root: HTMLElement, host: Host | null) {
+  private difference: DifferenceView | null = null;
+
+  constructor(private readonly root: HTMLElement, private readonly host: Host | null) {
     this.runbar = host && new RunBar(host, this.status, (id) => this.open(host.open(id)));
     root.classList.add("fv");
     root.replaceChildren(
@@ -68,6 +71,8 @@ export class App {
 
   private closeViews(): void {
     const { views } = this;
+    this.difference?.close();
+    this.difference = null;
     if (!views) return;
     for (const view of [views.session, views.words, views.grid, views.heat, views.mechanism, views.stepper, views.step]) view.close();
     this.views = null;
@@ -100,6 +105,10 @@ export class App {
     document.title = `${doc.message || doc.title} · foveate`;
     this.runbar?.suggest(plainText(doc, session));
     this.build(session, doc);
+    if (doc.compare && this.host) {
+      this.difference = new DifferenceView(session, this.host.open(doc.compare.id), doc.compare);
+      this.content.querySelector("main")?.before(this.difference.element);
+    }
     session.refresh();
     session.loadThumbnails();
   }

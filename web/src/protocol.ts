@@ -77,6 +77,34 @@ export interface Beside {
   text: string;
 }
 
+/** Another document that is shown beside this one, and what both are called. */
+export interface Compared {
+  id: string;
+  label: string;
+  other: string;
+}
+
+/** Runs of units that are the same in both: first place in one, in the other, length. */
+export type Blocks = [a: number, b: number, size: number][];
+
+/** A call beside its counterpart: per head the share of attention that lies elsewhere, and the divergence in bits. */
+export interface Difference {
+  call: number | null;
+  heads: (number | null)[];
+  rows: Blocks;
+  columns: Blocks;
+  moved: (number | null)[];
+  divergence: (number | null)[];
+  compared: number;
+  of: number;
+  note: string;
+}
+
+export interface DifferenceQuery extends Where {
+  other: string;
+  level: Level;
+}
+
 export interface Doc {
   id: string;
   title: string;
@@ -88,6 +116,7 @@ export interface Doc {
   notes: string[];
   decoding: Decoding | null;
   beside: Beside[];
+  compare?: Compared | null;
 }
 
 export interface Thumbnails {

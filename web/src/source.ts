@@ -1,7 +1,7 @@
 // What the page may ask, whoever answers: the server, or the file itself.
 
 import type {
-  Doc, Listed, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
+  Difference, DifferenceQuery, Doc, Listed, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
 } from "./protocol";
 
 export interface Source {
@@ -11,6 +11,8 @@ export interface Source {
   topk(query: TopKQuery, signal?: AbortSignal): Promise<TopK>;
   tile(query: TileQuery, signal?: AbortSignal): Promise<Tile>;
   pair(query: PairQuery, signal?: AbortSignal): Promise<Pair>;
+  /** Only a server holds a second document. */
+  difference?(query: DifferenceQuery, signal?: AbortSignal): Promise<Difference>;
   /** True where asking ahead pays, because answers travel. */
   readonly remote: boolean;
 }

@@ -20,6 +20,7 @@ from foveate.apps.errors import UserError
 from foveate.apps.security import Application, Guard
 from foveate.apps.workspace import MAX_TEXT, BusyError, Workspace, in_words
 from foveate.extras import need
+from foveate.views.difference import difference
 from foveate.views.source import Source
 from foveate.views.wire import dumps, pack
 
@@ -38,7 +39,7 @@ MIN_GZIP = 1024  # bytes
 _REQUIRED = object()
 _PLACE: dict[str, Any] = {"call": _REQUIRED, "sequence": 0}
 _LOOK = {**_PLACE, "index": _REQUIRED, "direction": "reads", "level": "token"}
-_TEXTS = ("direction", "level", "how")
+_TEXTS = ("direction", "level", "how", "other")
 
 
 def build(workspace: Workspace, *, token: str, host: str, port: int) -> Application:
@@ -104,6 +105,8 @@ class _Handlers:
         source = self._source(request)
         try:
             parameters = _parameters(request, expected)
+            if "other" in parameters:
+                parameters["other"] = self._source(request, parameters["other"])
             result = await run_in_threadpool(ask, source, parameters)
         except ValueError as error:
             raise HTTPException(400, str(error)) from None
@@ -127,9 +130,9 @@ class _Handlers:
         except LookupError as error:
             raise HTTPException(404, error.args[0]) from None
 
-    def _source(self, request: Request) -> Source:
+    def _source(self, request: Request, identifier: str | None = None) -> Source:
         try:
-            return self.workspace.source(request.path_params["id"])
+            return self.workspace.source(identifier or request.path_params["id"])
         except LookupError as error:
             raise HTTPException(404, error.args[0]) from None
 
@@ -169,6 +172,10 @@ def _pair(source: Source, parameters: dict[str, Any]) -> dict[str, Any]:
     return source.pair(**parameters)
 
 
+def _difference(source: Source, parameters: dict[str, Any]) -> dict[str, Any]:
+    return difference(source, parameters.pop("other"), **parameters).as_json()
+
+
 _Ask = Callable[[Source, dict[str, Any]], bytes | dict[str, Any]]
 _QUESTIONS: dict[str, tuple[dict[str, Any], _Ask]] = {
     "thumbnails": (_PLACE, _thumbnails),
@@ -180,6 +187,7 @@ _QUESTIONS: dict[str, tuple[dict[str, Any], _Ask]] = {
         _tile,
     ),
     "map": ({**_PLACE, **dict.fromkeys(("head", "zoom", "row", "column"), _REQUIRED), "how": "max"}, _map),
+    "difference": ({**_PLACE, "other": _REQUIRED, "level": "token"}, _difference),
     "pair": ({**_PLACE, **dict.fromkeys(("head", "i", "j"), _REQUIRED)}, _pair),
 }
 

@@ -6,11 +6,12 @@ import html
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from foveate.apps import export
+from foveate.apps.errors import UserError
 from foveate.apps.workspace import Workspace
 from foveate.map import AttentionMap
 from foveate.recording import Recording
@@ -52,7 +53,7 @@ def source_of(
 
 
 def view(
-    seen: Source | AttentionMap | Mapping[str, Any],
+    seen: Source | AttentionMap | Mapping[str, Any] | Sequence[Any],
     tokens: TokenLists = None,
     target_tokens: TokenLists = None,
     *,
@@ -65,7 +66,8 @@ def view(
     """Show a recording: inside the cell of a notebook, elsewhere as a local page.
 
     Args:
-        seen: what `watch` gave, a loaded recording, one AttentionMap, or a mapping from names to maps.
+        seen: what `watch` gave, a loaded recording, one AttentionMap, or a mapping from names to maps. A list of two:
+            both side by side, the same place in each, and the difference; their tokens are the recordings' own.
         tokens: the tokens of each sequence; one flat list of strings is one sequence.
         target_tokens: those of the decoder's side of an encoder-decoder.
         open: also open the user's browser.
@@ -74,14 +76,39 @@ def view(
     Returns:
         A handle with `.url` and `.close()`.
     """
-    source = source_of(seen, tokens, target_tokens, **({"title": title} if title else {}))
+    if isinstance(seen, list | tuple):
+        return _view_two(seen, tokens, target_tokens, open=open, block=block, host=host, port=port)
+    source = source_of(cast(Any, seen), tokens, target_tokens, **({"title": title} if title else {}))
     if _in_notebook():
         _display(export.page_of(source))
         return NotebookPage()
-    from foveate.apps.serve import DEFAULT_HOST, Page
-
     workspace = Workspace()
     workspace.add(source)
+    return _served(workspace, open=open, block=block, host=host, port=port)
+
+
+def _view_two(seen: Sequence[Any], tokens: TokenLists, target_tokens: TokenLists, **how: Any) -> Any:
+    if len(seen) != 2:
+        raise ValueError(f"two recordings are shown side by side; got {len(seen)}")
+    if tokens is not None or target_tokens is not None:
+        raise ValueError("of two recordings each has its own tokens: set seen.tokens, or give two views.source.Source")
+    if _in_notebook():
+        raise UserError("two recordings are compared in a page of its own: foveate view a.fov b.fov")
+    one, other = (source_of(one) for one in seen)
+    workspace = Workspace()
+    workspace.add_compared(one, other, names_of(one, other))
+    return _served(workspace, **how)
+
+
+def names_of(one: Source, other: Source) -> tuple[str, str]:
+    """What two documents are called beside each other: by their models, if these differ."""
+    titles = one.document().title, other.document().title
+    return titles if titles[0] != titles[1] else ("A", "B")
+
+
+def _served(workspace: Workspace, *, open: bool, block: bool, host: str | None, port: int | None) -> Any:
+    from foveate.apps.serve import DEFAULT_HOST, Page
+
     page = Page(workspace, host or DEFAULT_HOST, port).start()
     workspace.warm()
     if open and not page.open():

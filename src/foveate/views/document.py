@@ -120,6 +120,15 @@ class Beside:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """Another document that is shown beside this one: its id, and what both are called."""
+
+    id: str
+    label: str
+    other: str
+
+
+@dataclass(frozen=True)
 class Document:
     """Everything that is not a weight."""
 
@@ -133,6 +142,7 @@ class Document:
     notes: tuple[str, ...] = field(default=())
     decoding: Decoding | None = None
     beside: tuple[Beside, ...] = ()
+    compare: Compared | None = None
 
     def with_id(self, identifier: str) -> Document:
         return replace(self, id=identifier)
@@ -149,4 +159,5 @@ class Document:
             "notes": list(self.notes),
             "decoding": asdict(self.decoding) if self.decoding else None,
             "beside": [asdict(one) for one in self.beside],
+            "compare": asdict(self.compare) if self.compare else None,
         }

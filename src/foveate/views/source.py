@@ -216,6 +216,10 @@ class Source:
         with torch.no_grad():
             return self.maps[call][sequence, heads, rows, columns].detach().float().cpu()
 
+    def weights(self, call: int, sequence: int, rows: slice, columns: slice) -> Tensor:
+        """Weights (H, R, C) at slices of the call's own count, padding and all: those of `axes(...)[0].at(...)`."""
+        return self._weights(call, sequence, rows, columns)
+
     def settle(self, call: int) -> None:
         """Have the map keep the statistic of all its rows: one pass, after which any column or tile is cheap."""
         with torch.no_grad():

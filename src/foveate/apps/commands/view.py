@@ -17,6 +17,7 @@ _EXAMPLES = """  foveate view                                      the built-in 
   foveate view --model ./my-model --text "Once upon a time" --generate 20
   foveate view --model t5-small --text "translate English to German: Hello" --target "Hallo"
   foveate view run.fov                              a recording made by foveate record or seen.save
+  foveate view before.fov after.fov                 side by side: the same place in both, and the difference
   foveate view run.fov --terminal --layer 3 --head 5 --token cat
   foveate view my-translator --text "A text."       a folder that foveate train translation left
 """
@@ -25,6 +26,9 @@ _EXAMPLES = """  foveate view                                      the built-in 
 def add(commands: Any) -> None:
     parser = common.subcommand(commands, "view", "look at a model, a text or a recording", _EXAMPLES)
     parser.add_argument("recording", nargs="?", metavar="RUN.fov", help="a saved recording, or a translator's folder")
+    parser.add_argument(
+        "other", nargs="?", metavar="OTHER.fov", help="a second recording, to compare the first one with"
+    )
     about = "a Hugging Face model, or a translator's folder; default: the built-in one"
     parser.add_argument("--model", metavar="PATH_OR_NAME", help=about)
     texts = parser.add_mutually_exclusive_group()
@@ -44,6 +48,8 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     writing = common.writing_of(arguments)
+    if arguments.other is not None:
+        return _show_two(arguments)
     where = arguments.model if arguments.recording is None else arguments.recording
     model = None if where is None else _translator(where)
     if arguments.recording is not None:
@@ -114,19 +120,39 @@ def _hub_model(name: str, writing: Any) -> Any:
         common.report_end()
 
 
-def _show_recording(arguments: argparse.Namespace) -> int:
+def _show_two(arguments: argparse.Namespace) -> int:
+    if arguments.terminal or arguments.export is not None:
+        raise UsageError("two recordings are compared in a page that is served; leave out --terminal and --export")
+    from foveate.apps.workspace import Workspace
+
+    paths = arguments.recording, arguments.other
+    one, other = (_recording(arguments, path) for path in paths)
+    names = [Path(path).name for path in paths]
+    workspace = Workspace()
+    workspace.add_compared(one, other, (names[0], names[1]) if names[0] != names[1] else paths)
+    common.serve(common.open_page(workspace, arguments.host, arguments.port), not arguments.no_open)
+    return 0
+
+
+def _recording(arguments: argparse.Namespace, path: str) -> Any:
+    """A saved recording as a source; options that are for models are refused."""
     for option in ("model", "text", "file", "target", "generate"):
         if getattr(arguments, option) is not None:
             raise UsageError(f"a recording is shown as it is; leave out --{option}")
-    from foveate.apps import export
     from foveate.apps.viewing import source_of
-    from foveate.apps.workspace import Workspace
     from foveate.recording import load
 
     try:
-        source = source_of(load(arguments.recording))
+        return source_of(load(path))
     except ValueError as error:  # the file is whole, and says what cannot be
-        raise UserError(f"{arguments.recording}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
+
+
+def _show_recording(arguments: argparse.Namespace) -> int:
+    from foveate.apps import export
+    from foveate.apps.workspace import Workspace
+
+    source = _recording(arguments, arguments.recording)
     if arguments.terminal:
         return _print(source, arguments)
     if arguments.export is not None:

@@ -11,6 +11,7 @@ import { hashDocument, initialState, readHash, writeHash } from "./state";
 import { Tab } from "./surroundings";
 import type { Surroundings } from "./surroundings";
 import { FinderView } from "./views/finder";
+import { DifferenceView } from "./views/difference";
 import { GridView } from "./views/grid";
 import { HeatmapView } from "./views/heatmap";
 import { isLong, Reader } from "./views/reader";
@@ -56,7 +57,9 @@ export class App {
   private readonly keys = (event: Event) => this.key(event as KeyboardEvent);
   private readonly unfollow: () => void;
 
-  constructor(private readonly root: HTMLElement, host: Host | null, private readonly around: Surroundings = new Tab()) {
+  private difference: DifferenceView | null = null;
+
+  constructor(private readonly root: HTMLElement, private readonly host: Host | null, private readonly around: Surroundings = new Tab()) {
     this.runbar = host && new RunBar(host, this.status, (id) => this.open(host.open(id)));
     root.classList.add("fv");
     root.replaceChildren(
@@ -80,6 +83,8 @@ export class App {
 
   private closeViews(): void {
     const { views } = this;
+    this.difference?.close();
+    this.difference = null;
     if (!views) return;
     for (const view of [views.session, views.words, views.grid, views.finder, views.heat, views.mechanism, views.stepper, views.step]) view.close();
     this.views = null;
@@ -113,6 +118,10 @@ export class App {
     this.around.setTitle(`${doc.message || doc.title} · foveate`);
     this.runbar?.suggest(plainText(doc, session));
     this.build(session, doc);
+    if (doc.compare && this.host) {
+      this.difference = new DifferenceView(session, this.host.open(doc.compare.id), doc.compare);
+      this.content.querySelector("main")?.before(this.difference.element);
+    }
     session.refresh();
     session.loadThumbnails();
   }

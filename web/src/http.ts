@@ -1,7 +1,7 @@
-// The eight questions carried over loopback to foveate's own server.
+// The nine questions carried over loopback to foveate's own server.
 
 import type {
-  Doc, HeadMeasures, Listed, MapQuery, MapTile, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
+  Difference, DifferenceQuery, Doc, HeadMeasures, Listed, MapQuery, MapTile, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
 } from "./protocol";
 import { aborted, Cache, partial } from "./source";
 import type { Host, Source } from "./source";
@@ -130,6 +130,10 @@ export class HttpSource implements Source {
 
   topk(which: TopKQuery, signal?: AbortSignal): Promise<TopK> {
     return this.json<TopK>(this.url("topk", which), signal);
+  }
+
+  difference(which: DifferenceQuery, signal?: AbortSignal): Promise<Difference> {
+    return this.json<Difference>(this.url("difference", which), signal);
   }
 
   pair(which: PairQuery, signal?: AbortSignal): Promise<Pair> {

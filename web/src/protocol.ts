@@ -58,16 +58,18 @@ export interface Alternative {
   probability: number;
 }
 
-/** One step of a decoder: which target token came out, and the most probable ones; `chosen` of them is the token. */
+/** One step of a decoder: its token, and the most probable ones to come out, where they are known; `chosen` of them did. */
 export interface Step {
   token: number;
   alternatives: Alternative[];
   chosen: number;
 }
 
-/** How targets were written. `calls` computed one row at each step, that of the token that came out; the first is shown. */
+/** How targets were written. `calls` computed one row at each step; the first is shown. */
 export interface Decoding {
   calls: number[];
+  /** The row of a step is what its token read once it was there, not what was read to write it. */
+  own?: boolean;
   steps: Step[][];
 }
 
@@ -75,6 +77,34 @@ export interface Decoding {
 export interface Beside {
   label: string;
   text: string;
+}
+
+/** Another document that is shown beside this one, and what both are called. */
+export interface Compared {
+  id: string;
+  label: string;
+  other: string;
+}
+
+/** Runs of units that are the same in both: first place in one, in the other, length. */
+export type Blocks = [a: number, b: number, size: number][];
+
+/** A call beside its counterpart: per head the share of attention that lies elsewhere, and the divergence in bits. */
+export interface Difference {
+  call: number | null;
+  heads: (number | null)[];
+  rows: Blocks;
+  columns: Blocks;
+  moved: (number | null)[];
+  divergence: (number | null)[];
+  compared: number;
+  of: number;
+  note: string;
+}
+
+export interface DifferenceQuery extends Where {
+  other: string;
+  level: Level;
 }
 
 export interface Doc {
@@ -88,6 +118,7 @@ export interface Doc {
   notes: string[];
   decoding: Decoding | null;
   beside: Beside[];
+  compare?: Compared | null;
 }
 
 export interface Thumbnails {

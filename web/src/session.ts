@@ -121,9 +121,24 @@ export class Session {
     return this.state.step === null ? null : (this.steps[this.state.step] ?? null);
   }
 
+  /** Which text the steps wrote, and whether a step shows what its token read itself. */
+  get writing(): { side: Axis["side"]; own: boolean } {
+    const { doc } = this;
+    return { side: doc.calls[doc.decoding?.calls[0] ?? 0]?.rows ?? "target", own: doc.decoding?.own ?? false };
+  }
+
+  /** Whether a unit was generated, in a text of which another part was given. */
+  generated(axis: Axis, unit: number): boolean {
+    const first = this.steps[0]?.token;
+    const { side, own } = this.writing;
+    if (first === undefined || !own || side !== "source" || axis.side !== side) return false;
+    return axis.offset + (axis.starts[unit] as number) > first; // the first step is that of the last token that was given
+  }
+
   /** The steps at which one may stand: those of special tokens only while these are shown. */
   get stops(): number[] {
-    const special = this.doc.sequences[this.state.sequence]?.target?.special;
+    const texts = this.doc.sequences[this.state.sequence];
+    const special = texts && tokensOf(texts, this.writing.side).special;
     return this.steps.flatMap(({ token }, n) => (this.state.special || !special?.[token] ? [n] : []));
   }
 
@@ -131,9 +146,9 @@ export class Session {
   written(axis: Axis, unit: number): number {
     const first = axis.starts[unit] as number;
     const size = (axis.starts[unit + 1] as number) - first;
-    const { step } = this;
-    if (!step || axis.side !== "target") return size;
-    const end = step.token + (axis === this.axes.query ? 1 : 0) - axis.offset; // keys are what was written before
+    const { step, writing } = this;
+    if (!step || axis.side !== writing.side) return size;
+    const end = step.token + (axis === this.axes.query || writing.own ? 1 : 0) - axis.offset; // else keys are what was written before
     return Math.max(0, Math.min(size, end - first));
   }
 

@@ -1,7 +1,7 @@
 // What the page may ask, whoever answers: the server, or the file itself.
 
 import type {
-  Doc, HeadMeasures, Listed, MapQuery, MapTile, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
+  Difference, DifferenceQuery, Doc, HeadMeasures, Listed, MapQuery, MapTile, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
 } from "./protocol";
 
 export interface Source {
@@ -16,6 +16,8 @@ export interface Source {
   pair(query: PairQuery, signal?: AbortSignal): Promise<Pair>;
   /** True where `row` and `topk` take a `head`, and then answer for that head alone. */
   readonly oneHead?: boolean;
+  /** Only a server holds a second document. */
+  difference?(query: DifferenceQuery, signal?: AbortSignal): Promise<Difference>;
   /** True where asking ahead pays, because answers travel. */
   readonly remote: boolean;
 }

@@ -12,12 +12,16 @@ import numpy as np
 from torch import Tensor
 
 from foveate.apps import export
+from foveate.apps.errors import UserError
 from foveate.apps.workspace import Workspace
 from foveate.map import AttentionMap
+from foveate.recording import Recording
+from foveate.views.generated import tokens_of
 from foveate.views.given import recording_of, tables_of
 from foveate.views.source import Source
 from foveate.views.texts import TokenLists
 
+_RECORDED = (Source, AttentionMap, Mapping)
 Attention = Source | AttentionMap | Mapping[str, Any] | Tensor | np.ndarray | Sequence[Any]
 
 
@@ -40,10 +44,10 @@ def source_of(
             rule = "expected a Recording, an AttentionMap, a mapping of them, or weights as numbers"
             raise TypeError(f"{rule}; {error}") from None
     maps: Mapping[str, Any] = {"attention": seen} if isinstance(seen, AttentionMap) else seen
-    if tokens is None:
-        tokens = getattr(seen, "tokens", None)
-    if target_tokens is None:
-        target_tokens = getattr(seen, "target_tokens", None)
+    if isinstance(seen, Recording):
+        known = tokens_of(seen)
+        tokens = known[0] if tokens is None else tokens
+        target_tokens = known[1] if target_tokens is None else target_tokens
     about.setdefault("model", getattr(seen, "model", None) or "")
     about.setdefault("title", about["model"] or "Recording")
     return Source(maps, tokens, target_tokens, **about)
@@ -64,7 +68,8 @@ def view(
 
     Args:
         seen: what `watch` gave, a loaded recording, one AttentionMap, a mapping from names to maps, or weights as
-            numbers: a tensor (B, H, Q, K), or one for each layer, as Hugging Face's `outputs.attentions`.
+            numbers: a tensor (B, H, Q, K), or one for each layer, as Hugging Face's `outputs.attentions`. A list of two
+            recordings: both side by side, the same place in each, and the difference; their tokens are their own.
         tokens: the tokens of each sequence; one flat list of strings is one sequence.
         target_tokens: those of the decoder's side of an encoder-decoder.
         open: also open the user's browser.
@@ -73,15 +78,40 @@ def view(
     Returns:
         A handle with `.url` and `.close()`; in a notebook a widget, which closes by itself when its cell is cleared.
     """
+    if isinstance(seen, list | tuple) and seen and all(isinstance(one, _RECORDED) for one in seen):
+        return _view_two(seen, tokens, target_tokens, open=open, block=block, host=host, port=port)
     source = source_of(seen, tokens, target_tokens, **({"title": title} if title else {}))
     if _in_notebook():
         from foveate.apps.notebook import show
 
         return show(source)
-    from foveate.apps.serve import DEFAULT_HOST, Page
-
     workspace = Workspace()
     workspace.add(source)
+    return _served(workspace, open=open, block=block, host=host, port=port)
+
+
+def _view_two(seen: Sequence[Any], tokens: TokenLists, target_tokens: TokenLists, **how: Any) -> Any:
+    if len(seen) != 2:
+        raise ValueError(f"two recordings are shown side by side; got {len(seen)}")
+    if tokens is not None or target_tokens is not None:
+        raise ValueError("of two recordings each has its own tokens: set seen.tokens, or give two views.source.Source")
+    if _in_notebook():
+        raise UserError("two recordings are compared in a page of its own: foveate view a.fov b.fov")
+    one, other = (source_of(one) for one in seen)
+    workspace = Workspace()
+    workspace.add_compared(one, other, names_of(one, other))
+    return _served(workspace, **how)
+
+
+def names_of(one: Source, other: Source) -> tuple[str, str]:
+    """What two documents are called beside each other: by their models, if these differ."""
+    titles = one.document().title, other.document().title
+    return titles if titles[0] != titles[1] else ("A", "B")
+
+
+def _served(workspace: Workspace, *, open: bool, block: bool, host: str | None, port: int | None) -> Any:
+    from foveate.apps.serve import DEFAULT_HOST, Page
+
     page = Page(workspace, host or DEFAULT_HOST, port).start()
     workspace.warm()
     if open and not page.open():

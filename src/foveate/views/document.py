@@ -91,7 +91,10 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a decoder: which target token came out, and the most probable ones; `chosen` of them is the token."""
+    """One step of a decoder: its token, and the most probable ones to come out, where they are known.
+
+    `chosen` of them did.
+    """
 
     token: int
     alternatives: tuple[Alternative, ...]
@@ -102,12 +105,14 @@ class Step:
 class Decoding:
     """How targets were written, token by token.
 
-    `calls` computed one row at each step, that of the token that came out (row `token - offset`); the page shows the
-    first of them. `steps`: those of each sequence, in order.
+    `calls` computed one row at each step, row `token - offset`; the page shows the first of them. `steps`: those of
+    each sequence, in order. `own`: the row is what the token itself read, once it was there, and what came out is the
+    next one, so that the first step is that of the last given token; else it is what was read to write its token.
     """
 
     calls: tuple[int, ...]
     steps: tuple[tuple[Step, ...], ...]
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,15 @@ class Beside:
 
     label: str
     text: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Another document that is shown beside this one: its id, and what both are called."""
+
+    id: str
+    label: str
+    other: str
 
 
 @dataclass(frozen=True)
@@ -132,6 +146,7 @@ class Document:
     notes: tuple[str, ...] = field(default=())
     decoding: Decoding | None = None
     beside: tuple[Beside, ...] = ()
+    compare: Compared | None = None
 
     def with_id(self, identifier: str) -> Document:
         return replace(self, id=identifier)
@@ -148,4 +163,5 @@ class Document:
             "notes": list(self.notes),
             "decoding": asdict(self.decoding) if self.decoding else None,
             "beside": [asdict(one) for one in self.beside],
+            "compare": asdict(self.compare) if self.compare else None,
         }

@@ -2,7 +2,7 @@
 
 import { INK } from "../color";
 import type { Session } from "../session";
-import type { Axes, Axis } from "../units";
+import { unitAt, type Axes, type Axis } from "../units";
 
 /** Cell (r, c) at the top left corner, px pixels a cell, and the room of the axes. */
 export interface View {
@@ -67,6 +67,7 @@ export function drawFrame(context: CanvasRenderingContext2D, canvas: HTMLElement
   context.font = `${font}px ${getComputedStyle(canvas).fontFamily}`;
   const marked = marks(session, cell);
   hide(context, session, view, right, bottom);
+  border(context, session, view, right, bottom);
   context.strokeStyle = ink.faint;
   context.strokeRect(left - 0.5, top - 0.5, right - left + 1, bottom - top + 1);
   context.textBaseline = "middle";
@@ -112,6 +113,24 @@ export function cross(context: CanvasRenderingContext2D, session: Session, view:
   context.globalAlpha = 1;
   context.lineWidth = 2;
   if (at.i !== null && at.j !== null) context.strokeRect(left + (at.j - c) * px, top + (at.i - r) * px, thick, thick);
+  context.restore();
+}
+
+/** Where what was generated begins, on both axes. */
+function border(context: CanvasRenderingContext2D, session: Session, view: View, right: number, bottom: number): void {
+  const { left, top, px, r, c } = view;
+  const first = (axis: Axis) => {
+    const unit = unitAt(axis, (session.steps[0]?.token ?? 0) + 1 - axis.offset);
+    return session.generated(axis, unit) ? unit : NaN;
+  };
+  const [y, x] = [top + (first(session.axes.query) - r) * px, left + (first(session.axes.key) - c) * px];
+  context.save();
+  context.setLineDash([3, 3]);
+  context.strokeStyle = INK[session.theme].mark;
+  context.beginPath();
+  if (y > top && y < bottom) context.moveTo(left, y), context.lineTo(right, y);
+  if (x > left && x < right) context.moveTo(x, top), context.lineTo(x, bottom);
+  context.stroke();
   context.restore();
 }
 

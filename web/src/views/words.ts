@@ -132,7 +132,7 @@ export class WordsView {
     const { axis } = placed;
     const unit = placed.shown[p] as number;
     const element = el("div", {
-      class: `fv-word${axis.special[unit] ? " fv-special" : ""}`, role: "option", id: `fv-${list}-${unit}`, "data-token": unit,
+      class: `fv-word${axis.special[unit] ? " fv-special" : ""}${this.session.generated(axis, unit) ? " fv-generated" : ""}`, role: "option", id: `fv-${list}-${unit}`, "data-token": unit,
       "aria-posinset": p + 1, "aria-setsize": placed.shown.length, title: axis.text[unit] ?? "",
     }, axis.text[unit] || "·");
     element.style.left = `${placed.x[p]}px`;

@@ -10,7 +10,8 @@ export interface Source {
   row(query: RowQuery, signal?: AbortSignal): Promise<Row>;
   topk(query: TopKQuery, signal?: AbortSignal): Promise<TopK>;
   tile(query: TileQuery, signal?: AbortSignal): Promise<Tile>;
-  pair(query: PairQuery, signal?: AbortSignal): Promise<Pair>;
+  /** null where a static page holds no queries and keys. */
+  pair(query: PairQuery, signal?: AbortSignal): Promise<Pair | null>;
   /** True where asking ahead pays, because answers travel. */
   readonly remote: boolean;
 }

@@ -25,7 +25,7 @@ _CROSS_NAMES = ("cross", "encoder_attn", "encdecattention", "encoder_decoder")
 
 @dataclass(frozen=True)
 class Entry:
-    """One recorded call: `shape` is (B, H, Q, K); `build` gives its map."""
+    """One recorded call: `shape` is (B, H, Q, K), of `groups` key heads; `build` gives its map."""
 
     name: str
     step: int
@@ -37,6 +37,7 @@ class Entry:
     kind: str = ""
     label: str = ""
     numbers: tuple[int, ...] | None = None
+    groups: int = 1
 
     @property
     def nbytes(self) -> int:
@@ -55,23 +56,23 @@ class Maps(Sequence[AttentionMap]):
     """The maps of all calls with the axes (batch, head, query, key) and float32 weights, built when first looked at."""
 
     def __init__(self, entries: list[Entry]) -> None:
-        self._entries = entries
+        self.entries = entries
         self._built: OrderedDict[int, AttentionMap] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __getitem__(self, index: Any) -> Any:
         with self._lock:
             if index not in self._built:
-                self._built[index] = _canonical(self._entries[index].build())
+                self._built[index] = _canonical(self.entries[index].build())
                 self._make_room(index)
             self._built.move_to_end(index)
             return self._built[index]
 
     def _make_room(self, newest: int) -> None:
-        stored = [index for index in self._built if self._entries[index].stored and index != newest]
+        stored = [index for index in self._built if self.entries[index].stored and index != newest]
         held = sum(self._built[index].nbytes for index in stored)
         for index in stored:
             if held <= KEPT_BYTES:
@@ -101,7 +102,10 @@ def _recorded(recording: Recording) -> Iterator[Entry]:
         for step, (query, key, values) in enumerate(shapes):
             build = _builder(recording, name, step if len(shapes) > 1 else None)
             shape = _four((*query[:-1], key[-2]))
-            yield Entry(name, step, shape, query[-1], values, build, stored, info.kind, info.label, info.numbers)
+            groups = key[-3] if len(key) > 2 else 1
+            yield Entry(
+                name, step, shape, query[-1], values, build, stored, info.kind, info.label, info.numbers, groups
+            )
 
 
 def _shapes(recording: Recording, name: str) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], bool]]:
@@ -131,7 +135,8 @@ def _mapped(maps: Mapping[str, Any]) -> Iterator[Entry]:
                 raise TypeError(f"expected an AttentionMap under {name!r}; got {type(one).__name__}")
             shape = one.problem.geometry.shape
             build = _builder(maps, name, None if isinstance(entry, AttentionMap) else step)
-            yield Entry(name, step, shape, one.query.shape[-1], one.value is not None, build)
+            groups = one.problem.k_BGKD.shape[1]
+            yield Entry(name, step, shape, one.query.shape[-1], one.value is not None, build, groups=groups)
 
 
 def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:

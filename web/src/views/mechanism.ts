@@ -81,7 +81,8 @@ export class MechanismView {
     if (pair) this.element.classList.remove("fv-unused");
     else this.closing = setTimeout(() => this.element.classList.add("fv-unused"), CLOSE_MS);
     if (!pair) {
-      say(this.title, "Choose a word to see how its weight comes about.");
+      const { kept } = this.session.call;
+      say(this.title, kept ? `This page holds the ${kept} largest weights of each row, and no queries and keys to show how they come about.` : "Choose a word to see how its weight comes about.");
       return;
     }
     const { query, key, note } = this.names();

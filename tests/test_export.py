@@ -236,7 +236,7 @@ def test_a_page_is_refused_before_its_weights_are_computed(monkeypatch: pytest.M
         {"attn": fv.AttentionMap(torch.ones(1, 1, 900, 1), torch.ones(1, 1, 900, 1), normalizer="sparsemax")}
     )
     monkeypatch.setattr(fv.AttentionMap, "dense", lambda self: pytest.fail("computed"))
-    with pytest.raises(UserError, match=r"would take 8 MB, more than the limit of 5 MB"):
+    with pytest.raises(UserError, match=r"would take 8.1 MB, more than the limit of 5 MB"):
         export.page_of(source, limit=5_000_000, options=Options(embed="exact"))
 
 

@@ -247,7 +247,7 @@ export class EmbeddedSource implements Source {
     return this.kept.get(name) ?? this.kept.set(name, this.makeThumbnails(where));
   }
 
-  /** A tile of a head's map, from the pictures where these are fine enough, and computed where they are not. */
+  /** A tile of a head's map: from the pictures where these are fine enough or computing it would take seconds, else computed. */
   async map({ head, zoom, row, column, how, ...where }: MapQuery, signal?: AbortSignal): Promise<MapTile> {
     const call = await this.held(where);
     const picture = await this.pyramid(where);
@@ -256,7 +256,8 @@ export class EmbeddedSource implements Source {
     const size = (length: number, from: number) => Math.max(0, Math.min(TILE, Math.ceil((length - from) / 2 ** zoom)));
     const [height, width] = [size(call.queries, top), size(call.keys, left)];
     const [bottom, right] = [top + height * 2 ** zoom, left + width * 2 ** zoom]; // the last pixels may reach beyond the text
-    const exact = call instanceof Attend && (!picture || zoom < picture.zoom(how));
+    const few = height * width * 4 ** zoom <= MOST_EXACT;
+    const exact = call instanceof Attend && (!picture || (zoom < picture.zoom(how) && few));
     const weights = exact
       ? await this.computed(call, head, zoom, top, left, height, width, how, new Breath(signal))
       : (picture as Pyramid).pooled(head, how, top, bottom, left, right, height, width);

@@ -1,8 +1,8 @@
 """A page in one file: it works offline, for any length, by choice of what goes in, and says what is exact in it.
 
 `exact`: queries and keys, from which the page computes every weight; of a long call also each row's log-sum-exp, so
-that any row, column or tile costs what it shows, and a pooled picture of each head, which would take minutes. `top`: the
-pooled pictures and the largest weights of each row, of many heads or of calls that a page cannot compute.
+that any row, column or tile costs what it shows, and a pooled picture of each head, which would take a browser minutes.
+`top`: pooled pictures and the largest weights of each row, of many heads or of calls that a page cannot compute.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from foveate.apps import page
 from foveate.apps.embed import exact, pooled
 from foveate.apps.embed.choose import Piece, Which, choose, document_of
 from foveate.apps.embed.exact import can_compute, held, shifted, written
-from foveate.apps.embed.parts import TEXT, Parts, too_large
+from foveate.apps.embed.parts import TEXT, Parts, megabytes, too_large
 from foveate.apps.embed.words import notes_of
 from foveate.apps.errors import UserError
 from foveate.map import AttentionMap
@@ -157,7 +157,7 @@ def _plan(source: Source, pieces: list[Piece], options: Options, limit: int) -> 
     """
     batch = len(source.document().sequences)
     plain, values = (sum(batch * count(piece) for piece in pieces) for count in (_queries_and_keys, _values))
-    cells = pooled.cells_of(sum(batch * piece.call.heads for piece in pieces))
+    pictures = sum(batch * piece.call.heads for piece in pieces)
 
     def sized(kept: bool) -> tuple[float, bool]:
         numbers = plain + kept * values
@@ -167,22 +167,22 @@ def _plan(source: Source, pieces: list[Piece], options: Options, limit: int) -> 
     for kept in (options.values,) if options.values is not None else (True, False):
         size, half = sized(kept)
         if options.embed != "top" and size <= min(COMFORT, limit):
-            return _Plan("exact", half, kept, options.k or MOST_TOP, cells)
+            return _Plan("exact", half, kept, options.k or MOST_TOP, pooled.cells_of(pictures, size))
     if options.embed == "exact":
         size, half = sized(bool(options.values))
         if size > limit:
             raise too_large(size, limit)
-        return _Plan("exact", half, bool(options.values), 0, cells)
+        return _Plan("exact", half, bool(options.values), 0, pooled.cells_of(pictures, size))
     rows = sum(batch * piece.call.heads * piece.call.queries for piece in pieces)
     shortest = max([1, *(piece.call.keys for piece in pieces)])
     each = max(1, rows) * ENTRY * TEXT
     k = options.k or max(LEAST_TOP, min(MOST_TOP, int(LISTED / each)))
     if each * min(k, shortest) > limit:
         both = f" with the {k} largest weights of each row" + (
-            f", {sized(False)[0] / 1e6:,.0f} MB with queries and keys" if options.embed == "auto" else ""
+            f", {megabytes(sized(False)[0])} with queries and keys" if options.embed == "auto" else ""
         )
         raise too_large(each * min(k, shortest), limit, both)
-    return _Plan("top", True, False, k, cells)
+    return _Plan("top", True, False, k, pooled.cells_of(pictures, each * k))
 
 
 def _queries_and_keys(piece: Piece) -> int:

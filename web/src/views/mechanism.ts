@@ -22,7 +22,7 @@ export class MechanismView {
   private readonly shares = el("p", { class: "fv-quiet" });
   private readonly steps = el("dl", { class: "fv-steps" });
   private readonly bars = el("ol", { class: "fv-bars", "aria-label": "Largest weights of this row" });
-  private readonly noValues = el("p", { class: "fv-quiet" }, "The values were not recorded.");
+  private readonly noValues = el("p", { class: "fv-quiet" }, "No values here: they were not recorded, or are not in this page.");
   private readonly strips: Record<"query" | "key" | "products" | "value" | "contribution" | "output", Strip>;
   private pointed: number | null = null;
   private closing: ReturnType<typeof setTimeout> | undefined;
@@ -76,6 +76,7 @@ export class MechanismView {
 
   update(): void {
     const { pair } = this.session;
+    this.cards.hidden = Boolean(this.session.call.kept);
     this.element.classList.toggle("fv-empty", !pair);
     clearTimeout(this.closing);
     if (pair) this.element.classList.remove("fv-unused");

@@ -75,9 +75,9 @@ def _check(arguments: argparse.Namespace) -> None:
         if given is not None and not where:
             both = "--terminal" if option == "token" else "--terminal and --export"
             raise UsageError(f"--{option} is for {both}; in the page it is chosen with a click")
-        if given is not None and arguments.terminal and option != "token":
-            if len(given) > 1 or not isinstance(given[0], int):
-                raise UsageError(f"--terminal prints one {option}: --{option} takes a number then")
+        several = given is not None and option != "token" and not (len(given) == 1 and isinstance(given[0], int))
+        if arguments.terminal and several:
+            raise UsageError(f"--terminal prints one {option}: --{option} takes one number there")
     check_embedding(arguments)
     if arguments.export is not None:
         common.check_target(Path(arguments.export))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from foveate.apps.errors import UserError
 
-__all__ = ["Parts", "decode", "encode", "fits_half", "half_or_single"]
+__all__ = ["Parts", "decode", "encode", "half_or_single", "megabytes", "too_large"]
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%()*+,-./:;=?@[]^_{|}~"[
     :85
@@ -74,10 +74,14 @@ class Parts:
 def too_large(size: float, limit: int, alternative: str = "") -> UserError:
     """What is said of a page beyond its limit, and the ways out."""
     return UserError(
-        f"the page would take {size / 1e6:,.0f} MB{alternative}, more than the limit of {limit / 1e6:,.0f} MB; choose "
+        f"the page would take {megabytes(size)}{alternative}, more than the limit of {megabytes(limit)}; choose "
         "some layers and heads (layers=, heads=; --layer, --head), keep less (embed='top', a smaller k), or raise "
         "limit=; fv.view shows everything, at any length"
     )
+
+
+def megabytes(size: float) -> str:
+    return f"{size / 1e6:,.0f} MB" if size >= 9.5e6 else f"{size / 1e6:.2g} MB"
 
 
 def fits_half(tensor: Tensor) -> bool:

@@ -26,15 +26,16 @@ from foveate.views.pooling import to_log_bytes
 
 __all__ = ["cells_of", "overview", "top"]
 
-MOST_CELLS = 1024  # along the longer side of a picture
-ALL_CELLS = 5 << 19  # of all heads of a page: 144 heads have 128 x 128
+MOST_CELLS = 2048  # along the longer side of a picture
+ALL_CELLS = 5 << 19  # of all heads of a page: one head has 1,024 x 1,024, 144 heads have 128 x 128
 
 Tell = Callable[[float], None]
 
 
-def cells_of(heads: int) -> int:
-    """How many cells the longer side of each picture has at most, in a page of so many heads: a power of two."""
-    side = math.isqrt(ALL_CELLS // max(1, heads))
+def cells_of(heads: int, size: float) -> int:
+    """How many cells the longer side of each picture has at most, in a page of so many heads and about so many bytes: a
+    power of two."""
+    side = math.isqrt(int(max(ALL_CELLS, size / 8)) // max(1, heads))
     return max(16, min(MOST_CELLS, 1 << max(0, side.bit_length() - 1)))
 
 

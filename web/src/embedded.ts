@@ -227,7 +227,9 @@ export class EmbeddedSource implements Source {
     const units = this.units(where, level);
     const [rows, columns] = [[units.rows[r0], units.rows[r1]], [units.columns[c0], units.columns[c1]]] as [[number, number], [number, number]];
     const picture = await this.pyramid(where);
-    if (picture && (call instanceof Listed || (rows[1] - rows[0]) * (columns[1] - columns[0]) > MOST_EXACT)) {
+    const few = (rows[1] - rows[0]) * (columns[1] - columns[0]) <= MOST_EXACT;
+    const single = height === r1 - r0 && width === c1 - c0; // from afar what is listed of a row is too small to see
+    if (picture && !(few && (call instanceof Attend || (single && picture.zoom(how) > 0)))) {
       return { height, width, pooled: 2 ** picture.zoom(how), ...inBytes(picture.pooled(head, how, ...rows, ...columns, height, width)) };
     }
     const buffer = new Float64Array(call.keys);
@@ -236,6 +238,7 @@ export class EmbeddedSource implements Source {
     const breath = new Breath(signal);
     for (let r = r0; r < r1; r++) {
       unitRow(call, units, head, r, c0, c1, buffer, out);
+      if (call instanceof Listed) for (let c = 0; c < out.length; c++) out[c] ||= 0; // what is not here is small
       pool.add(r - r0, out);
       await breath.take();
     }
@@ -258,13 +261,14 @@ export class EmbeddedSource implements Source {
     const [bottom, right] = [top + height * 2 ** zoom, left + width * 2 ** zoom]; // the last pixels may reach beyond the text
     const few = height * width * 4 ** zoom <= MOST_EXACT;
     const exact = call instanceof Attend && (!picture || (zoom < picture.zoom(how) && few));
-    const weights = exact
+    const listed = call instanceof Listed && zoom === 0 && (picture as Pyramid).zoom(how) > 0;
+    const weights = exact || listed
       ? await this.computed(call, head, zoom, top, left, height, width, how, new Breath(signal))
       : (picture as Pyramid).pooled(head, how, top, bottom, left, right, height, width);
     return { height, width, exact: exact || zoom >= (picture as Pyramid).zoom(how), refined: 1, pixels: Uint8Array.from(weights, toLogByte) };
   }
 
-  private async computed(call: Attend, head: number, zoom: number, top: number, left: number, height: number, width: number, how: MapQuery["how"], breath: Breath): Promise<Float64Array> {
+  private async computed(call: Held, head: number, zoom: number, top: number, left: number, height: number, width: number, how: MapQuery["how"], breath: Breath): Promise<Float64Array> {
     const [bottom, right] = [Math.min(call.queries, top + height * 2 ** zoom), Math.min(call.keys, left + width * 2 ** zoom)];
     const cells = new Float64Array(height * width);
     const buffer = new Float64Array(call.keys);

@@ -45,8 +45,8 @@ export class Pyramid {
     const { zoom, height: h, width: w, cells } = this.levels[how];
     const at = (this.sequence * this.heads + head) * h * w;
     const result = new Float64Array(height * width);
-    const rows = bins(r0, r1, height, zoom);
-    const columns = bins(c0, c1, width, zoom);
+    const rows = bins(r0, r1, height, zoom, this.queries);
+    const columns = bins(c0, c1, width, zoom, this.keys);
     for (let y = 0; y < height; y++) {
       for (let x = 0; x < width; x++) {
         let best = 0;
@@ -70,14 +70,14 @@ export class Pyramid {
   }
 }
 
-/** Which cells each of `count` pixels over tokens from..to-1 touches: first, last + 1, one pair after another. */
-function bins(from: number, to: number, count: number, zoom: number): Int32Array {
+/** Which cells each of `count` pixels over tokens from..to-1 touches, of those of a text: first, last + 1, pair after pair. */
+function bins(from: number, to: number, count: number, zoom: number, length: number): Int32Array {
   const result = new Int32Array(2 * count);
   const size = to - from;
   for (let p = 0; p < count; p++) {
     const [first, last] = [from + Math.floor((p * size) / count), from + Math.ceil(((p + 1) * size) / count)];
     result[2 * p] = first >> zoom;
-    result[2 * p + 1] = ((last - 1) >> zoom) + 1;
+    result[2 * p + 1] = ((Math.min(length, last) - 1) >> zoom) + 1;
   }
   return result;
 }

@@ -3,6 +3,7 @@ import "./color.test";
 import "./exact.test";
 import "./http.test";
 import "./layout.test";
+import "./long.test";
 import "./session.test";
 import "./state.test";
 import "./text.test";

@@ -219,8 +219,9 @@ export class HeatmapView {
 
   private tellWhere(): void {
     const { call, state } = this.session;
-    const pooled = this.pooled > 1 ? ` · pooled: largest of ${this.pooled} × ${this.pooled} tokens` : "";
-    say(this.where, this.pending ? "computing …" : `${headOf(call, state.head)}${pooled}`);
+    const few = call.kept ? ` · the ${call.kept} largest of each row` : "";
+    const what = this.pooled > 1 ? ` · pooled: largest of ${this.pooled} × ${this.pooled} tokens` : this.pooled ? "" : few;
+    say(this.where, this.pending ? "computing …" : `${headOf(call, state.head)}${what}`);
   }
 
   private drawTiles(context: CanvasRenderingContext2D, peak: number): void {

@@ -41,8 +41,8 @@ def _listed(calls: Sequence[Mapping[str, Any]]) -> str:
     k = max(call["top"]["k"] for call in calls)
     sides = sorted({1 << call["overview"]["max"]["zoom"] for call in calls})
     side = " or ".join(map(str, sides))
-    pooled = f"the largest weight of {side} × {side} tokens" if sides != [1] else "each weight to 3 %"
+    pooled = f"the largest weight of {side} × {side} tokens" if sides != [1] else "a weight to 3 %"
     return (
         f"Of each row this page holds the {k} largest weights, as float16; the others, queries, keys and values are "
-        f"not in it. The map is pooled: a pixel is {pooled}. To have every number, export fewer heads."
+        f"not in it. The map from afar is pooled: a pixel is {pooled}. To have every number, export fewer heads."
     )

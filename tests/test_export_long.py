@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,15 @@ def test_the_command_chooses_too(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert told in capsys.readouterr().err
     assert cli.main(["view", str(tmp_path / "run.fov"), "--embed", "top"]) == 2
     assert "--embed is for --export" in capsys.readouterr().err
+
+
+def test_the_examples_of_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "docs/export.md", "exec"), {})
+    made = {path.name: data_of(path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()}
+    assert {name: len(data["calls"]) for name, data in made.items()} == {"page.html": 2, "one.html": 1, "many.html": 2}
 
 
 # in the browser

@@ -223,22 +223,23 @@ export class EmbeddedSource implements Source {
   }
 
   async tile({ head, r0, r1, c0, c1, height, width, how, level, ...where }: TileQuery, signal?: AbortSignal): Promise<Tile> {
-    const call = await this.held(where);
+    const listed = "top" in this.embedded(where.call);
     const units = this.units(where, level);
     const [rows, columns] = [[units.rows[r0], units.rows[r1]], [units.columns[c0], units.columns[c1]]] as [[number, number], [number, number]];
     const picture = await this.pyramid(where);
     const few = (rows[1] - rows[0]) * (columns[1] - columns[0]) <= MOST_EXACT;
     const single = height === r1 - r0 && width === c1 - c0; // from afar what is listed of a row is too small to see
-    if (picture && !(few && (call instanceof Attend || (single && picture.zoom(how) > 0)))) {
+    if (picture && !(few && (!listed || (single && picture.zoom(how) > 0)))) {
       return { height, width, pooled: 2 ** picture.zoom(how), ...inBytes(picture.pooled(head, how, ...rows, ...columns, height, width)) };
     }
+    const call = await this.held(where);
     const buffer = new Float64Array(call.keys);
     const out = new Float64Array(c1 - c0);
     const pool = new Pool(height, width, r1 - r0, c1 - c0, how === "mean");
     const breath = new Breath(signal);
     for (let r = r0; r < r1; r++) {
       unitRow(call, units, head, r, c0, c1, buffer, out);
-      if (call instanceof Listed) for (let c = 0; c < out.length; c++) out[c] ||= 0; // what is not here is small
+      if (listed) for (let c = 0; c < out.length; c++) out[c] ||= 0; // what is not here is small
       pool.add(r - r0, out);
       await breath.take();
     }
@@ -252,18 +253,19 @@ export class EmbeddedSource implements Source {
 
   /** A tile of a head's map: from the pictures where these are fine enough or computing it would take seconds, else computed. */
   async map({ head, zoom, row, column, how, ...where }: MapQuery, signal?: AbortSignal): Promise<MapTile> {
-    const call = await this.held(where);
+    const embedded = this.embedded(where.call);
+    const [queries, keys] = embedded.lengths[where.sequence] as [number, number];
     const picture = await this.pyramid(where);
     const side = TILE * 2 ** zoom;
     const [top, left] = [row * side, column * side];
     const size = (length: number, from: number) => Math.max(0, Math.min(TILE, Math.ceil((length - from) / 2 ** zoom)));
-    const [height, width] = [size(call.queries, top), size(call.keys, left)];
+    const [height, width] = [size(queries, top), size(keys, left)];
     const [bottom, right] = [top + height * 2 ** zoom, left + width * 2 ** zoom]; // the last pixels may reach beyond the text
     const few = height * width * 4 ** zoom <= MOST_EXACT;
-    const exact = call instanceof Attend && (!picture || (zoom < picture.zoom(how) && few));
-    const listed = call instanceof Listed && zoom === 0 && (picture as Pyramid).zoom(how) > 0;
+    const exact = !("top" in embedded) && (!picture || (zoom < picture.zoom(how) && few));
+    const listed = "top" in embedded && zoom === 0 && (picture as Pyramid).zoom(how) > 0;
     const weights = exact || listed
-      ? await this.computed(call, head, zoom, top, left, height, width, how, new Breath(signal))
+      ? await this.computed(await this.held(where), head, zoom, top, left, height, width, how, new Breath(signal))
       : (picture as Pyramid).pooled(head, how, top, bottom, left, right, height, width);
     return { height, width, exact: exact || zoom >= (picture as Pyramid).zoom(how), refined: 1, pixels: Uint8Array.from(weights, toLogByte) };
   }
@@ -291,8 +293,8 @@ export class EmbeddedSource implements Source {
   }
 
   /** Thumbnails out of the pooled pictures, whose bytes are weights to some percent. */
-  private pooledThumbnails(picture: Pyramid, heads: number): Thumbnails {
-    const { queries, keys, entropy } = picture;
+  private pooledThumbnails(picture: Pyramid): Thumbnails {
+    const { heads, queries, keys, entropy } = picture;
     const size = Math.max(1, Math.min(THUMBNAIL, Math.max(queries, keys)));
     const found = Array.from({ length: heads }, (_, head) => inBytes(picture.pooled(head, "max", 0, queries, 0, keys, size, size)));
     const pixels = new Uint8Array(heads * size * size);
@@ -302,8 +304,8 @@ export class EmbeddedSource implements Source {
 
   private async makeThumbnails(where: Where): Promise<Thumbnails> {
     const picture = await this.pyramid(where);
+    if (picture) return this.pooledThumbnails(picture);
     const call = await this.held(where);
-    if (picture) return this.pooledThumbnails(picture, call.heads);
     const { heads, queries, keys } = call;
     const size = Math.max(1, Math.min(THUMBNAIL, Math.max(queries, keys)));
     const pixels = new Uint8Array(heads * size * size);

@@ -25,7 +25,7 @@ export type How = "max" | "mean";
 
 export class Pyramid {
   private constructor(
-    private readonly levels: Record<How, Level>, private readonly heads: number, private readonly sequence: number, readonly queries: number, readonly keys: number,
+    private readonly levels: Record<How, Level>, readonly heads: number, private readonly sequence: number, readonly queries: number, readonly keys: number,
     readonly entropy: number[],
   ) {}
 

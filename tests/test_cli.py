@@ -226,7 +226,7 @@ def test_record_then_view(capsys: pytest.CaptureFixture[str], models: dict[str, 
     torch.testing.assert_close(again.row(1, 0, 5, "reads", "token"), direct.row(1, 0, 5, "reads", "token"))
 
 
-def test_a_generation_of_a_padded_batch_is_shown_step_by_step(models: dict[str, Path]) -> None:
+def test_a_generation_of_a_padded_batch_is_one_map_without_padding(models: dict[str, Path]) -> None:
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(models["gpt2"], padding_side="left")
@@ -236,17 +236,13 @@ def test_a_generation_of_a_padded_batch_is_shown_step_by_step(models: dict[str, 
         model.generate(**batch, max_new_tokens=3, do_sample=False, pad_token_id=0)
     source = source_of(seen)
     calls = [call for call in source.document().calls if call.name.endswith("h.0.attn")]
-    assert [(call.step, call.kind, call.queries, call.keys, call.offset) for call in calls] == [
-        (0, "decoder", 4, 4, 0),
-        (1, "decoder", 1, 5, 4),
-        (2, "decoder", 1, 6, 5),
-    ]
+    assert [(call.step, call.kind, call.queries, call.keys, call.offset) for call in calls] == [(0, "decoder", 6, 6, 0)]
     first, second = (texts.source for texts in source.document().sequences)
-    assert first.text[:4] == ("the", "cat", "sat", "on")
-    assert (second.text[:4], second.special[:3]) == (("·", "·", "a", "dog"), (True, True, False))
-    row = source.row(calls[2].index, 1, 0, "reads", "token")
-    assert torch.equal(row[:, :2], torch.zeros(2, 2))  # nothing goes to the padding
-    torch.testing.assert_close(row.sum(-1), torch.ones(2))
+    assert (len(first), first.text[:4]) == (6, ("the", "cat", "sat", "on"))
+    assert (len(second), second.text[:2]) == (4, ("a", "dog"))
+    row = source.row(calls[0].index, 1, 3, "reads", "token")
+    assert row.shape == (2, 4)
+    torch.testing.assert_close(row.sum(-1), torch.ones(2))  # nothing goes to the padding
 
 
 # terminal heatmap

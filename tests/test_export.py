@@ -7,7 +7,6 @@ import json
 import os
 import re
 import sys
-import types
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 import torch
 
 import foveate as fv
-from foveate.apps import export, page, viewing
+from foveate.apps import export, page
 from foveate.apps.errors import UserError
 from foveate.extras import need
 from foveate.views.source import Source
@@ -294,21 +293,6 @@ def test_inline_assets_cannot_end_their_element() -> None:
     script, style = page.assets()
     assert not re.search(r"</script|<script|<!--", script, re.IGNORECASE)
     assert "</style" not in style.lower()
-
-
-def test_a_notebook_shows_the_page_in_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[str] = []
-    shell = type("ZMQInteractiveShell", (), {})()
-    display = types.SimpleNamespace(HTML=lambda text: text, display=shown.append)
-    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
-    monkeypatch.setitem(sys.modules, "IPython.display", display)
-    handle = viewing.view(random_source(["a", "</iframe>"]).maps[0])
-    assert handle.url == ""
-    handle.close()
-    frame = Elements(shown[0]).found
-    assert [tag for tag, _ in frame] == ["iframe"]
-    assert frame[0][1]["sandbox"] == "allow-scripts allow-downloads"
-    assert 'id="foveate-data"' in frame[0][1]["srcdoc"]
 
 
 def test_a_missing_extra_names_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,7 @@ def test_public_names_are_exactly_these() -> None:
         "attention",
         "config",
         "export_html",
+        "head_view",
         "hf",
         "linear",
         "linear_attention",

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE, STATIC = ROOT / "web", ROOT / "src/foveate/apps/static"
+BUILT = ["foveate.js", "foveate.css", "foveate-widget.js"]
 
 
 def source_hash() -> str:
@@ -22,7 +23,7 @@ def source_hash() -> str:
 
 
 @pytest.mark.skipif(not SOURCE.is_dir(), reason="an installed package has no web/")
-@pytest.mark.parametrize("name", ["foveate.js", "foveate.css"])
+@pytest.mark.parametrize("name", BUILT)
 def test_the_built_page_is_that_of_its_source(name: str) -> None:
     first = (STATIC / name).read_text(encoding="utf-8").partition("\n")[0]
     found = re.search(r"source sha256 ([0-9a-f]{64})", first)
@@ -31,7 +32,7 @@ def test_the_built_page_is_that_of_its_source(name: str) -> None:
 
 
 def test_the_page_asks_no_other_machine() -> None:
-    for name in ("foveate.js", "foveate.css"):
+    for name in BUILT:
         text = (STATIC / name).read_text(encoding="utf-8")
         assert set(re.findall(r"https?://[^\s\"'`)]+", text)) <= {"http://www.w3.org/2000/svg"}, name
         assert not re.search(r"\beval\(|new Function|innerHTML|@import", text), name

@@ -1,17 +1,18 @@
 // Builds the page into the Python package, or checks that what is there is what this source builds.
-//   node build.mjs            write src/foveate/apps/static/foveate.{js,css}
+//   node build.mjs            write src/foveate/apps/static/foveate.{js,css} and foveate-widget.js
 //   node build.mjs --check    build in memory and compare; writes nothing
 //   node build.mjs --tests    bundle the unit tests for `node --test`
 //   node build.mjs --dev      bundle the page generator of web/dev
-import { build } from "esbuild";
+import { build, transform } from "esbuild";
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const target = join(here, "../src/foveate/apps/static");
-const names = ["foveate.js", "foveate.css"];
+const names = ["foveate.js", "foveate.css", "foveate-widget.js"];
+const browsers = ["es2022", "chrome109", "firefox115", "safari16.4"];
 
 function sourceHash() {
   // sha256 over "path\0content\0" of every file of src in path order; a test in Python does the same, without Node.
@@ -24,23 +25,31 @@ function sourceHash() {
   return hash.digest("hex");
 }
 
+// The widget is one module: its style is a text in it.
+const styleAsText = {
+  name: "style-as-text",
+  setup({ onLoad }) {
+    onLoad({ filter: /\.css$/ }, async ({ path }) => {
+      const { code } = await transform(readFileSync(path, "utf8"), { loader: "css", minify: true, target: browsers });
+      return { contents: code, loader: "text" };
+    });
+  },
+};
+
 async function page() {
   const banner = `/* foveate page, built from web/src; do not edit. source sha256 ${sourceHash()} */`;
-  const result = await build({
-    absWorkingDir: here,
-    entryPoints: { foveate: "src/main.ts", "foveate-css": "src/foveate.css" },
-    outdir: target,
-    bundle: true,
-    minify: true,
-    write: false,
-    format: "iife",
-    target: ["es2022", "chrome109", "firefox115", "safari16.4"],
-    charset: "ascii",
-    legalComments: "none",
-    banner: { js: banner, css: banner },
-  });
-  return result.outputFiles
-    .map((file) => ({ name: file.path.endsWith(".css") ? "foveate.css" : "foveate.js", text: file.text }))
+  const options = {
+    absWorkingDir: here, outdir: target, bundle: true, minify: true, write: false, target: browsers, charset: "ascii",
+    legalComments: "none", banner: { js: banner, css: banner },
+  };
+  const built = await Promise.all([
+    build({ ...options, entryPoints: { foveate: "src/main.ts" }, format: "iife" }),
+    build({ ...options, entryPoints: { foveate: "src/foveate.css" } }),
+    build({ ...options, entryPoints: { "foveate-widget": "src/widget.ts" }, format: "esm", plugins: [styleAsText] }),
+  ]);
+  return built
+    .flatMap(({ outputFiles }) => outputFiles)
+    .map((file) => ({ name: basename(file.path), text: file.text }))
     .sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name));
 }
 

@@ -14,6 +14,7 @@ from .watch import watch  # from here on `foveate.watch` is the function; the pa
 
 if TYPE_CHECKING:
     from . import hf, nn, plot, tasks
+    from .apps.head_view import head_view
     from .apps.viewing import export_html, view
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "attention",
     "config",
     "export_html",
+    "head_view",
     "hf",
     "linear",
     "linear_attention",
@@ -43,6 +45,7 @@ __all__ = [
 _LATER = {
     "view": "apps.viewing",
     "export_html": "apps.viewing",
+    "head_view": "apps.head_view",
     "plot": "",
     "nn": "",
     "hf": "",

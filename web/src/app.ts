@@ -2,15 +2,20 @@
 
 import { INK } from "./color";
 import type { Theme } from "./color";
-import { el, number, put, say } from "./dom";
+import { el, framed, number, put, say } from "./dom";
 import { download, picture, png, svgText } from "./exporter";
 import type { Doc } from "./protocol";
 import { Session } from "./session";
 import type { Host, Source } from "./source";
 import { hashDocument, initialState, readHash, writeHash } from "./state";
+import { Tab } from "./surroundings";
+import type { Surroundings } from "./surroundings";
 import { FinderView } from "./views/finder";
+import { DifferenceView } from "./views/difference";
 import { GridView } from "./views/grid";
 import { HeatmapView } from "./views/heatmap";
+import { isLong, Reader } from "./views/reader";
+import { WorldView } from "./views/world";
 import { helpDialog } from "./views/help";
 import { MechanismView } from "./views/mechanism";
 import { RunBar, Status } from "./views/runbar";
@@ -25,7 +30,9 @@ interface Views {
   words: WordsView;
   grid: GridView;
   finder: FinderView;
-  heat: HeatmapView;
+  heat: HeatmapView | WorldView;
+  /** Of a long text. */
+  reader: Reader | null;
   mechanism: MechanismView;
   toolbar: Toolbar;
   stepper: Stepper;
@@ -46,9 +53,13 @@ export class App {
   private views: Views | null = null;
   private theme: Theme = "light";
   private speakTimer = 0;
-  private readonly keys = (event: KeyboardEvent) => this.key(event);
+  private closed = false;
+  private readonly keys = (event: Event) => this.key(event as KeyboardEvent);
+  private readonly unfollow: () => void;
 
-  constructor(private readonly root: HTMLElement, host: Host | null) {
+  private difference: DifferenceView | null = null;
+
+  constructor(private readonly root: HTMLElement, private readonly host: Host | null, private readonly around: Surroundings = new Tab()) {
     this.runbar = host && new RunBar(host, this.status, (id) => this.open(host.open(id)));
     root.classList.add("fv");
     root.replaceChildren(
@@ -56,20 +67,24 @@ export class App {
         el("span", { class: "fv-mark", "aria-hidden": "true" }), el("span", { class: "fv-brand" }, "foveate"), this.title, this.model, el("span", { class: "fv-spring" }),
         el("button", { type: "button", class: "fv-plain", "aria-label": "Help", title: "Help (?)", click: () => this.help.showModal() }, "?"), this.themeButton),
       ...(this.runbar ? [this.runbar.element] : []), this.status.element, this.message, this.beside, this.content, this.help);
-    document.addEventListener("keydown", this.keys);
-    this.setTheme(preferredTheme(), false);
-    window.matchMedia?.("(prefers-color-scheme: dark)").addEventListener("change", () => this.setTheme(preferredTheme(), false));
-    window.addEventListener("hashchange", () => this.followHash());
+    around.keys.addEventListener("keydown", this.keys);
+    this.setTheme(around.theme(), false);
+    this.unfollow = around.follow(() => this.setTheme(around.theme(), false), () => this.followHash());
   }
 
   close(): void {
-    document.removeEventListener("keydown", this.keys);
+    this.closed = true;
+    this.around.keys.removeEventListener("keydown", this.keys);
+    this.unfollow();
+    clearTimeout(this.speakTimer);
     this.closeViews();
     this.root.replaceChildren();
   }
 
   private closeViews(): void {
     const { views } = this;
+    this.difference?.close();
+    this.difference = null;
     if (!views) return;
     for (const view of [views.session, views.words, views.grid, views.finder, views.heat, views.mechanism, views.stepper, views.step]) view.close();
     this.views = null;
@@ -80,7 +95,7 @@ export class App {
     this.status.progress(NaN, "Loading …");
     const [listed, model] = await Promise.all([host.documents(), host.model()]);
     this.status.progress(null, "");
-    const wanted = listed.find(({ id }) => id === hashDocument(location.hash)) ?? listed[0];
+    const wanted = listed.find(({ id }) => id === hashDocument(this.around.hash)) ?? listed[0];
     if (wanted) await this.open(host.open(wanted.id));
     else say(this.message, model.run ? "" : "Type a text, and see where the model looks.");
     say(this.model, this.model.textContent || model.name);
@@ -90,7 +105,8 @@ export class App {
 
   async open(source: Source): Promise<void> {
     const doc = await source.document();
-    const session = new Session(source, doc, readHash(location.hash, doc, initialState(doc, this.views?.session)));
+    if (this.closed) return;
+    const session = new Session(source, doc, readHash(this.around.hash, doc, initialState(doc, this.views?.session)));
     session.theme = this.theme;
     this.closeViews();
     say(this.title, doc.title === doc.message || doc.title === doc.model ? "" : doc.title);
@@ -99,25 +115,32 @@ export class App {
     this.message.hidden = !doc.message;
     this.message.classList.toggle("fv-long", doc.message.length > 90);
     this.beside.replaceChildren(...doc.beside.map(({ label, text }) => el("p", { class: "fv-beside" }, el("span", { class: "fv-quiet" }, `${label}: `), el("span", {}, text))));
-    document.title = `${doc.message || doc.title} · foveate`;
+    this.around.setTitle(`${doc.message || doc.title} · foveate`);
     this.runbar?.suggest(plainText(doc, session));
     this.build(session, doc);
+    if (doc.compare && this.host) {
+      this.difference = new DifferenceView(session, this.host.open(doc.compare.id), doc.compare);
+      this.content.querySelector("main")?.before(this.difference.element);
+    }
     session.refresh();
     session.loadThumbnails();
   }
 
   private build(session: Session, doc: Doc): void {
     const words = new WordsView(session);
+    const heat = isLong(doc) ? new WorldView(session) : new HeatmapView(session);
+    const reader = heat instanceof WorldView ? new Reader(session, words, heat) : null;
     const views: Views = {
-      session, words, grid: new GridView(session), finder: new FinderView(session), heat: new HeatmapView(session), mechanism: new MechanismView(session), stepper: new Stepper(session), step: new StepView(session),
+      session, words, grid: new GridView(session), finder: new FinderView(session), heat, reader, mechanism: new MechanismView(session), stepper: new Stepper(session), step: new StepView(session),
       toolbar: new Toolbar(session, { svg: () => this.saveSvg(), png: () => void this.savePng() }),
     };
     this.views = views;
-    words.element.prepend(views.stepper.element, this.seen);
+    words.element.prepend(...(reader ? [reader.bar.element] : []), views.stepper.element, this.seen);
     views.grid.element.querySelector(".fv-head")?.append(el("span", { class: "fv-spring" }), views.finder.button);
     const notes = doc.notes.map((note) => el("p", { class: "fv-note" }, note));
-    const main = el("main", { class: "fv-main" }, views.grid.element, words.element, views.step.element, views.heat.element, views.mechanism.element);
+    const main = el("main", { class: "fv-main" }, views.grid.element, words.element, ...(reader ? [reader.list.element] : []), views.step.element, views.heat.element, views.mechanism.element);
     this.content.replaceChildren(views.toolbar.element, main, ...notes, views.finder.element);
+    put(main, "data-long", reader ? "on" : "off");
     this.connect(views, main);
     arrangeViews(main, views);
     words.relayout();
@@ -132,7 +155,10 @@ export class App {
   }
 
   private connect(views: Views, main: HTMLElement): void {
-    const { session, words, grid, finder, heat, mechanism, toolbar, stepper, step } = views;
+    const { session, words, grid, finder, heat, reader, mechanism, toolbar, stepper, step } = views;
+    const keep = framed(() => {
+      if (this.views?.session === session) this.around.setHash(writeHash(session.doc, session.state));
+    });
     session.on("state", () => {
       arrangeViews(main, views);
       words.refresh();
@@ -146,17 +172,20 @@ export class App {
       grid.update();
       heat.update();
       mechanism.update();
-      history.replaceState(null, "", `#${writeHash(session.doc, session.state)}`);
+      reader?.update();
+      keep();
       if (session.layers.some((call) => !session.thumbnails.has(call.index))) session.loadThumbnails();
     });
     session.on("weights", () => {
       words.update();
       heat.draw();
+      reader?.list.update();
       mechanism.fillBars();
       step.showWeights();
       this.tell(session);
       this.ready();
     });
+    session.on("place", keep);
     session.on("pair", () => {
       mechanism.update();
       heat.draw();
@@ -173,6 +202,7 @@ export class App {
       heat.draw();
       mechanism.draw();
       step.draw();
+      reader?.list.update();
       toolbar.update(words.layout.kind);
     });
     session.on("blank", (message) => grid.tell(message));
@@ -205,16 +235,15 @@ export class App {
 
   private followHash(): void {
     const session = this.views?.session;
-    if (!session || location.hash.slice(1) === writeHash(session.doc, session.state)) return;
-    session.set(readHash(location.hash, session.doc, session.state));
+    if (!session || this.around.hash.slice(1) === writeHash(session.doc, session.state)) return;
+    session.set(readHash(this.around.hash, session.doc, session.state));
   }
 
   private setTheme(theme: Theme, chosen: boolean): void {
     this.theme = theme;
     put(this.root, "data-theme", theme);
-    put(document.documentElement, "data-fv-theme", theme);
+    this.around.setTheme(theme, chosen);
     say(this.themeButton, theme === "dark" ? "Light" : "Dark");
-    if (chosen) remember(theme);
     if (!this.views) return;
     this.views.session.theme = theme;
     this.views.session.emit("theme");
@@ -245,8 +274,13 @@ export class App {
   private key(event: KeyboardEvent): void {
     const { views } = this;
     const target = event.target as HTMLElement;
-    if (!views || this.help.open || views.finder.element.open || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (target.matches("textarea, select, input[type=text]")) return;
+    if (!views || this.help.open || views.finder.element.open) return;
+    if (views.reader && searches(event)) {
+      event.preventDefault();
+      return views.reader.bar.focus();
+    }
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (target.matches("textarea, select, input[type=text], input[type=search]")) return;
     const { session, words } = views;
     const inWords = target.closest(".fv-words") !== null || target === document.body;
     const act = this.shortcut(event.key, session) ?? (inWords ? wordKey(event.key, session, words) : null);
@@ -276,6 +310,12 @@ export class App {
     };
     return actions[key] ?? null;
   }
+}
+
+/** Of a text of which only a part is in the page, the page itself must do what a browser does. */
+function searches(event: KeyboardEvent): boolean {
+  if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey) return event.key === "f";
+  return event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !(event.target as HTMLElement).matches("textarea, select, input");
 }
 
 function wordKey(key: string, session: Session, words: WordsView): (() => void) | null {
@@ -313,24 +353,4 @@ function plainText(doc: Doc, session: Session): string {
   });
   const bare = (one: string) => one.replace(/\s/g, "");
   return bare(text) === bare(doc.title) ? doc.title : text;
-}
-
-const THEME_KEY = "foveate-theme";
-
-function preferredTheme(): Theme {
-  try {
-    const kept = localStorage.getItem(THEME_KEY);
-    if (kept === "light" || kept === "dark") return kept;
-  } catch {
-    // A file page may have no storage.
-  }
-  return window.matchMedia?.("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-}
-
-function remember(theme: Theme): void {
-  try {
-    localStorage.setItem(THEME_KEY, theme);
-  } catch {
-    // Then the choice lasts as long as the page.
-  }
 }

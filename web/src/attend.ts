@@ -6,6 +6,9 @@ import type { EmbeddedCall } from "./protocol";
 
 const NO_BIAS = -3.4028234e38; // float32's lowest: "may not see", as other libraries write it
 
+/** What weights are called that were given as numbers: nobody knows their queries and keys. */
+export const GIVEN = "given";
+
 export class Attend {
   readonly heads: number;
   readonly groups: number;
@@ -48,6 +51,10 @@ export class Attend {
     this.sinks = call.sinks && floats(blob, call.sinks);
     this.lse = new Float64Array(this.heads * this.queries).fill(NaN);
     this.scratch = new Float64Array(this.keys);
+  }
+
+  get given(): boolean {
+    return this.normalizer === GIVEN;
   }
 
   private rowAt(head: number, i: number): number {

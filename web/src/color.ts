@@ -79,6 +79,20 @@ export function paint(pixels: Uint8Array, width: number, height: number, tilePea
   return image;
 }
 
+/** The heat table for bytes on the scale that all maps share: its colours begin at byte `low`, even ratios are even steps. */
+export function logTable(low: number, theme: Theme): Uint32Array {
+  const table = heatTable(theme);
+  return Uint32Array.from({ length: 256 }, (_, byte) => table[Math.round(255 * Math.max(0, (byte - low) / (255 - low)) ** 1.8)] as number);
+}
+
+/** Colours the bytes of a map. */
+export function paintLog(pixels: Uint8Array, width: number, height: number, table: Uint32Array): ImageData {
+  const image = new ImageData(width, height);
+  const words = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < words.length; i++) words[i] = table[pixels[i] as number] as number;
+  return image;
+}
+
 /** Stroke of a line that carries a weight. */
 export function lineWidth(weight: number, widest: number): number {
   return Math.max(0.5, weight * widest);

@@ -1,10 +1,11 @@
 // A page without a server: every answer computed here, from the queries and keys inside the file.
 
-import { Attend } from "./attend";
+import { Attend, GIVEN } from "./attend";
 import { decodeBase64 } from "./blob";
 import type {
-  Doc, EmbeddedCall, Level, Pair, PairQuery, Row, RowQuery, Sequence, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
+  Doc, EmbeddedCall, Level, MapQuery, MapTile, Pair, PairQuery, Row, RowQuery, Sequence, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
 } from "./protocol";
+import { mapTile } from "./maptile";
 import { abortError, Cache } from "./source";
 import type { Source } from "./source";
 import { tokensOf, wordStarts } from "./units";
@@ -29,6 +30,12 @@ class Breath {
     if (this.signal?.aborted) throw abortError();
     this.since = performance.now();
   }
+}
+
+/** A weight that was given as a number, and nothing else. */
+function givenPair(weight: number, allowed: boolean): Pair {
+  const nothing = { products: null, score: null, scale: null, scaled: null, bias: null, logsumexp: null, statistic: null, value: null, contribution: null, output: null, softcap: null, sink: null };
+  return { ...nothing, query: [], key: [], allowed, weight: finite(weight), normalizer: GIVEN, statistic_name: "sum", score_name: GIVEN };
 }
 
 interface Units {
@@ -198,6 +205,11 @@ export class EmbeddedSource implements Source {
     return { height, width, ...pool.result() };
   }
 
+  map(query: MapQuery, signal?: AbortSignal): Promise<MapTile> {
+    const breath = new Breath(signal);
+    return mapTile(this.attend(query), query, () => breath.take());
+  }
+
   thumbnails(where: Where): Promise<Thumbnails> {
     const name = `${where.call}/${where.sequence}`;
     return this.kept.get(name) ?? this.kept.set(name, this.makeThumbnails(where));
@@ -240,6 +252,7 @@ export class EmbeddedSource implements Source {
     const weight = one[0] as number;
     const value = call.value(head, j);
     const bias = call.biasOf(head, i, j);
+    if (call.given) return Promise.resolve(givenPair(weight, call.allowed(head, i, j)));
     return Promise.resolve({
       query: call.query(head, i), key: call.key(head, j),
       products, scale, value, softcap, normalizer, statistic, statistic_name,

@@ -1,12 +1,15 @@
-// The six questions carried over loopback to foveate's own server.
+// The nine questions carried over loopback to foveate's own server.
 
 import type {
-  Doc, HeadMeasures, Listed, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
+  Difference, DifferenceQuery, Doc, HeadMeasures, Listed, MapQuery, MapTile, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
 } from "./protocol";
 import { aborted, Cache, partial } from "./source";
 import type { Host, Source } from "./source";
 
 const GONE = "foveate does not answer any more. Is it still running in the terminal?";
+
+/** Carries one question, as an address, to whoever answers; an error is one sentence. */
+export type Ask = (url: string, init?: RequestInit) => Promise<Response>;
 
 async function ask(url: string, init: RequestInit = {}): Promise<Response> {
   let response: Response;
@@ -25,8 +28,8 @@ async function ask(url: string, init: RequestInit = {}): Promise<Response> {
   throw new Error(reason || `foveate answered ${response.status} ${response.statusText}`.trim());
 }
 
-async function json<T>(url: string, init?: RequestInit): Promise<T> {
-  return (await (await ask(url, init)).json()) as T;
+async function json<T>(url: string, init?: RequestInit, carry: Ask = ask): Promise<T> {
+  return (await (await carry(url, init)).json()) as T;
 }
 
 /** A frame is a uint32 length, a JSON header of that length, and the raw array. */
@@ -38,15 +41,23 @@ export function readFrame(buffer: ArrayBuffer): { header: Record<string, unknown
   return { header, body: buffer.slice(4 + length) };
 }
 
+const MOST_BYTES = 2 ** 21;
+
+/** What is not known whole will be asked for again, and rows of long texts would fill the memory. */
+function keeps({ refined = 1, weights }: Partial<Row>): boolean {
+  return refined >= 1 && (weights?.byteLength ?? 0) <= MOST_BYTES;
+}
+
 function query(parameters: object): string {
   return new URLSearchParams(Object.entries(parameters).map(([key, value]) => [key, String(value)])).toString();
 }
 
 export class HttpSource implements Source {
   readonly remote = true;
+  readonly oneHead = true;
   private readonly answers = new Cache<Promise<unknown>>(256);
 
-  constructor(private readonly base: string, private readonly id: string) {}
+  constructor(private readonly base: string, private readonly id: string, private readonly carry: Ask = ask) {}
 
   private url(what: string, parameters: object = {}): string {
     const path = `${this.base}api/documents/${encodeURIComponent(this.id)}${what && `/${what}`}`;
@@ -66,20 +77,21 @@ export class HttpSource implements Source {
     }
     const answer = load();
     this.answers.set(url, answer);
-    answer.catch(() => this.answers.delete(url));
+    const forget = () => this.answers.delete(url);
+    answer.then((value) => { if (!keeps(value as Partial<Row>)) forget(); }, forget);
     return answer;
   }
 
   private frame<T>(what: string, parameters: object, signal: AbortSignal | undefined, read: (header: never, body: ArrayBuffer) => T): Promise<T> {
     const url = this.url(what, parameters);
     return this.cached(url, signal, async () => {
-      const { header, body } = readFrame(await (await ask(url, signal ? { signal } : {})).arrayBuffer());
+      const { header, body } = readFrame(await (await this.carry(url, signal ? { signal } : {})).arrayBuffer());
       return read(header as never, body);
     });
   }
 
   private json<T>(url: string, signal?: AbortSignal): Promise<T> {
-    return this.cached(url, signal, () => json<T>(url, signal ? { signal } : {}));
+    return this.cached(url, signal, () => json<T>(url, signal ? { signal } : {}, this.carry));
   }
 
   document(): Promise<Doc> {
@@ -110,8 +122,18 @@ export class HttpSource implements Source {
     return this.frame("tile", which, signal, (header: Omit<Tile, "pixels">, body) => ({ ...header, pixels: new Uint8Array(body) }));
   }
 
+  /** Never kept here: it may be finer the next time, and who draws it keeps it. */
+  async map(which: MapQuery, signal?: AbortSignal): Promise<MapTile> {
+    const { header, body } = readFrame(await (await ask(this.url("map", which), signal ? { signal } : {})).arrayBuffer());
+    return { ...(header as unknown as Omit<MapTile, "pixels">), pixels: new Uint8Array(body) };
+  }
+
   topk(which: TopKQuery, signal?: AbortSignal): Promise<TopK> {
     return this.json<TopK>(this.url("topk", which), signal);
+  }
+
+  difference(which: DifferenceQuery, signal?: AbortSignal): Promise<Difference> {
+    return this.json<Difference>(this.url("difference", which), signal);
   }
 
   pair(which: PairQuery, signal?: AbortSignal): Promise<Pair> {

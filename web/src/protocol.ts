@@ -49,6 +49,8 @@ export interface Focus {
   token: number | null;
   direction: Direction;
   level: Level;
+  /** Of all heads, those whose lines are drawn at first. */
+  heads?: number[] | null;
 }
 
 export interface Alternative {
@@ -56,16 +58,18 @@ export interface Alternative {
   probability: number;
 }
 
-/** One step of a decoder: which target token came out, and the most probable ones; `chosen` of them is the token. */
+/** One step of a decoder: its token, and the most probable ones to come out, where they are known; `chosen` of them did. */
 export interface Step {
   token: number;
   alternatives: Alternative[];
   chosen: number;
 }
 
-/** How targets were written. `calls` computed one row at each step, that of the token that came out; the first is shown. */
+/** How targets were written. `calls` computed one row at each step; the first is shown. */
 export interface Decoding {
   calls: number[];
+  /** The row of a step is what its token read once it was there, not what was read to write it. */
+  own?: boolean;
   steps: Step[][];
 }
 
@@ -73,6 +77,34 @@ export interface Decoding {
 export interface Beside {
   label: string;
   text: string;
+}
+
+/** Another document that is shown beside this one, and what both are called. */
+export interface Compared {
+  id: string;
+  label: string;
+  other: string;
+}
+
+/** Runs of units that are the same in both: first place in one, in the other, length. */
+export type Blocks = [a: number, b: number, size: number][];
+
+/** A call beside its counterpart: per head the share of attention that lies elsewhere, and the divergence in bits. */
+export interface Difference {
+  call: number | null;
+  heads: (number | null)[];
+  rows: Blocks;
+  columns: Blocks;
+  moved: (number | null)[];
+  divergence: (number | null)[];
+  compared: number;
+  of: number;
+  note: string;
+}
+
+export interface DifferenceQuery extends Where {
+  other: string;
+  level: Level;
 }
 
 export interface Doc {
@@ -86,6 +118,7 @@ export interface Doc {
   notes: string[];
   decoding: Decoding | null;
   beside: Beside[];
+  compare?: Compared | null;
 }
 
 export interface Thumbnails {
@@ -112,12 +145,15 @@ export interface Row {
   heads: number;
   length: number;
   weights: Float32Array;
+  /** Less than 1 while some of a column is not known yet: NaN there. */
+  refined?: number;
 }
 
 export interface TopK {
   indices: number[][];
   weights: number[][];
   rest: number[];
+  refined?: number;
 }
 
 export interface Tile {
@@ -128,6 +164,7 @@ export interface Tile {
 }
 
 export interface Pair {
+  /** Query and key are empty, and the score null, where the weight was given as a number. */
   query: number[];
   key: number[];
   /** null where the score is no product of query and key. */
@@ -151,6 +188,16 @@ export interface Pair {
   sink: number | null;
 }
 
+/** A part of a long map: 255 = 1, even ratios down to 1 = 10^-6, 0 = nothing. `exact`: from all weights under it. */
+export interface MapTile {
+  height: number;
+  width: number;
+  exact: boolean;
+  /** How much of the whole map has been passed over, 0 to 1. */
+  refined: number;
+  pixels: Uint8Array;
+}
+
 export interface Where {
   call: number;
   sequence: number;
@@ -160,6 +207,8 @@ export interface RowQuery extends Where {
   index: number;
   direction: Direction;
   level: Level;
+  /** The only head that is asked about, of a source that takes it (`Source.oneHead`). */
+  head?: number;
 }
 
 export interface TopKQuery extends RowQuery {
@@ -176,6 +225,15 @@ export interface TileQuery extends Where {
   width: number;
   how: "max" | "mean";
   level: Level;
+}
+
+/** 2^zoom tokens in a pixel; tiles of 256 x 256 pixels, counted from the top left. */
+export interface MapQuery extends Where {
+  head: number;
+  zoom: number;
+  row: number;
+  column: number;
+  how: "max" | "mean";
 }
 
 export interface PairQuery extends Where {

@@ -6,7 +6,7 @@ import type { Source } from "./source";
 import type { State } from "./state";
 import { axes as makeAxes, folded, follow, tokensOf, unitAt } from "./units";
 import type { Axes, Axis } from "./units";
-import { denseWeights, sparseWeights } from "./weights";
+import { denseWeights, ofHead, sparseWeights } from "./weights";
 import type { Weights } from "./weights";
 import type { Theme } from "./color";
 
@@ -19,6 +19,8 @@ interface Events {
   state: [];
   weights: [];
   pair: [];
+  /** The map of a long text was moved. */
+  place: [];
   thumbnails: [call: number];
   theme: [];
   error: [message: string];
@@ -37,6 +39,8 @@ const SPARSE_COUNT = 256;
 const SLOW_MS = 25;
 const AHEAD_MS = 120;
 const REST_MS = 40;
+/** What is not known whole is asked for again. */
+const AGAIN_MS = 700;
 /** When thumbnails of a long text are asked for again: before they show anything, and while they get finer. */
 const SOON_MS = 500;
 const LATER_MS = 4000;
@@ -64,10 +68,13 @@ export class Session {
   private closed = false;
   private aheadTimer: ReturnType<typeof setTimeout> | undefined;
   private pairTimer: ReturnType<typeof setTimeout> | undefined;
+  private againTimer: ReturnType<typeof setTimeout> | undefined;
   private thumbnailTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly source: Source, readonly doc: Doc, public state: State) {
     this.clamp();
+    const { heads } = doc.focus ?? {};
+    if (heads) for (let head = 0; head < this.call.heads; head++) if (!heads.includes(head)) this.hidden.add(head);
     this.axes = this.makeAxes();
     this.followStep();
     this.fit();
@@ -85,6 +92,7 @@ export class Session {
     this.closed = true;
     clearTimeout(this.aheadTimer);
     clearTimeout(this.pairTimer);
+    clearTimeout(this.againTimer);
     clearTimeout(this.thumbnailTimer);
     this.rowAbort.abort();
     this.pairAbort.abort();
@@ -113,9 +121,24 @@ export class Session {
     return this.state.step === null ? null : (this.steps[this.state.step] ?? null);
   }
 
+  /** Which text the steps wrote, and whether a step shows what its token read itself. */
+  get writing(): { side: Axis["side"]; own: boolean } {
+    const { doc } = this;
+    return { side: doc.calls[doc.decoding?.calls[0] ?? 0]?.rows ?? "target", own: doc.decoding?.own ?? false };
+  }
+
+  /** Whether a unit was generated, in a text of which another part was given. */
+  generated(axis: Axis, unit: number): boolean {
+    const first = this.steps[0]?.token;
+    const { side, own } = this.writing;
+    if (first === undefined || !own || side !== "source" || axis.side !== side) return false;
+    return axis.offset + (axis.starts[unit] as number) > first; // the first step is that of the last token that was given
+  }
+
   /** The steps at which one may stand: those of special tokens only while these are shown. */
   get stops(): number[] {
-    const special = this.doc.sequences[this.state.sequence]?.target?.special;
+    const texts = this.doc.sequences[this.state.sequence];
+    const special = texts && tokensOf(texts, this.writing.side).special;
     return this.steps.flatMap(({ token }, n) => (this.state.special || !special?.[token] ? [n] : []));
   }
 
@@ -123,9 +146,9 @@ export class Session {
   written(axis: Axis, unit: number): number {
     const first = axis.starts[unit] as number;
     const size = (axis.starts[unit + 1] as number) - first;
-    const { step } = this;
-    if (!step || axis.side !== "target") return size;
-    const end = step.token + (axis === this.axes.query ? 1 : 0) - axis.offset; // keys are what was written before
+    const { step, writing } = this;
+    if (!step || axis.side !== writing.side) return size;
+    const end = step.token + (axis === this.axes.query || writing.own ? 1 : 0) - axis.offset; // else keys are what was written before
     return Math.max(0, Math.min(size, end - first));
   }
 
@@ -309,6 +332,7 @@ export class Session {
         this.weights = weights;
         this.present = name;
         this.answer(active, cause);
+        if (weights.refined < 1) this.askAgain(name);
         if (performance.now() - asked > SLOW_MS) this.lookAhead(active);
       },
       (error: unknown) => {
@@ -316,6 +340,16 @@ export class Session {
         this.fail(error);
       },
     );
+  }
+
+  /** What a word receives gets known row by row. */
+  private askAgain(name: string): void {
+    clearTimeout(this.againTimer);
+    this.againTimer = setTimeout(() => {
+      if (this.wanted !== name) return;
+      this.wanted = "";
+      this.refresh();
+    }, AGAIN_MS);
   }
 
   private forget(): void {
@@ -337,14 +371,20 @@ export class Session {
     const { call, sequence, level } = this.state;
     const { step } = this; // one token was written, whatever else its word holds
     if (step) return { call, sequence, index: step.token - this.call.offset, direction, level: "token" };
-    return { call, sequence, index: unit, direction, level };
+    return { call, sequence, index: unit, direction, level, ...(this.lone ? { head: this.state.head } : {}) };
+  }
+
+  /** In a long text only the head that is shown is asked about, where the source can. */
+  private get lone(): boolean {
+    const { query, key } = this.axes;
+    return Boolean(this.source.oneHead) && !this.state.all && Math.max(query.length, key.length) > DENSE_LIMIT;
   }
 
   private async fetchWeights(query: RowQuery, { direction }: Active, signal: AbortSignal): Promise<Weights> {
     const { length, starts } = this.sides(direction).to;
     if (this.step) return denseWeights(folded(await this.source.row(query, signal), starts));
-    if (length <= DENSE_LIMIT) return denseWeights(await this.source.row(query, signal));
-    return sparseWeights(await this.source.topk({ ...query, k: SPARSE_COUNT }, signal), length);
+    const found = length <= DENSE_LIMIT ? denseWeights(await this.source.row(query, signal)) : sparseWeights(await this.source.topk({ ...query, k: SPARSE_COUNT }, signal), length);
+    return query.head === undefined ? found : ofHead(found, query.head);
   }
 
   /** Where answers are slow, the words next to this one are asked for when all else is quiet. */

@@ -1,7 +1,7 @@
 // What the page may ask, whoever answers: the server, or the file itself.
 
 import type {
-  Doc, HeadMeasures, Listed, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
+  Difference, DifferenceQuery, Doc, HeadMeasures, Listed, MapQuery, MapTile, ModelInfo, Pair, PairQuery, Row, RowQuery, RunState, Thumbnails, Tile, TileQuery, TopK, TopKQuery, Where,
 } from "./protocol";
 
 export interface Source {
@@ -12,7 +12,12 @@ export interface Source {
   row(query: RowQuery, signal?: AbortSignal): Promise<Row>;
   topk(query: TopKQuery, signal?: AbortSignal): Promise<TopK>;
   tile(query: TileQuery, signal?: AbortSignal): Promise<Tile>;
+  map(query: MapQuery, signal?: AbortSignal): Promise<MapTile>;
   pair(query: PairQuery, signal?: AbortSignal): Promise<Pair>;
+  /** True where `row` and `topk` take a `head`, and then answer for that head alone. */
+  readonly oneHead?: boolean;
+  /** Only a server holds a second document. */
+  difference?(query: DifferenceQuery, signal?: AbortSignal): Promise<Difference>;
   /** True where asking ahead pays, because answers travel. */
   readonly remote: boolean;
 }

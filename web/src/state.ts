@@ -2,6 +2,7 @@
 
 import type { Direction, Doc, Focus, Level } from "./protocol";
 import type { LayoutKind } from "./layout";
+import type { Place } from "./tiling";
 import { axes } from "./units";
 
 export interface State {
@@ -19,6 +20,10 @@ export interface State {
   locked: boolean;
   /** The step of the decoder that is shown; null: the whole target. */
   step: number | null;
+  /** Where the map of a long text is (null: all of it is seen), how its cells are pooled, and what is searched for. */
+  place: Place | null;
+  how: "max" | "mean";
+  find: string;
 }
 
 const IN_SIGHT = 48;
@@ -38,13 +43,13 @@ export function initialState(doc: Doc, before?: { doc: Doc; state: State }): Sta
   const focus = doc.focus;
   const state: State = {
     sequence: 0, call: 0, head: 0, all: false, direction: "reads", level: "token", special: true, layout: "auto",
-    cursor: null, other: null, locked: false, step: null,
+    cursor: null, other: null, locked: false, step: null, place: null, how: "max", find: "",
   };
   if (focus && focus.token !== null) return { ...state, ...lookingAt(focus), cursor: focus.token, locked: true };
   const same = before && before.doc.model === doc.model && before.doc.calls.length === doc.calls.length;
   const cross = Math.max(0, doc.calls.findIndex(({ kind }) => kind === "cross"));
   const start: State = same
-    ? { ...before.state, sequence: 0, other: null, locked: false, step: null }
+    ? { ...before.state, sequence: 0, other: null, locked: false, step: null, place: null, find: "" }
     : { ...state, ...(focus ? lookingAt(focus) : { call: cross }) };
   return { ...start, cursor: firstWord(doc, start) };
 }
@@ -63,6 +68,9 @@ export function writeHash(doc: Doc, state: State): string {
   if (state.cursor !== null && state.locked) parts.word = state.cursor;
   if (state.cursor !== null && state.locked && state.other !== null) parts.other = state.other;
   if (state.step !== null) parts.step = state.step;
+  if (state.place) parts.map = [state.place.row, state.place.column].map(Math.round).concat(Number(state.place.zoom.toFixed(2))).join();
+  if (state.how === "mean") parts.how = "mean";
+  if (state.find) parts.find = state.find;
   return new URLSearchParams(Object.entries(parts).map(([key, value]) => [key, String(value)])).toString();
 }
 
@@ -73,6 +81,13 @@ export function hashDocument(hash: string): string | null {
 function whole(text: string | null, limit: number): number | null {
   const value = text !== null && /^\d{1,9}$/.test(text) ? Number(text) : NaN;
   return value < limit ? value : null;
+}
+
+const LONGEST_FIND = 200;
+
+function placeOf(text: string | null): Place | null {
+  const found = /^(\d{1,9}),(\d{1,9}),(-?\d{1,2}(?:\.\d{1,2})?)$/.exec(text ?? "");
+  return found && { row: Number(found[1]), column: Number(found[2]), zoom: Number(found[3]) };
 }
 
 /** A state from an address; whatever does not fit the document keeps the value of `from`. */
@@ -98,6 +113,9 @@ export function readHash(hash: string, doc: Doc, from: State): State {
     other: cursor === null ? null : whole(parts.get("other"), 1e9),
     locked: cursor !== null,
     step: whole(parts.get("step"), doc.decoding?.steps[whole(parts.get("sequence"), doc.sequences.length) ?? from.sequence]?.length ?? 0),
+    place: placeOf(parts.get("map")),
+    how: parts.get("how") === "mean" ? "mean" : "max",
+    find: (parts.get("find") ?? "").slice(0, LONGEST_FIND),
   };
   return cursor === null ? { ...state, cursor: firstWord(doc, state) } : state;
 }

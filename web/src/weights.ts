@@ -5,6 +5,10 @@ import type { Row, TopK } from "./protocol";
 export interface Weights {
   heads: number;
   length: number;
+  /** Less than 1 while there may be more to come. */
+  refined: number;
+  /** What the weights of a head that were not asked for add up to. */
+  rest(head: number): number;
   /** The weight of one head at one unit; NaN where it was not asked for. */
   at(head: number, unit: number): number;
   /** The largest weights of one head, largest first. */
@@ -29,22 +33,37 @@ export function largest(row: ArrayLike<number>, count: number, among: (unit: num
 
 const ALL = () => true;
 
-export function denseWeights({ heads, length, weights }: Row): Weights {
+export function denseWeights({ heads, length, weights, refined = 1 }: Row): Weights {
   return {
     heads,
     length,
+    refined,
+    rest: () => 0,
     at: (head, unit) => weights[head * length + unit] as number,
     top: (head, count, among = ALL) => largest(weights.subarray(head * length, (head + 1) * length), count, among),
   };
 }
 
-export function sparseWeights({ indices, weights }: TopK, length: number): Weights {
+export function sparseWeights({ indices, weights, rest, refined = 1 }: TopK, length: number): Weights {
   const maps = indices.map((units, head) => new Map(units.map((unit, i) => [unit, (weights[head] as number[])[i] as number])));
   return {
     heads: indices.length,
     length,
+    refined,
+    rest: (head) => rest[head] ?? NaN,
     at: (head, unit) => maps[head]?.get(unit) ?? NaN,
     top: (head, count, among = ALL) => Array.from(maps[head] ?? []).filter(([unit, weight]) => weight > 0 && among(unit)).slice(0, count),
+  };
+}
+
+/** The answer of a source that was asked about one head, as that head of all. */
+export function ofHead(weights: Weights, head: number): Weights {
+  const mine = (asked: number) => asked === head;
+  return {
+    ...weights,
+    rest: (asked) => (mine(asked) ? weights.rest(0) : NaN),
+    at: (asked, unit) => (mine(asked) ? weights.at(0, unit) : NaN),
+    top: (asked, count, among) => (mine(asked) ? weights.top(0, count, among) : []),
   };
 }
 

@@ -18,7 +18,7 @@ export function frame(header: object, body: Uint8Array): Uint8Array {
 }
 
 /** The wire format of docs/DESIGN.md over any source, without a socket. */
-async function answer(source: Source, address: string): Promise<Response> {
+export async function answer(source: Source, address: string): Promise<Response> {
   const url = new URL(address, "http://localhost");
   const parameters = Object.fromEntries([...url.searchParams].map(([key, value]) => [key, /^\d+$/.test(value) ? Number(value) : value])) as never;
   const what = url.pathname.split("/")[4];

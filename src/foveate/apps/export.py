@@ -26,6 +26,7 @@ from foveate.apps.errors import UserError
 from foveate.map import AttentionMap
 from foveate.normalizers import Softmax, lead
 from foveate.scores import Dot
+from foveate.views.given import is_given
 from foveate.views.source import Source
 from foveate.views.wire import dumps
 
@@ -120,6 +121,8 @@ def _umask() -> int:
 
 def _numbers(one: AttentionMap) -> int:
     held = sum(t.numel() for t in (one.query, one.key, one.value) if t is not None)
+    if is_given(one):
+        return held + one.shape.numel()
     return held if _can_compute(one) else held + 2 * one.shape.numel()
 
 
@@ -141,7 +144,7 @@ def _embedded(source: Source, index: int, one: AttentionMap, blob: Blob, half: b
     product = isinstance(score, Dot)
     axes = [source.axes(index, sequence) for sequence in range(len(source.document().sequences))]
     above, left = [rows.first for rows, _ in axes], [columns.first for _, columns in axes]
-    dense = None if _can_compute(one) else _dense(one, blob, above, left)
+    dense = None if _can_compute(one) else _dense(one, blob, above, left, half and is_given(one))
     allowed, bias = _mask_and_bias(one)
     sinks = problem.normalizer.sinks if isinstance(problem.normalizer, Softmax) else None
     return {
@@ -157,15 +160,17 @@ def _embedded(source: Source, index: int, one: AttentionMap, blob: Blob, half: b
     }
 
 
-def _dense(one: AttentionMap, blob: Blob, above: list[int], left: list[int]) -> dict[str, Any]:
-    """Weights and scores (B, H, Q, K) and the rows' statistic (B, H, Q), in float32.
+def _dense(one: AttentionMap, blob: Blob, above: list[int], left: list[int], half: bool) -> dict[str, Any]:
+    """Weights and scores (B, H, Q, K) and the rows' statistic (B, H, Q).
+
+    Given weights are their own scores, and go in once.
 
     Raises:
         UserError: there are too many.
     """
     problem = one.problem
     score, normalizer = problem.score, problem.normalizer
-    if one.shape.numel() > DENSE:
+    if one.shape.numel() > DENSE and not is_given(one):
         what = f"the score {score.name!r}" if not isinstance(score, Dot) else f"the normalizer {normalizer.name!r}"
         raise UserError(
             f"{what} cannot be computed inside a page, and {one.shape.numel():,} weights of a call are too many to go "
@@ -176,8 +181,8 @@ def _dense(one: AttentionMap, blob: Blob, above: list[int], left: list[int]) -> 
         tables = {"weights": torch.as_tensor(one.dense()), "scores": raw, "statistic": lead(one.statistic())}
     tables = {name: _shifted(table, above, 2) for name, table in tables.items()}
     return {
-        "weights": blob.add_floats(_shifted(tables["weights"], left, 3), False),
-        "scores": blob.add_floats(_shifted(tables["scores"], left, 3), False),
+        "weights": blob.add_floats(_shifted(tables["weights"], left, 3), half),
+        "scores": blob.add_floats(_shifted(tables["scores"], left, 3), half),
         "statistic": blob.add_floats(tables["statistic"], False),
         "normalizer": normalizer.name,
         "statistic_name": normalizer.means,

@@ -24,6 +24,7 @@ import torch
 
 from foveate.apps.errors import UserError
 from foveate.apps.workspace import Kind, Report, in_words
+from foveate.apps.writing import Writing, Written, named, write
 from foveate.extras import need
 from foveate.recording import Recording
 from foveate.views.source import Source
@@ -48,6 +49,12 @@ class Prepared:
     inputs: dict[str, torch.Tensor]
     tokens: Tokens
     target_tokens: Tokens | None
+    written: Written | None = None
+
+    @property
+    def prompt(self) -> int | None:
+        """How many tokens were given, where others were written."""
+        return None if self.written is None else self.written.given
 
 
 class HubModel:
@@ -57,8 +64,8 @@ class HubModel:
         UserError: there is no such model, it is no text model, or its weights are not in safetensors files.
     """
 
-    def __init__(self, where: str, most_tokens: int = MOST_TOKENS) -> None:
-        self.where = where
+    def __init__(self, where: str, most_tokens: int = MOST_TOKENS, writing: Writing | None = None) -> None:
+        self.where, self.writing = where, writing
         self.name = _name(Path(where)) if Path(where).is_dir() else where
         self.examples = list(EXAMPLES)
         transformers = need("transformers", "hf")
@@ -71,8 +78,11 @@ class HubModel:
         with _explained(where, "tokenizer"):
             self.tokenizer = self._read(transformers.AutoTokenizer)
         self.kind: Kind = _kind(transformers, self.config)
+        if writing is not None and self.kind == "encoder":
+            raise UserError(f"{self.name} is an encoder: it reads a text and writes none; leave out --generate")
         self.max_tokens = min(most_tokens, _limit(self.config, self.tokenizer))
         self._model: Any = None
+        self._writer: Any = None
         self._lock = threading.Lock()
 
     def _read(self, kind: Any, **options: Any) -> Any:
@@ -84,37 +94,39 @@ class HubModel:
             if self._model is None:
                 report(0.05, f"Loading the weights of {self.name}")
                 transformers = need("transformers", "hf")
+                writes = self.kind == "decoder" and self.writing is not None
                 two_sided = self.kind == "encoder-decoder"
                 loader = transformers.AutoModelForSeq2SeqLM if two_sided else transformers.AutoModel
                 with _explained(self.where, "weights"):
-                    self._model = self._read(loader, use_safetensors=True)
-                self._model.eval()
+                    self._writer = self._read(
+                        transformers.AutoModelForCausalLM if writes else loader, use_safetensors=True
+                    ).eval()
+                self._model = self._writer.base_model if writes else self._writer
             return self._model
 
     def run(self, text: str, target: str | None, report: Report) -> Source:
-        """Record the model on a text and put the answer together."""
-        seen, tokens, target_tokens = self.record(text, target, report)
-        report(0.95, "Reading the attention")
-        targets = [target_tokens] if target_tokens else None
-        return Source(seen, [tokens], targets, title=title_of(text), model=self.name)
-
-    def record(
-        self, text: str, target: str | None, report: Report, **options: Any
-    ) -> tuple[Recording, Tokens, Tokens | None]:
-        """The recording, and the tokens of the text and of the target. `options` go to `watch`.
+        """Record the model on a text and put the answer together.
 
         Raises:
             UserError: the text is empty, or has more tokens than the model takes.
         """
         given = self.prepared(text, target, report)
         report(0.7, f"Running {self.name} on {len(given.tokens):,} tokens")
-        return self.watched(given.inputs, **options), given.tokens, given.target_tokens
+        seen = self.watched(given.inputs, given.prompt)
+        report(0.95, "Reading the attention")
+        targets = [given.target_tokens] if given.target_tokens else None
+        source = Source(seen, [given.tokens], targets, title=title_of(text), model=self.name)
+        decoding = source.document().decoding
+        if given.written is None or decoding is None:
+            return source
+        texts = lambda ids: list(self._pieces(ids).text)  # noqa: E731
+        return source.with_answer("", None, decoding=named(decoding, given.written, texts))
 
     def prepared(self, text: str, target: str | None, report: Report) -> Prepared:
-        """What one pass over a text takes; an encoder-decoder without a target has written one.
+        """What one pass over a text takes; what the model shall write, it has written.
 
         Raises:
-            UserError: as `record`.
+            UserError: as `run`.
         """
         if not text.strip():
             raise UserError("The text is empty.")
@@ -124,19 +136,31 @@ class HubModel:
         model = self.load(report)
         taken = inspect.signature(model.forward).parameters
         accepted = {name: value for name, value in inputs.items() if name in taken}
-        target_tokens = None
-        with torch.no_grad():
-            if self.kind == "encoder-decoder":
-                report(0.4, "Writing the target text" if target is None else "Reading the target text")
-                ids = self._target_ids(model, accepted, target)
-                accepted["decoder_input_ids"] = ids
-                target_tokens = self._pieces(ids[0].tolist())
-        return Prepared(accepted, tokens, target_tokens)
+        if self.kind == "encoder-decoder":
+            report(0.4, "Writing the target text" if target is None else "Reading the target text")
+            ids, written = self._target_ids(accepted, target)
+            accepted["decoder_input_ids"] = torch.tensor([ids])
+            return Prepared(accepted, tokens, self._pieces(ids), written)
+        if self.writing is None:
+            return Prepared(accepted, tokens, None)
+        report(0.4, f"Writing {self.writing.tokens} tokens")
+        self._check_room(len(tokens), "text")
+        written = write(self._writer, accepted, self.writing)
+        whole = torch.tensor([written.ids])
+        accepted = {"input_ids": whole, "attention_mask": torch.ones_like(whole)}
+        return Prepared(accepted, self._pieces(written.ids), None, written)
 
     def watched(
-        self, inputs: dict[str, torch.Tensor], *, until: type[Exception] | None = None, **options: Any
+        self,
+        inputs: dict[str, torch.Tensor],
+        prompt: int | None = None,
+        *,
+        until: type[Exception] | None = None,
+        **options: Any,
     ) -> Recording:
         """One pass under `watch`, which takes the options; raising `until` ends it early, as if it were done.
+
+        `prompt`: how many tokens were given, where the model wrote the others.
 
         Raises:
             UserError: nothing was captured.
@@ -144,12 +168,24 @@ class HubModel:
         model = self.load(lambda progress, message: None)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", CaptureWarning)  # what was not captured is said on the page
-            return _watched(model, self.name, inputs, until, {"tokenizer": self.tokenizer, **options})
+            about = {"model": self.name, **({} if prompt is None else {"prompt_lengths": [prompt]})}
+            return _watched(model, about, inputs, until, {"tokenizer": self.tokenizer, **options})
 
     def _check_length(self, what: str, count: int) -> None:
         if count > self.max_tokens:
             raise UserError(
                 f"The {what} has {count:,} tokens; {self.name} takes at most {self.max_tokens:,}. Shorten the {what}."
+            )
+
+    def _check_room(self, given: int, what: str) -> None:
+        """That what is to be written fits in behind what is given."""
+        assert self.writing is not None
+        most = self.max_tokens - given
+        if self.writing.tokens > most:
+            raise UserError(
+                f"{self.writing.tokens:,} tokens are to be written after the {given:,} of the {what}; "
+                f"{self.name} takes {self.max_tokens:,} in all. Write fewer, --generate {max(1, most)}, or shorten the "
+                "text."
             )
 
     def _tokens(self, text: str, inputs: Any) -> Tokens:
@@ -160,14 +196,18 @@ class HubModel:
         special = set(self.tokenizer.all_special_ids)
         return from_pieces(self.tokenizer.convert_ids_to_tokens(ids), [i in special for i in ids])
 
-    def _target_ids(self, model: Any, inputs: dict[str, Any], target: str | None) -> torch.Tensor:
-        """What the decoder reads, (1, T): the start token and the target, without the end token."""
+    def _target_ids(self, inputs: dict[str, Any], target: str | None) -> tuple[list[int], Written | None]:
+        """What the decoder reads: the start token and the target, without the end token; and what was written, if it
+        was asked to write."""
+        found: Written | None = None
         if target is None:
-            most = min(NEW_TOKENS, self.max_tokens - 1)
-            made = model.generate(**inputs, max_new_tokens=most, num_beams=1, do_sample=False)
-            ids = made[0].tolist()
+            writing = self.writing or Writing(min(NEW_TOKENS, self.max_tokens - 1))
+            if self.writing is not None:
+                self._check_room(1, "target")
+            found = write(self._writer, inputs, writing)
+            ids = found.ids
         else:
-            start = model.generation_config.decoder_start_token_id
+            start = self._writer.generation_config.decoder_start_token_id
             start = self.config.decoder_start_token_id if start is None else start
             if start is None:
                 raise UserError(f"{self.name} does not say with which token its target texts start.")
@@ -175,15 +215,15 @@ class HubModel:
         if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id:
             ids = ids[:-1]
         self._check_length("target", len(ids))
-        return torch.tensor([ids])
+        return ids, found if self.writing is not None else None
 
 
 def _watched(
-    model: Any, name: str, inputs: dict[str, Any], until: type[Exception] | None, options: dict[str, Any]
+    model: Any, about: dict[str, Any], inputs: dict[str, Any], until: type[Exception] | None, options: dict[str, Any]
 ) -> Recording:
     try:
         with watch(model, **{"keep": "qkv", **options}) as seen:
-            seen.model = name
+            vars(seen).update(about)
             with contextlib.suppress(*(() if until is None else (until,))):
                 model(**inputs)
     except CaptureError as error:

@@ -10,35 +10,54 @@ from typing import Any
 
 import numpy as np
 
+from foveate.views.difference import difference
 from foveate.views.source import Source
 from foveate.views.wire import pack
 
-__all__ = ["QUESTIONS", "UnknownQuestionError", "answer"]
+__all__ = ["QUESTIONS", "UnknownDocumentError", "UnknownQuestionError", "answer"]
 
 _REQUIRED = object()
 _PLACE: dict[str, Any] = {"call": _REQUIRED, "sequence": 0}
 _LOOK = {**_PLACE, "index": _REQUIRED, "direction": "reads", "level": "token", "head": None}
-_TEXTS = ("direction", "level", "how")
+_TEXTS = ("direction", "level", "how", "other")
 
 
 class UnknownQuestionError(LookupError):
     """There is no question of this name."""
 
 
-def answer(source: Source, name: str, given: Iterable[tuple[str, str]]) -> bytes | dict[str, Any]:
+class UnknownDocumentError(LookupError):
+    """There is no document of this id to compare with."""
+
+
+def _alone(identifier: str) -> Source:
+    raise LookupError("there is no second document here")
+
+
+def answer(
+    source: Source, name: str, given: Iterable[tuple[str, str]], find: Callable[[str], Source] = _alone
+) -> bytes | dict[str, Any]:
     """The answer to a question: a frame of `views.wire`, or what goes out as JSON.
 
     Args:
         given: the parameters as a query string has them: whole numbers in digits, and a few words.
+        find: the document of an id, for what compares two; raises LookupError, with a sentence, where there is none.
 
     Raises:
         UnknownQuestionError: there is no such question.
+        UnknownDocumentError: there is no such other document.
         ValueError: a parameter is unknown, missing, given twice or breaks its rule; in one sentence.
     """
     if name not in QUESTIONS:
         raise UnknownQuestionError(f"There is no question {name!r}; ask one of {', '.join(QUESTIONS)}.")
     expected, ask = QUESTIONS[name]
-    return ask(source, _parameters(list(given), expected))
+    parameters = _parameters(list(given), expected)
+    if "other" in parameters:
+        try:
+            parameters["other"] = find(parameters["other"])
+        except LookupError as error:
+            raise UnknownDocumentError(error.args[0]) from None
+    return ask(source, parameters)
 
 
 def _thumbnails(source: Source, parameters: dict[str, Any]) -> bytes:
@@ -94,6 +113,10 @@ def _pair(source: Source, parameters: dict[str, Any]) -> dict[str, Any]:
     return source.pair(**parameters)
 
 
+def _difference(source: Source, parameters: dict[str, Any]) -> dict[str, Any]:
+    return difference(source, parameters.pop("other"), **parameters).as_json()
+
+
 _Ask = Callable[[Source, dict[str, Any]], bytes | dict[str, Any]]
 QUESTIONS: dict[str, tuple[dict[str, Any], _Ask]] = {
     "thumbnails": (_PLACE, _thumbnails),
@@ -106,6 +129,7 @@ QUESTIONS: dict[str, tuple[dict[str, Any], _Ask]] = {
         _tile,
     ),
     "map": ({**_PLACE, **dict.fromkeys(("head", "zoom", "row", "column"), _REQUIRED), "how": "max"}, _map),
+    "difference": ({**_PLACE, "other": _REQUIRED, "level": "token"}, _difference),
     "pair": ({**_PLACE, **dict.fromkeys(("head", "i", "j"), _REQUIRED)}, _pair),
 }
 

@@ -89,7 +89,7 @@ def record(
     _check_room(planned, to)
     try:
         with _told(model, planned, report, early=choice.layers is not None):
-            return model.watched(given.inputs, to=to, resume=resume, until=_Enough, **choice.options())
+            return model.watched(given.inputs, given.prompt, to=to, resume=resume, until=_Enough, **choice.options())
     except RecordingError as error:
         raise UserError(str(error)) from None
 

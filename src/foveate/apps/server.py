@@ -15,7 +15,7 @@ from typing import Any
 
 from foveate.apps import page
 from foveate.apps.errors import UserError
-from foveate.apps.questions import UnknownQuestionError, answer
+from foveate.apps.questions import UnknownDocumentError, UnknownQuestionError, answer
 from foveate.apps.security import Application, Guard
 from foveate.apps.workspace import MAX_TEXT, BusyError, Workspace, in_words
 from foveate.extras import need
@@ -96,8 +96,8 @@ class _Handlers:
         given = [item for item in request.query_params.multi_items() if item[0] != "token"]
         source, name = self._source(request), request.path_params["question"]
         try:
-            result = await run_in_threadpool(answer, source, name, given)
-        except UnknownQuestionError as error:
+            result = await run_in_threadpool(answer, source, name, given, self.workspace.source)
+        except (UnknownQuestionError, UnknownDocumentError) as error:
             raise HTTPException(404, str(error)) from None
         except ValueError as error:
             raise HTTPException(400, str(error)) from None

@@ -2,55 +2,59 @@
 
 from __future__ import annotations
 
-import html
-import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from foveate.apps import export
+from foveate.apps.errors import UserError
 from foveate.apps.workspace import Workspace
 from foveate.map import AttentionMap
+from foveate.recording import Recording
+from foveate.views.generated import tokens_of
+from foveate.views.given import recording_of, tables_of
 from foveate.views.source import Source
 from foveate.views.texts import TokenLists
 
-FRAME_HEIGHT = 760  # pixels, of the page inside a notebook
-
-
-class NotebookPage:
-    """The static page inside a notebook's cell; nothing is served."""
-
-    url = ""
-
-    def close(self) -> None:
-        """Nothing runs, so there is nothing to stop."""
+_RECORDED = (Source, AttentionMap, Mapping)
+Attention = Source | AttentionMap | Mapping[str, Any] | Tensor | np.ndarray | Sequence[Any]
 
 
 def source_of(
-    seen: Source | AttentionMap | Mapping[str, Any],
+    seen: Attention,
     tokens: TokenLists = None,
     target_tokens: TokenLists = None,
     **about: Any,
 ) -> Source:
-    """A Source over a recording, any mapping from names to maps, or one map; tokens default to the recording's."""
+    """A Source over a recording, any mapping from names to maps, one map, or weights as numbers (`views.given`).
+
+    Tokens default to the recording's.
+    """
     if isinstance(seen, Source):
         return seen
+    if not isinstance(seen, AttentionMap | Mapping):
+        try:
+            seen = recording_of({"": tables_of(seen)})
+        except TypeError as error:
+            rule = "expected a Recording, an AttentionMap, a mapping of them, or weights as numbers"
+            raise TypeError(f"{rule}; {error}") from None
     maps: Mapping[str, Any] = {"attention": seen} if isinstance(seen, AttentionMap) else seen
-    if not isinstance(maps, Mapping):
-        raise TypeError(f"expected a Recording, an AttentionMap or a mapping of them; got {type(seen).__name__}")
-    if tokens is None:
-        tokens = getattr(seen, "tokens", None)
-    if target_tokens is None:
-        target_tokens = getattr(seen, "target_tokens", None)
+    if isinstance(seen, Recording):
+        known = tokens_of(seen)
+        tokens = known[0] if tokens is None else tokens
+        target_tokens = known[1] if target_tokens is None else target_tokens
     about.setdefault("model", getattr(seen, "model", None) or "")
     about.setdefault("title", about["model"] or "Recording")
     return Source(maps, tokens, target_tokens, **about)
 
 
 def view(
-    seen: Source | AttentionMap | Mapping[str, Any],
+    seen: Attention,
     tokens: TokenLists = None,
     target_tokens: TokenLists = None,
     *,
@@ -60,26 +64,54 @@ def view(
     port: int | None = None,
     title: str | None = None,
 ) -> Any:
-    """Show a recording: inside the cell of a notebook, elsewhere as a local page.
+    """Show a recording: inside the cell of a notebook (with `foveate[notebook]`), elsewhere as a local page.
 
     Args:
-        seen: what `watch` gave, a loaded recording, one AttentionMap, or a mapping from names to maps.
+        seen: what `watch` gave, a loaded recording, one AttentionMap, a mapping from names to maps, or weights as
+            numbers: a tensor (B, H, Q, K), or one for each layer, as Hugging Face's `outputs.attentions`. A list of two
+            recordings: both side by side, the same place in each, and the difference; their tokens are their own.
         tokens: the tokens of each sequence; one flat list of strings is one sequence.
         target_tokens: those of the decoder's side of an encoder-decoder.
         open: also open the user's browser.
         block: return only when the page is closed, by Ctrl-C.
 
     Returns:
-        A handle with `.url` and `.close()`.
+        A handle with `.url` and `.close()`; in a notebook a widget, which closes by itself when its cell is cleared.
     """
+    if isinstance(seen, list | tuple) and seen and all(isinstance(one, _RECORDED) for one in seen):
+        return _view_two(seen, tokens, target_tokens, open=open, block=block, host=host, port=port)
     source = source_of(seen, tokens, target_tokens, **({"title": title} if title else {}))
     if _in_notebook():
-        _display(export.page_of(source))
-        return NotebookPage()
-    from foveate.apps.serve import DEFAULT_HOST, Page
+        from foveate.apps.notebook import show
 
+        return show(source)
     workspace = Workspace()
     workspace.add(source)
+    return _served(workspace, open=open, block=block, host=host, port=port)
+
+
+def _view_two(seen: Sequence[Any], tokens: TokenLists, target_tokens: TokenLists, **how: Any) -> Any:
+    if len(seen) != 2:
+        raise ValueError(f"two recordings are shown side by side; got {len(seen)}")
+    if tokens is not None or target_tokens is not None:
+        raise ValueError("of two recordings each has its own tokens: set seen.tokens, or give two views.source.Source")
+    if _in_notebook():
+        raise UserError("two recordings are compared in a page of its own: foveate view a.fov b.fov")
+    one, other = (source_of(one) for one in seen)
+    workspace = Workspace()
+    workspace.add_compared(one, other, names_of(one, other))
+    return _served(workspace, **how)
+
+
+def names_of(one: Source, other: Source) -> tuple[str, str]:
+    """What two documents are called beside each other: by their models, if these differ."""
+    titles = one.document().title, other.document().title
+    return titles if titles[0] != titles[1] else ("A", "B")
+
+
+def _served(workspace: Workspace, *, open: bool, block: bool, host: str | None, port: int | None) -> Any:
+    from foveate.apps.serve import DEFAULT_HOST, Page
+
     page = Page(workspace, host or DEFAULT_HOST, port).start()
     workspace.warm()
     if open and not page.open():
@@ -93,7 +125,7 @@ def view(
 
 
 def export_html(
-    seen: Source | AttentionMap | Mapping[str, Any],
+    seen: Attention,
     path: str | os.PathLike[str],
     tokens: TokenLists = None,
     target_tokens: TokenLists = None,
@@ -114,13 +146,6 @@ def export_html(
 
 def _in_notebook() -> bool:
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return type(shell).__name__ in ("ZMQInteractiveShell", "Shell")  # Jupyter, Colab
-
-
-def _display(page: str) -> None:
-    shown = importlib.import_module("IPython.display")
-    frame = (
-        f'<iframe title="foveate" width="100%" height="{FRAME_HEIGHT}" style="border:0" '
-        f'sandbox="allow-scripts allow-downloads" srcdoc="{html.escape(page)}"></iframe>'
-    )
-    shown.display(shown.HTML(frame))
+    if type(shell).__name__ in ("ZMQInteractiveShell", "Shell"):  # Jupyter, VS Code; Colab
+        return True
+    return bool(getattr(sys.modules.get("marimo"), "running_in_notebook", lambda: False)())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from foveate.apps.errors import UserError
+from foveate.views.document import Compared
 from foveate.views.source import Source
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
@@ -84,6 +85,15 @@ class Workspace:
             while len(self._sources) > MAX_DOCUMENTS or (len(self._sources) > 1 and self._held() > MAX_BYTES):
                 self._sources.popitem(last=False)[1].close()
         return identifier
+
+    def add_compared(self, one: Source, other: Source, names: tuple[str, str]) -> str:
+        """Keep two sources, the other one shown beside the first, under these names."""
+        mine, theirs = secrets.token_urlsafe(9), secrets.token_urlsafe(9)
+        document = one.document()
+        told = one.with_answer(document.message, document.focus, compare=Compared(theirs, *names))
+        with self._lock:  # neither makes room for the other, and the page opens at the first
+            self._sources[mine], self._sources[theirs] = told, other
+        return mine
 
     def source(self, identifier: str) -> Source:
         with self._lock:

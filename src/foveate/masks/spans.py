@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..shapes import Geometry
 from .base import And, Everything, Mask, Not, Or
+from .intervals import Intervals
 from .positional import Band, Prefix, ShiftedBand
 from .sequences import Documents, Packed, Padding
 
@@ -59,6 +60,11 @@ def _(mask: Padding, g: Geometry) -> Spans | None:
     if mask.side == "left":
         return _bounded(g.keys - length, torch.full_like(length, g.keys), g)
     return _bounded(torch.zeros_like(length), length, g)
+
+
+@spans.register
+def _(mask: Intervals, g: Geometry) -> Spans | None:
+    return _bounded(mask.first.detach().cpu()[:, None], mask.last.detach().cpu()[:, None], g)
 
 
 @spans.register

@@ -67,6 +67,11 @@ class Call(Protocol):
         """The query, key or value, to be sliced."""
         ...
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """AttentionMap's keyword arguments, but query, key and value."""
+        ...
+
     def arguments(self) -> dict[str, Any]:
         """What AttentionMap takes, all of it in memory."""
         ...

@@ -47,6 +47,7 @@ _NESTED = {
     "input_ids": (int, 2),
     "target_ids": (int, 2),
 }
+_LATER = {"prompt_lengths": (int, 1)}  # written where they are known
 
 
 def load(path: str | PathLike[str]) -> Recording:
@@ -116,7 +117,8 @@ def _lines(root: Path, complete: bool) -> list[bytes]:
 
 
 def _notes(manifest: Record) -> Notes:
-    nested: dict[str, Any] = {name: manifest.nested(name, *kind) for name, kind in _NESTED.items()}
+    known = {**_NESTED, **{name: kind for name, kind in _LATER.items() if name in manifest.content}}
+    nested: dict[str, Any] = {name: manifest.nested(name, *kind) for name, kind in known.items()}
     missed = manifest.nested("not_captured", str, 1)
     return Notes(model=manifest.take("model", str), not_captured=tuple(missed or ()), **nested)
 
@@ -181,12 +183,17 @@ class StoredCall:
         return stored
 
     def arguments(self) -> dict[str, Any]:
-        where = self._entry.where
-        tensors = self._tensors()
         found: dict[str, Any] = {}
         for role in ROLES:
             stored = self.read(role)
             found[role] = None if stored is None else stored.load()
+        return {**found, **self.options}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        where = self._entry.where
+        tensors = self._tensors()
+        found: dict[str, Any] = {}
         found["bias"] = tensors.get("bias") if self._entry.take("bias", bool, dict) is True else None
         for part, kind in (("score", Score), ("normalizer", Normalizer), ("mask", Mask), ("bias", Bias)):
             description = self._entry.take(part, *((bool, dict) if part == "bias" else (dict,)), none=part == "mask")

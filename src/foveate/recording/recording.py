@@ -15,6 +15,7 @@ from .calls import Call, CallInfo, CallSequence, build
 
 if TYPE_CHECKING:
     from ..map import AttentionMap
+    from .generation import Generation
     from .tensorfile import StoredTensor
 
 __all__ = ["Notes", "Recording"]
@@ -27,7 +28,8 @@ class Notes:
     """What a recording knows beside its calls.
 
     `tokens[b]` are the real tokens of sequence b, without padding: `lengths[b]` of them from position `starts[b]`.
-    The `target_` fields are those of the decoder of an encoder-decoder model.
+    The `target_` fields are those of the decoder of an encoder-decoder model. `prompt_lengths[b]` of what a decoder
+    read were given, and the model wrote the rest.
     """
 
     model: str = ""
@@ -39,6 +41,7 @@ class Notes:
     target_starts: list[int] | None = None
     input_ids: list[list[int]] | None = None
     target_ids: list[list[int]] | None = None
+    prompt_lengths: list[int] | None = None
     not_captured: tuple[str, ...] = ()
 
 
@@ -46,8 +49,8 @@ class Recording(Mapping[str, Any]):
     """Module path -> `AttentionMap`, or a `CallSequence` of them where the module was called several times.
 
     Attributes: `model`, `tokens`, `target_tokens`, `lengths`, `starts`, `target_lengths`, `target_starts`,
-    `input_ids`, `target_ids`, `not_captured`; all of them may be set. `complete` is False for what was
-    rescued from an unfinished save.
+    `input_ids`, `target_ids`, `prompt_lengths`, `not_captured`; all of them may be set. `complete` is False for what
+    was rescued from an unfinished save.
     """
 
     def __init__(self, notes: Notes | None = None, calls: list[Call] | None = None):
@@ -62,6 +65,7 @@ class Recording(Mapping[str, Any]):
         self.lengths, self.starts = notes.lengths, notes.starts
         self.target_lengths, self.target_starts = notes.target_lengths, notes.target_starts
         self.input_ids, self.target_ids = notes.input_ids, notes.target_ids
+        self.prompt_lengths = notes.prompt_lengths
         self.not_captured = notes.not_captured
         for call in calls or []:
             self._add(call)
@@ -106,6 +110,24 @@ class Recording(Mapping[str, Any]):
     def digest(self, name: str, step: int = 0) -> str | None:
         """Of a call on disk: changes with whatever its weights follow from. None in memory."""
         return self._of(name)[step].digest
+
+    def generation(self) -> Generation | None:
+        """What is known of the `generate()` that was recorded; None if no calls are steps of one."""
+        from .generation import Generation
+
+        return Generation.of(self)
+
+    def joined(self, name: str) -> AttentionMap:
+        """The calls of a generation as one map (B, H, N, N): the prompt's queries, then that of each generated token.
+
+        Where beam search moved sequences about, each row is taken from where its sequence was at that step.
+
+        Raises:
+            ValueError: the calls of the module are not the steps of one generation; the text says why.
+        """
+        from .generation import join
+
+        return join(self, name)
 
     @property
     def nbytes(self) -> int:

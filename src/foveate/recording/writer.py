@@ -101,6 +101,8 @@ class RecordingWriter:
     def _write_manifest(self, notes: Notes) -> None:
         content = {"format": FORMAT, "version": VERSION, **vars(notes)}
         content["not_captured"] = list(notes.not_captured)
+        if notes.prompt_lengths is None:
+            del content["prompt_lengths"]
         text = seal(content).encode()
         write_whole(self.path / "manifest.json", lambda file: put(file, text))
 

@@ -10,12 +10,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
 
 from foveate.map import AttentionMap
 from foveate.recording import Recording
+from foveate.recording.generation import Generation, join
 from foveate.views.document import Call, Kind, Side
 
 KEPT_BYTES = 2 << 30  # of maps whose tensors came from disk
@@ -92,13 +94,13 @@ class Maps(Sequence[AttentionMap]):
             held -= self._built.pop(index).nbytes
 
 
-def entries_of(maps: Mapping[str, Any]) -> list[Entry]:
-    """Every recorded call, in the order of the mapping.
+def entries_of(maps: Mapping[str, Any], generation: Generation | None = None) -> list[Entry]:
+    """Every recorded call, in the order of the mapping; those that a generation joins are one.
 
     Raises:
         ValueError: there is none, or their batch sizes differ.
     """
-    found = list(_recorded(maps) if isinstance(maps, Recording) else _mapped(maps))
+    found = list(_recorded(maps, generation) if isinstance(maps, Recording) else _mapped(maps))
     if not found:
         raise ValueError("there is no attention to show: the recording is empty")
     batches = {entry.shape[0] for entry in found}
@@ -107,9 +109,14 @@ def entries_of(maps: Mapping[str, Any]) -> list[Entry]:
     return found
 
 
-def _recorded(recording: Recording) -> Iterator[Entry]:
+def _recorded(recording: Recording, generation: Generation | None) -> Iterator[Entry]:
     for name in recording:
         info, stored = recording.info(name), recording.path is not None
+        if generation is not None and name in generation.joined:
+            query, key, values = next(_shapes(recording, name))
+            shape, joined = _four(generation.joined[name]), partial(join, recording, name, generation)
+            yield Entry(name, 0, shape, query[-1], values, joined, stored, info.kind, info.label, info.numbers)
+            continue
         shapes = list(_shapes(recording, name))
         for step, (query, key, values) in enumerate(shapes):
             build = _builder(recording, name, step if len(shapes) > 1 else None)

@@ -67,7 +67,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Focus:
-    """Where the page looks first. Without a token it chooses a word in sight, and locks none."""
+    """Where the page looks first. Without a token it chooses a word in sight, and locks none.
+
+    Without a head it draws the lines of all heads, or of `heads`.
+    """
 
     token: int | None
     call: int = 0
@@ -75,6 +78,7 @@ class Focus:
     sequence: int = 0
     direction: Direction = "reads"
     level: Level = "word"
+    heads: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,10 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a decoder: which target token came out, and the most probable ones; `chosen` of them is the token."""
+    """One step of a decoder: its token, and the most probable ones to come out, where they are known.
+
+    `chosen` of them did.
+    """
 
     token: int
     alternatives: tuple[Alternative, ...]
@@ -98,12 +105,14 @@ class Step:
 class Decoding:
     """How targets were written, token by token.
 
-    `calls` computed one row at each step, that of the token that came out (row `token - offset`); the page shows the
-    first of them. `steps`: those of each sequence, in order.
+    `calls` computed one row at each step, row `token - offset`; the page shows the first of them. `steps`: those of
+    each sequence, in order. `own`: the row is what the token itself read, once it was there, and what came out is the
+    next one, so that the first step is that of the last given token; else it is what was read to write its token.
     """
 
     calls: tuple[int, ...]
     steps: tuple[tuple[Step, ...], ...]
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,15 @@ class Beside:
 
     label: str
     text: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Another document that is shown beside this one: its id, and what both are called."""
+
+    id: str
+    label: str
+    other: str
 
 
 @dataclass(frozen=True)
@@ -128,6 +146,7 @@ class Document:
     notes: tuple[str, ...] = field(default=())
     decoding: Decoding | None = None
     beside: tuple[Beside, ...] = ()
+    compare: Compared | None = None
 
     def with_id(self, identifier: str) -> Document:
         return replace(self, id=identifier)
@@ -144,4 +163,5 @@ class Document:
             "notes": list(self.notes),
             "decoding": asdict(self.decoding) if self.decoding else None,
             "beside": [asdict(one) for one in self.beside],
+            "compare": asdict(self.compare) if self.compare else None,
         }

@@ -71,7 +71,7 @@ class Overview:
         self._sums = torch.zeros(self.height, self.width)
         self._done = np.zeros(self.height, dtype=bool)
         self._statistic: Tensor | None = None
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
         self.error: Exception | None = None
         self.keep: Callable[[Overview], None] = lambda _: None  # called when all rows are passed over
 
@@ -81,12 +81,12 @@ class Overview:
         return float(self._done.mean()) if self.height and self.width else 1.0
 
     def step(self) -> bool:
-        """Pass over some more rows; False once all are done."""
-        with self._lock:
+        """Pass over some more rows, one thread after the other; False once all are done."""
+        with self._turn:
             if not self._order or not self.width:
                 return False
-            first, lines = self._strips[self._order.pop(0)]
-        self._pass_over(first, lines)
+            self._pass_over(*self._strips[self._order[0]])
+            del self._order[0]
         return True
 
     def state(self) -> dict[str, Tensor]:

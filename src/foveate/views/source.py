@@ -20,12 +20,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveate.recording import Recording
 from foveate.recording.beside import Beside
 from foveate.stats import Entropy
 from foveate.views.axes import Axis
 from foveate.views.background import Worker
 from foveate.views.catalog import Entry, Maps, calls_of, entries_of
 from foveate.views.document import DIRECTIONS, LEVELS, Call, Direction, Document, Focus, Level
+from foveate.views.generated import decoding_of, notes_on
+from foveate.views.given import UNKNOWN, is_given
 from foveate.views.measures import SAMPLE, HeadMeasures, HeadSurvey
 from foveate.views.overview import MapTile, Overview, Overviews
 from foveate.views.pooling import Floats, How, Picture, Pool, to_bytes
@@ -87,14 +90,17 @@ class Source:
         title: str = "",
         model: str = "",
     ) -> None:
-        entries = entries_of(maps)
+        generation = maps.generation() if isinstance(maps, Recording) else None
+        entries = entries_of(maps, generation)
         self.maps = Maps(entries)
         calls = calls_of(entries, self.maps, _two_sided(maps, entries, target_tokens), target_offset)
         script = script_of(maps, calls, entries[0].shape[0], tokens, target_tokens)
         self.nbytes = sum(entry.nbytes for entry in entries)
         self._starts = script.starts
         notes = tuple(f"not captured: {what}" for what in getattr(maps, "not_captured", ()))
-        self._document = Document("", title, model, "", script.texts, calls, None, notes)
+        notes += notes_on(generation)
+        decoding = decoding_of(generation, getattr(maps, "prompt_lengths", None), calls, script)
+        self._document = Document("", title, model, "", script.texts, calls, None, notes, decoding)
         self._thumbnails: dict[tuple[int, int], Thumbnails] = {}
         self._locks = [threading.Lock() for _ in calls]
         self._measures: dict[tuple[int, int], HeadMeasures] = {}
@@ -298,12 +304,17 @@ class Source:
         columns.span(_whole("j", j), j + 1, "token")
         facts = self.maps[call].explain(sequence, head, rows.first + i, columns.first + j)
         plain = {name: _plain(value) for name, value in facts.items()}
-        return {**plain, "score_name": self.maps[call].problem.score.name}
+        unknown = UNKNOWN if is_given(self.maps[call]) else {}
+        return {**plain, **unknown, "score_name": self.maps[call].problem.score.name}
 
     def _weights(self, call: int, sequence: int, rows: slice, columns: slice, heads: slice = slice(None)) -> Tensor:
         """A block of weights, (H, R, C) in float32 on the CPU."""
         with torch.no_grad():
             return self.maps[call][sequence, heads, rows, columns].detach().float().cpu()
+
+    def weights(self, call: int, sequence: int, rows: slice, columns: slice) -> Tensor:
+        """Weights (H, R, C) at slices of the call's own count, padding and all: those of `axes(...)[0].at(...)`."""
+        return self._weights(call, sequence, rows, columns)
 
     def settle(self, call: int) -> None:
         """Have the map keep the statistic of all its rows: one pass, after which any column or tile is cheap."""

@@ -2,7 +2,7 @@
 
 import { INK } from "../color";
 import type { Session } from "../session";
-import type { Axes, Axis } from "../units";
+import { unitAt, type Axes, type Axis } from "../units";
 
 /** Cell (r, c) at the top left corner, px pixels a cell, and the room of the axes. */
 export interface View {
@@ -26,7 +26,7 @@ interface Names {
   slant: number;
 }
 
-function names(px: number): Names {
+export function names(px: number): Names {
   const [large, small] = NAMED_FROM;
   return { words: px >= small, font: px >= small && px < large ? 9 : 11, slant: px < large ? Math.PI / 3 : Math.PI / 4 };
 }
@@ -44,14 +44,14 @@ export function gutters({ query, key }: Axes, px: number, measure: (text: string
   return { left: Math.ceil(longest(query)) + 10, top, right: Math.min(40, top - 14) };
 }
 
-function fitted(context: CanvasRenderingContext2D, text: string, most: number): string {
+export function fitted(context: CanvasRenderingContext2D, text: string, most: number): string {
   if (context.measureText(text).width <= most) return text;
   let cut = text;
   while (cut && context.measureText(`${cut}…`).width > most) cut = cut.slice(0, -1);
   return `${cut}…`;
 }
 
-function ticks(first: number, last: number): number {
+export function ticks(first: number, last: number): number {
   const raw = (last - first) / 5;
   const power = 10 ** Math.floor(Math.log10(Math.max(1, raw)));
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= raw) ?? power;
@@ -67,6 +67,7 @@ export function drawFrame(context: CanvasRenderingContext2D, canvas: HTMLElement
   context.font = `${font}px ${getComputedStyle(canvas).fontFamily}`;
   const marked = marks(session, cell);
   hide(context, session, view, right, bottom);
+  border(context, session, view, right, bottom);
   context.strokeStyle = ink.faint;
   context.strokeRect(left - 0.5, top - 0.5, right - left + 1, bottom - top + 1);
   context.textBaseline = "middle";
@@ -97,7 +98,7 @@ function marks(session: Session, cell: { i: number; j: number } | null): { i: nu
   return active.direction === "reads" ? { i: active.unit, j: other } : { i: other, j: active.unit };
 }
 
-function cross(context: CanvasRenderingContext2D, session: Session, view: View, at: { i: number | null; j: number | null }, right: number, bottom: number): void {
+export function cross(context: CanvasRenderingContext2D, session: Session, view: View, at: { i: number | null; j: number | null }, right: number, bottom: number): void {
   const { left, top, px, r, c } = view;
   context.save();
   context.beginPath();
@@ -112,6 +113,24 @@ function cross(context: CanvasRenderingContext2D, session: Session, view: View, 
   context.globalAlpha = 1;
   context.lineWidth = 2;
   if (at.i !== null && at.j !== null) context.strokeRect(left + (at.j - c) * px, top + (at.i - r) * px, thick, thick);
+  context.restore();
+}
+
+/** Where what was generated begins, on both axes. */
+function border(context: CanvasRenderingContext2D, session: Session, view: View, right: number, bottom: number): void {
+  const { left, top, px, r, c } = view;
+  const first = (axis: Axis) => {
+    const unit = unitAt(axis, (session.steps[0]?.token ?? 0) + 1 - axis.offset);
+    return session.generated(axis, unit) ? unit : NaN;
+  };
+  const [y, x] = [top + (first(session.axes.query) - r) * px, left + (first(session.axes.key) - c) * px];
+  context.save();
+  context.setLineDash([3, 3]);
+  context.strokeStyle = INK[session.theme].mark;
+  context.beginPath();
+  if (y > top && y < bottom) context.moveTo(left, y), context.lineTo(right, y);
+  if (x > left && x < right) context.moveTo(x, top), context.lineTo(x, bottom);
+  context.stroke();
   context.restore();
 }
 

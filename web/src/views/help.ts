@@ -17,6 +17,9 @@ const KEYS: [string, string][] = [
   ["w", "whole words or sub-words"],
   ["s", "special tokens on or off"],
   ["+  −  0", "zoom the map, or show all of it (wheel and drag work too)"],
+  ["/ or Ctrl+F", "in a long text: search; then Enter and Shift+Enter go from place to place, Row and Column to the map"],
+  ["The map of a long text", "wheel, pinch, double click or + and − zoom where you point, drag or arrows move it, Shift+arrows move the crosshair, Enter goes to the chosen place, 0 shows all"],
+  ["The list of passages", "↑ and ↓ choose, Enter jumps there"],
   ["t", "light or dark"],
   ["?", "this help"],
 ];

@@ -80,6 +80,7 @@ export class MechanismView {
     clearTimeout(this.closing);
     if (pair) this.element.classList.remove("fv-unused");
     else this.closing = setTimeout(() => this.element.classList.add("fv-unused"), CLOSE_MS);
+    this.element.classList.toggle("fv-given", pair?.query.length === 0);
     if (!pair) {
       say(this.title, "Choose a word to see how its weight comes about.");
       return;
@@ -103,13 +104,17 @@ export class MechanismView {
   /** What the score and the normaliser do, in words; where the page cannot show how, it says so. */
   private describe(pair: Pair): void {
     const { products, score_name, normalizer } = pair;
+    if (!pair.query.length) {
+      say(this.shares, "This weight was given as a number: the query, the key and the score that it came from are not known.");
+      return;
+    }
     say(this.alike, products ? "A query asks, a key answers: the more alike, the higher the sum." : `The score ${quote(score_name)} compares query and key.`);
     say(this.sum, products ? `${products.length} products add up to ${number(pair.score, true)}` : `It gives ${number(pair.score, true)}. It is no sum of query × key, so its steps are not shown here.`);
     say(this.shares, isSoftmax(pair) ? "Scale and softmax turn the scores of all keys into weights that add up to 1." : `The normaliser ${quote(normalizer)} turns the scores of a row into weights.`);
   }
 
   private fillSteps(pair: Pair): void {
-    const rows: [string, string][] = [["score", number(pair.score, true)]];
+    const rows: [string, string][] = pair.query.length ? [["score", number(pair.score, true)]] : [];
     if (pair.scale !== null && pair.scale !== 1) rows.push([`× scale ${number(pair.scale, true)}`, number((pair.score ?? NaN) * pair.scale, true)]);
     if (pair.softcap) rows.push([`soft cap ${number(pair.softcap)}`, number(pair.scaled, true)]);
     if (pair.bias) rows.push([`+ bias ${number(pair.bias, true)}`, number((pair.scaled ?? NaN) + pair.bias, true)]);

@@ -9,13 +9,13 @@ import { aborted, Cache } from "../source";
 import type { View } from "./frame";
 
 /** Pixels of a cell from which a number fits, and from which it is written with its zero. */
-const NARROW = 25;
+export const NARROW = 25;
 const WIDE = 36;
 /** Rows of more numbers than this are not asked for. */
 const MOST = 1 << 18;
 const AT_ONCE = 4;
 /** A weight that would read 0.00 leaves its cell empty. */
-const LEAST = 0.005;
+export const LEAST = 0.005;
 
 export function cellText(weight: number, px: number): string {
   const text = weight.toFixed(2);
@@ -75,7 +75,7 @@ export class CellNumbers {
 }
 
 /** Black or white, whichever stands out more from a colour of the heat table. */
-function inkOn(word: number): string {
+export function inkOn(word: number): string {
   const light = [word & 255, (word >> 8) & 255, (word >> 16) & 255].map((part) => (part / 255) ** 2.2);
   return 0.2126 * (light[0] as number) + 0.7152 * (light[1] as number) + 0.0722 * (light[2] as number) > 0.18 ? "#14121f" : "#ffffff";
 }

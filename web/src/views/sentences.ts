@@ -1,8 +1,9 @@
 // What is seen, in words: for the line above the picture, and for people who listen to the page.
 
 import { clip, number, percent, quote } from "../dom";
-import { numberOf, type Call } from "../protocol";
+import { numberOf, type Call, type Doc } from "../protocol";
 import type { Session } from "../session";
+import { tokensOf } from "../units";
 import { meanWeight } from "../weights";
 
 /** "it" looks at: cat 0.81, was 0.07, tired 0.03 */
@@ -37,12 +38,27 @@ export function headName(session: Session): string {
   return headOf(call, state.head);
 }
 
+/** What came out at the step that is shown; its probability where that is known. Nothing where the text ends. */
+export function cameOut(session: Session): { text: string; probability: number | null } | null {
+  const { step, writing, doc, state } = session;
+  if (!step) return null;
+  const chosen = step.alternatives[step.chosen];
+  if (chosen) return chosen;
+  const texts = doc.sequences[state.sequence];
+  const text = texts && tokensOf(texts, writing.side).text[step.token + (writing.own ? 1 : 0)];
+  return text === undefined ? null : { text, probability: null };
+}
+
 /** Where the reader is among the steps, what came out there, and how probable it was. */
 export function stepName(session: Session): string {
-  const { step, stops, state } = session;
+  const { step, stops, state, writing, doc } = session;
   if (!step) return "";
-  const { text, probability } = step.alternatives[step.chosen] ?? { text: "", probability: NaN };
-  return `Step ${stops.indexOf(state.step as number) + 1} of ${stops.length}: ${quote(text)}, ${percent(probability)}`;
+  const came = cameOut(session);
+  const written = came ? [quote(came.text), ...(came.probability === null ? [] : [percent(came.probability)])].join(", ") : "";
+  const at = `Step ${stops.indexOf(state.step as number) + 1} of ${stops.length}`;
+  if (!writing.own) return `${at}: ${written}`;
+  const token = tokensOf(doc.sequences[state.sequence] as Doc["sequences"][number], writing.side).text[step.token] ?? "";
+  return `${at}: ${quote(token)}${written && `; then ${written}`}`;
 }
 
 export function spoken(session: Session): string {

@@ -4,7 +4,7 @@ import { el, framed, number, percent, put, quote, say } from "../dom";
 import type { Session } from "../session";
 import { aborted, Cache } from "../source";
 import { meanWeight } from "../weights";
-import { headName, headOf } from "./sentences";
+import { cameOut, headName, headOf } from "./sentences";
 import { Strip } from "./strip";
 
 /** So many words get a bar each; of more only the strongest, and one bar for the rest. */
@@ -46,6 +46,8 @@ class Bars {
 export class StepView {
   readonly element: HTMLElement;
   private readonly title = el("span", { class: "fv-quiet" });
+  private readonly over = el("span", {}, "Weights over the source");
+  private readonly out = el("span", {}, "Word that came out");
   private readonly weights = new Bars("Weights of this step");
   private readonly words = new Bars("Most probable words");
   private readonly formula = el("p", { class: "fv-formula" });
@@ -68,13 +70,13 @@ export class StepView {
     });
     this.strip = strip("context");
     this.change = strip("change");
-    const part = (order: string, title: string, ...inside: HTMLElement[]) => el("div", { class: "fv-step-part" }, el("h3", {}, el("span", { class: "fv-order" }, order), title), ...inside);
+    const part = (order: string, title: string | HTMLElement, ...inside: HTMLElement[]) => el("div", { class: "fv-step-part" }, el("h3", {}, el("span", { class: "fv-order" }, order), title), ...inside);
     this.element = el("section", { class: "fv-card fv-step", "aria-label": "This step" },
       el("div", { class: "fv-head" }, el("h2", {}, "This step"), this.title),
       el("div", { class: "fv-step-parts" },
-        part("1", "Weights over the source", this.weights.element),
+        part("1", this.over, this.weights.element),
         part("2", "Context", this.formula, this.strip.element, this.change.element, this.moved),
-        part("3", "Word that came out", this.word, this.words.element)));
+        part("3", this.out, this.word, this.words.element)));
     this.onResize.observe(this.element);
   }
 
@@ -88,9 +90,12 @@ export class StepView {
     const { step } = session;
     this.element.hidden = !step;
     if (!step) return;
-    const { text, probability } = step.alternatives[step.chosen] ?? { text: "", probability: NaN };
+    const came = cameOut(session);
     say(this.title, headName(session));
-    this.word.replaceChildren(el("strong", {}, text || "·"), ` ${percent(probability)}`);
+    say(this.over, session.axes.self ? "Weights over the text" : "Weights over the source");
+    say(this.out, session.writing.own ? "Token that came next" : "Word that came out");
+    if (came) this.word.replaceChildren(el("strong", {}, came.text || "·"), came.probability === null ? "" : ` ${percent(came.probability)}`);
+    else this.word.replaceChildren(el("span", { class: "fv-quiet" }, "not recorded: the text ends here"));
     this.words.show(step.alternatives.map((one, n) => ({ text: one.text, part: one.probability, note: percent(one.probability), mine: n === step.chosen })));
     this.showWeights();
     this.askContext();

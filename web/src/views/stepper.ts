@@ -15,13 +15,14 @@ export class Stepper {
   private readonly slider = el("input", { type: "range", min: 1, step: 1, "aria-label": "Step" });
   private readonly where = el("span", { class: "fv-where" });
   private readonly whole = el("button", { type: "button", class: "fv-plain", click: () => this.session.set({ step: null }) }, "Show all");
+  private readonly sample = el("span", { class: "fv-quiet fv-generated" }, "generated");
   private timer: ReturnType<typeof setTimeout> | undefined;
   /** The step that it went to by itself; null while it stands. */
   private due: number | null = null;
 
   constructor(private readonly session: Session) {
     this.slider.addEventListener("input", () => session.set({ step: session.stops[Number(this.slider.value) - 1] ?? null }, performance.now()));
-    this.element = el("div", { class: "fv-stepper", role: "group", "aria-label": "Decoding, step by step" }, this.back, this.play, this.on, this.slider, this.where, this.whole);
+    this.element = el("div", { class: "fv-stepper", role: "group", "aria-label": "Decoding, step by step" }, this.back, this.play, this.on, this.slider, this.where, this.sample, this.whole);
   }
 
   private button(text: string, label: string, act: () => void): HTMLButtonElement {
@@ -69,7 +70,9 @@ export class Stepper {
     this.slider.value = String(at < 0 ? stops.length : at + 1);
     const name = at < 0 ? `${stops.length} steps` : stepName(session);
     put(this.slider, "aria-valuetext", name);
-    say(this.where, at < 0 ? "Step through the decoding" : `Step ${at + 1} of ${stops.length}`);
+    const { own, side } = session.writing;
+    say(this.where, at >= 0 ? `Step ${at + 1} of ${stops.length}` : own ? "Step through what was generated" : "Step through the decoding");
+    this.sample.hidden = !own || side !== "source";
     this.back.disabled = at === 0;
     this.on.disabled = at === last;
     this.whole.disabled = at < 0;

@@ -8,13 +8,13 @@ import type { Session } from "../session";
 
 const KINDS: Record<Kind, string> = { encoder: "Encoder", decoder: "Decoder", cross: "Cross" };
 
-interface Choice<V extends string> {
+export interface Choice<V extends string> {
   element: HTMLElement;
   show(value: V): void;
 }
 
 /** A radio group of buttons: one stop of the Tab key, arrow keys choose. */
-function radios<V extends string>(name: string, options: [V, string][], choose: (value: V) => void): Choice<V> {
+export function radios<V extends string>(name: string, options: [V, string][], choose: (value: V) => void): Choice<V> {
   const buttons = options.map(([value, text]) => el("button", { type: "button", role: "radio", "aria-checked": "false", tabindex: "-1", "data-value": value, click: () => choose(value) }, text));
   const element = el("div", { class: "fv-radios", role: "radiogroup", "aria-label": name }, ...buttons);
   element.addEventListener("keydown", (event) => {

@@ -11,7 +11,7 @@ import { activePlace, boost, curve, drawFigures, drawLines, figures, lines, shad
 /** Beyond this many words the lines of all of them at once would be a grey patch. */
 const WEB_LIMIT = 2 * COLUMN_LIMIT;
 
-type SideName = "query" | "key";
+export type SideName = "query" | "key";
 
 export class WordsView {
   readonly element: HTMLElement;
@@ -25,8 +25,13 @@ export class WordsView {
   private readonly captions = svg("g");
   private readonly lists: Record<SideName, HTMLElement>;
   private readonly rendered = new Map<string, HTMLElement>();
+  /** Which words stand out because they were searched for, and whether it is the one that is gone to. */
+  mark: (side: SideName, unit: number) => "" | "found" | "here" = () => "";
   private webFor = "";
   private laid = "";
+  /** Where the pane is scrolled to, and its height; to ask the browser each time would have it lay out the page each time. */
+  private seen = { top: 0, room: 0 };
+  private made = ""; // what `layout` was made of
   private last = 0; // where the arrow keys were
   private readonly onResize = new ResizeObserver(framed(() => this.relayout()));
 
@@ -49,10 +54,13 @@ export class WordsView {
   private makeLayout(): Layout {
     const { axes, state } = this.session;
     const width = Math.max(260, this.pane.clientWidth || 520);
-    const beside = this.element.parentElement?.dataset.grid !== "off" && window.innerWidth > 1180; // the heads
+    const beside = this.element.parentElement?.dataset.grid !== "off" && (this.element.closest<HTMLElement>(".fv")?.clientWidth ?? 0) > 1180; // the heads
     const widest = (this.element.parentElement?.clientWidth ?? 0) - (beside ? 350 : 2);
     const kind = state.layout === "auto" ? suggested(axes, axes.self ? width : Math.max(width, widest)) : state.layout;
     this.laid = this.name();
+    const made = [this.laid, kind, width].join();
+    if (made === this.made) return this.layout; // of a long text it takes a while
+    this.made = made;
     return arrange(kind, axes, state.special, width);
   }
 
@@ -85,6 +93,7 @@ export class WordsView {
     put(this.lists.query, "aria-label", shared ? "Words" : "Words that look");
     put(this.lists.key, "aria-label", "Words looked at");
     this.webFor = "";
+    this.look();
     this.update();
   }
 
@@ -94,8 +103,8 @@ export class WordsView {
   }
 
   private place(): void {
-    const { layout, pane } = this;
-    const [top, bottom] = [pane.scrollTop - 300, pane.scrollTop + (pane.clientHeight || 600) + 300];
+    const { layout, seen } = this;
+    const [top, bottom] = [seen.top - 300, seen.top + (seen.room || 600) + 300];
     const wanted = new Set<string>();
     const sides: [SideName, Placed][] = layout.query === layout.key ? [["query", layout.query]] : [["query", layout.query], ["key", layout.key]];
     for (const [name, placed] of sides) {
@@ -111,8 +120,8 @@ export class WordsView {
       element.remove();
       this.rendered.delete(id);
     }
-    const height = Math.min(layout.height, (pane.clientHeight || layout.height) + 600);
-    const from = Math.max(0, Math.min(layout.height - height, pane.scrollTop - 300));
+    const height = Math.min(layout.height, (seen.room || layout.height) + 600);
+    const from = Math.max(0, Math.min(layout.height - height, seen.top - 300));
     put(this.picture, "viewBox", `0 ${from} ${layout.width} ${height}`);
     put(this.picture, "width", String(layout.width));
     put(this.picture, "height", String(height));
@@ -123,7 +132,7 @@ export class WordsView {
     const { axis } = placed;
     const unit = placed.shown[p] as number;
     const element = el("div", {
-      class: `fv-word${axis.special[unit] ? " fv-special" : ""}`, role: "option", id: `fv-${list}-${unit}`, "data-token": unit,
+      class: `fv-word${axis.special[unit] ? " fv-special" : ""}${this.session.generated(axis, unit) ? " fv-generated" : ""}`, role: "option", id: `fv-${list}-${unit}`, "data-token": unit,
       "aria-posinset": p + 1, "aria-setsize": placed.shown.length, title: axis.text[unit] ?? "",
     }, axis.text[unit] || "·");
     element.style.left = `${placed.x[p]}px`;
@@ -171,6 +180,9 @@ export class WordsView {
       put(element, "aria-selected", String(chosen));
       element.classList.toggle("fv-chosen", chosen);
       element.classList.toggle("fv-locked", chosen && state.locked);
+      const mark = this.mark(list, unit);
+      element.classList.toggle("fv-found", mark !== "");
+      element.classList.toggle("fv-here", mark === "here");
       element.classList.toggle("fv-other", Boolean(lookedAt) && unit === other);
     }
     for (const name of ["query", "key"] as const) {
@@ -220,9 +232,44 @@ export class WordsView {
     else if (down > 0) pane.scrollTop += down;
   }
 
+  private look(): void {
+    this.seen = { top: this.pane.scrollTop, room: this.pane.clientHeight };
+  }
+
+  private placedOf(side: SideName): Placed {
+    return side === "query" ? this.layout.query : this.layout.key;
+  }
+
+  /** Gives the keyboard to the words. */
+  focus(): void {
+    this.lists[this.session.state.direction === "reads" || this.lists.key.hidden ? "query" : "key"].focus({ preventScroll: true });
+  }
+
+  /** Scrolls a word to the upper part of the pane, unless it is well in sight. */
+  show(side: SideName, unit: number): void {
+    const placed = this.placedOf(side);
+    const p = placed.place[unit] ?? -1;
+    if (p < 0) return;
+    const { pane } = this;
+    const [y, room] = [placed.y[p] as number, pane.clientHeight];
+    if (y > pane.scrollTop + 30 && y + placed.h < pane.scrollTop + room - 30) return;
+    pane.scrollTop = Math.max(0, y - room / 3);
+  }
+
+  /** The first and the last word of a side that can be seen now. */
+  sight(side: SideName): [number, number] {
+    const { pane } = this;
+    const placed = this.placedOf(side);
+    const [first, last] = within(placed, pane.scrollTop, pane.scrollTop + pane.clientHeight);
+    return [placed.shown[Math.min(first, placed.shown.length - 1)] ?? 0, placed.shown[last - 1] ?? 0];
+  }
+
   private listen(): void {
-    const scroll = framed(() => this.place());
-    this.pane.addEventListener("scroll", () => { scroll(); this.shadeSoon(); }, { passive: true });
+    this.pane.addEventListener("scroll", framed(() => {
+      this.look();
+      this.place();
+      this.shade();
+    }), { passive: true });
     this.canvas.addEventListener("pointermove", (event) => this.hover(event));
     this.canvas.addEventListener("pointerleave", (event) => {
       this.session.pointOther(null);
@@ -233,8 +280,6 @@ export class WordsView {
       this.lists[name].addEventListener("focus", () => this.focused(name));
     }
   }
-
-  private readonly shadeSoon = framed(() => this.shade());
 
   private target(event: Event): { list: SideName; unit: number } | null {
     const element = event.target instanceof Element ? event.target.closest<HTMLElement>(".fv-word") : null;

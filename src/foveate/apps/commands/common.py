@@ -17,6 +17,7 @@ from foveate.apps.errors import UsageError, UserError
 if TYPE_CHECKING:
     from foveate.apps.serve import Page
     from foveate.apps.workspace import Workspace
+    from foveate.apps.writing import Writing
     from foveate.tasks.translation import Translator
 
 MAX_FILE = 400_000  # bytes: 100,000 characters of any alphabet
@@ -37,6 +38,42 @@ def subcommand(commands: Any, name: str, summary: str, examples: str) -> argpars
 def add_target(parser: argparse.ArgumentParser) -> None:
     about = "for an encoder-decoder: its target text, instead of one it writes itself"
     parser.add_argument("--target", type=readable, help=about)
+
+
+def add_writing(parser: argparse.ArgumentParser) -> None:
+    """The options of `writing_of`."""
+    group = parser.add_argument_group("a model that writes")
+    add = group.add_argument
+    add("--generate", type=whole(1), metavar="N", help="have the model write at most N tokens, and show them, too")
+    add(
+        "--temperature",
+        type=positive,
+        help="of --generate: draw tokens, as likely as they are (1); below 1 closer to the best",
+    )
+    add("--top-p", type=chance, help="of --generate: draw from the most probable tokens with this share together (1)")
+    add("--seed", type=whole(0), help="of --generate: the same one draws the same (0)")
+
+
+def writing_of(arguments: argparse.Namespace) -> Writing | None:
+    """What --generate asks for; without a temperature or a share nothing is drawn.
+
+    Raises:
+        UsageError: options that say nothing without others.
+    """
+    drawn = arguments.temperature is not None or arguments.top_p is not None
+    for option in ("temperature", "top_p", "seed"):
+        if getattr(arguments, option) is not None and arguments.generate is None:
+            raise UsageError(f"--{option.replace('_', '-')} is for --generate: say how many tokens")
+    if arguments.seed is not None and not drawn:
+        raise UsageError("--seed is for drawing: give a --temperature or --top-p, too")
+    if arguments.generate is None:
+        return None
+    if arguments.target is not None:
+        raise UsageError("--target gives what --generate would write; leave out one of them")
+    from foveate.apps.writing import Writing
+
+    temperature = (arguments.temperature or 1.0) if drawn else None
+    return Writing(arguments.generate, temperature, arguments.top_p or 1.0, arguments.seed or 0)
 
 
 def add_serving(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +121,7 @@ def number(rule: str, holds: Callable[[float], bool]) -> Callable[[str], float]:
 
 positive = number("above 0", lambda value: value > 0)
 share = number("from 0 and below 1", lambda value: 0 <= value < 1)
+chance = number("above 0 and at most 1", lambda value: 0 < value <= 1)
 
 
 def readable(text: str) -> str:

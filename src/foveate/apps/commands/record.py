@@ -24,6 +24,8 @@ _EXAMPLES = """  foveate record bert-base-uncased --file doc.txt -o run.fov
   foveate record ./my-model --text "A text." -o run.fov
   foveate record ./my-model --file book.txt -o run.fov --layers 0-3,11 --heads 5 --dtype float16
   foveate record ./my-model --file book.txt -o run.fov --resume    after Ctrl-C or a power cut
+  foveate record ./my-model --file prompt.txt --generate 50 -o run.fov
+  foveate record ./my-model --text "Once" --generate 50 --top-p 0.9 --seed 7 -o run.fov
   foveate view run.fov
 """
 
@@ -42,6 +44,7 @@ def add(commands: Any) -> None:
     add("--heads", type=heads, metavar="WHICH", help="heads to keep of every layer (0-3,11); default: all")
     add("--dtype", choices=DTYPES, help="to keep numbers in; 16 bits take half the room (the model's own)")
     add("--no-values", action="store_true", help="keep queries and keys only: weights, but not what they read")
+    common.add_writing(parser)
     add("--resume", action="store_true", help="go on with a recording that was cut off; what is complete stays")
     parser.set_defaults(run=run)
 
@@ -79,10 +82,11 @@ def run(arguments: argparse.Namespace) -> int:
     if not output.parent.is_dir():
         raise UserError(f"cannot write {output}: there is no folder {output.parent}")
     text = common.text_of(arguments, MOST_BYTES)
+    writing = common.writing_of(arguments)
     from foveate.apps.models import HubModel
     from foveate.apps.recorder import plan, size
 
-    model = HubModel(arguments.model, most_tokens=sys.maxsize)
+    model = HubModel(arguments.model, most_tokens=sys.maxsize, writing=writing)
     if arguments.target is not None and model.kind != "encoder-decoder":
         raise UserError(f"--target is for encoder-decoder models; {model.name} has no decoder of its own")
     choice = _choice(arguments)
@@ -90,7 +94,11 @@ def run(arguments: argparse.Namespace) -> int:
         given = model.prepared(text, arguments.target, common.report)
         planned = plan(model, given, choice)
         common.report_end()
-        about = f"{len(given.tokens):,} tokens, {len(set(planned.names))} attention modules"
+        tokens = (
+            f"{len(given.target_tokens or given.tokens):,} tokens" if given.written else f"{len(given.tokens):,} tokens"
+        )
+        wrote = f", {len(given.written.best)} of them written" if given.written else ""
+        about = f"{tokens}{wrote}, {len(set(planned.names))} attention modules"
         print(f"{output}: {about}, {size(planned.nbytes)}", file=sys.stderr)
         seen = _record(model, given, choice, planned, output, arguments)
     finally:

@@ -14,8 +14,10 @@ _EXAMPLES = """  foveate view                                      the built-in 
   foveate view --text "The dog chased the ball because it was fast."
   foveate view --model bert-base-uncased --file doc.txt
   foveate view --model ./my-model --text "A text." --export page.html
+  foveate view --model ./my-model --text "Once upon a time" --generate 20
   foveate view --model t5-small --text "translate English to German: Hello" --target "Hallo"
   foveate view run.fov                              a recording made by foveate record or seen.save
+  foveate view before.fov after.fov                 side by side: the same place in both, and the difference
   foveate view run.fov --terminal --layer 3 --head 5 --token cat
   foveate view my-translator --text "A text."       a folder that foveate train translation left
 """
@@ -24,12 +26,16 @@ _EXAMPLES = """  foveate view                                      the built-in 
 def add(commands: Any) -> None:
     parser = common.subcommand(commands, "view", "look at a model, a text or a recording", _EXAMPLES)
     parser.add_argument("recording", nargs="?", metavar="RUN.fov", help="a saved recording, or a translator's folder")
+    parser.add_argument(
+        "other", nargs="?", metavar="OTHER.fov", help="a second recording, to compare the first one with"
+    )
     about = "a Hugging Face model, or a translator's folder; default: the built-in one"
     parser.add_argument("--model", metavar="PATH_OR_NAME", help=about)
     texts = parser.add_mutually_exclusive_group()
     texts.add_argument("--text", type=common.readable, help="the text to look at")
     texts.add_argument("--file", metavar="DOC.txt", help="a text file to look at; - reads standard input")
     common.add_target(parser)
+    common.add_writing(parser)
     group = parser.add_argument_group("in the terminal")
     group.add_argument("--terminal", action="store_true", help="print one head here, without a page: for ssh")
     group.add_argument("--layer", type=common.whole(0), help="layer to print, from 0, in the order of the page")
@@ -41,6 +47,9 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
+    writing = common.writing_of(arguments)
+    if arguments.other is not None:
+        return _show_two(arguments)
     where = arguments.model if arguments.recording is None else arguments.recording
     model = None if where is None else _translator(where)
     if arguments.recording is not None:
@@ -48,10 +57,12 @@ def run(arguments: argparse.Namespace) -> int:
             return _show_recording(arguments)
         if arguments.model is not None:
             raise UsageError(f"{arguments.recording} is a translator, one model is shown; leave out --model")
+    if writing is not None and (where is None or model is not None):
+        raise UsageError("--generate is for Hugging Face models: --model PATH_OR_NAME")
     text = common.text_of(arguments)
     quick = where is None or model is not None
     if model is None:
-        model = _builtin() if where is None else _hub_model(where)
+        model = _builtin() if where is None else _hub_model(where, writing)
     if arguments.terminal:
         return _print_model(model, text or model.examples[0], arguments)
     return common.show_model(model, text or model.examples[0], arguments.target, arguments, quick=quick)
@@ -99,29 +110,49 @@ def _builtin() -> Any:
     return BuiltinModel()
 
 
-def _hub_model(name: str) -> Any:
+def _hub_model(name: str, writing: Any) -> Any:
     from foveate.apps.models import HubModel
 
     try:
         common.report(0.0, f"Looking for {name}")
-        return HubModel(name)
+        return HubModel(name, writing=writing)
     finally:
         common.report_end()
 
 
-def _show_recording(arguments: argparse.Namespace) -> int:
-    for option in ("model", "text", "file", "target"):
+def _show_two(arguments: argparse.Namespace) -> int:
+    if arguments.terminal or arguments.export is not None:
+        raise UsageError("two recordings are compared in a page that is served; leave out --terminal and --export")
+    from foveate.apps.workspace import Workspace
+
+    paths = arguments.recording, arguments.other
+    one, other = (_recording(arguments, path) for path in paths)
+    names = [Path(path).name for path in paths]
+    workspace = Workspace()
+    workspace.add_compared(one, other, (names[0], names[1]) if names[0] != names[1] else paths)
+    common.serve(common.open_page(workspace, arguments.host, arguments.port), not arguments.no_open)
+    return 0
+
+
+def _recording(arguments: argparse.Namespace, path: str) -> Any:
+    """A saved recording as a source; options that are for models are refused."""
+    for option in ("model", "text", "file", "target", "generate"):
         if getattr(arguments, option) is not None:
             raise UsageError(f"a recording is shown as it is; leave out --{option}")
-    from foveate.apps import export
     from foveate.apps.viewing import source_of
-    from foveate.apps.workspace import Workspace
     from foveate.recording import load
 
     try:
-        source = source_of(load(arguments.recording))
+        return source_of(load(path))
     except ValueError as error:  # the file is whole, and says what cannot be
-        raise UserError(f"{arguments.recording}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
+
+
+def _show_recording(arguments: argparse.Namespace) -> int:
+    from foveate.apps import export
+    from foveate.apps.workspace import Workspace
+
+    source = _recording(arguments, arguments.recording)
     if arguments.terminal:
         return _print(source, arguments)
     if arguments.export is not None:

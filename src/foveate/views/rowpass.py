@@ -22,7 +22,6 @@ from foveate.scores import Dot
 __all__ = ["Part", "RowPass", "pass_over"]
 
 ENTRIES = 1 << 22  # weights held at a time where the compiled core cannot help
-DIGIT = 256  # key positions are averaged as two numbers below this base, so that float32 holds their means
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ def _by_core(problem: Problem, part: Part, rows: Tensor, cells: int) -> RowPass 
     if part.place is not None:
         if bool((high > part.places(rows) + 1).any()):
             return None
-        values = _digits(count).expand(1, problem.k_BGKD.shape[1], count, 3)
+        places = torch.stack([torch.arange(count), torch.ones(count)], 1).float()
+        values = places.expand(1, problem.k_BGKD.shape[1], count, 2)
     assert isinstance(problem.score, Dot) and problem.score.scale is not None
     found = core.run(
         problem.q_BHQD[batch][:, :, rows].float(),
@@ -113,17 +113,10 @@ def _spans(
     return torch.broadcast_tensors(low, high)
 
 
-def _digits(count: int) -> Float[Tensor, "K 3"]:
-    """Each key's position in two digits, and a one."""
-    at = torch.arange(count)
-    return torch.stack([at // DIGIT, at % DIGIT, torch.ones_like(at)], 1).float()
-
-
-def _behind(read: Float[Tensor, "H R 3"], own: Int[Tensor, " R"]) -> Float[Tensor, "H R"]:
-    """How far behind its own place a row reads on average, from the mean digits of where it reads."""
-    total = read[..., 2]
-    apart = DIGIT * (total * (own // DIGIT) - read[..., 0]) + total * (own % DIGIT) - read[..., 1]
-    return (apart / total.clamp(min=1e-30)).clamp(min=0)
+def _behind(read: Float[Tensor, "H R 2"], own: Int[Tensor, " R"]) -> Float[Tensor, "H R"]:
+    """How far behind its own place a row reads on average, from the sums of the places it reads and of its weights."""
+    place, total = read.unbind(-1)
+    return (own - place / total.clamp(min=1e-30)).where(total > 0, 0.0).clamp(min=0)
 
 
 def _by_blocks(problem: Problem, part: Part, rows: Tensor, cells: int) -> RowPass:

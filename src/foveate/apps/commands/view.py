@@ -17,7 +17,7 @@ _EXAMPLES = """  foveate view                                      the built-in 
   foveate view --model ./my-model --text "Once upon a time" --generate 20
   foveate view --model t5-small --text "translate English to German: Hello" --target "Hallo"
   foveate view run.fov                              a recording made by foveate record or seen.save
-  foveate view before.fov after.fov                 side by side: the same place in both, and the difference
+  foveate view before.fov after.fov                 two recordings side by side, and the difference
   foveate view run.fov --terminal --layer 3 --head 5 --token cat
   foveate view my-translator --text "A text."       a folder that foveate train translation left
 """

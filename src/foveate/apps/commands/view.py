@@ -19,11 +19,7 @@ _EXAMPLES = """  foveate view                                      the built-in 
   foveate view --model ./my-model --text "Once upon a time" --generate 20
   foveate view --model t5-small --text "translate English to German: Hello" --target "Hallo"
   foveate view run.fov                              a recording made by foveate record or seen.save
-<<<<<<< HEAD
-  foveate view before.fov after.fov                 two side by side, and their difference
-=======
   foveate view before.fov after.fov                 two recordings side by side, and the difference
->>>>>>> h-compare/main
   foveate view run.fov --terminal --layer 3 --head 5 --token cat
   foveate view run.fov --export page.html           one file for everybody: what fits is chosen
   foveate view run.fov --export page.html --layer 3 --head 5 --embed exact

@@ -59,6 +59,15 @@ WATCH_MAP = """() => {
 }"""
 
 
+IN_SIGHT = """() => {
+    const pane = document.querySelector('.fv-pane').getBoundingClientRect();
+    const words = [...document.querySelectorAll('.fv-word')].map(word => word.getBoundingClientRect());
+    const seen = words.filter(word => word.top > pane.top + 100 && word.bottom < pane.bottom - 100);
+    window.target = seen[seen.length >> 1];
+    return window.target !== undefined;
+}"""
+
+
 def opened(tab: Any, page: Page) -> dict[str, float]:
     """Seconds until the whole map is seen, and until all of it is computed."""
     tab.add_init_script(f"({WATCH_MAP})()")
@@ -90,7 +99,7 @@ def dragged(tab: Any) -> np.ndarray[Any, Any]:
     return np.array(found)
 
 
-def clicked(tab: Any, tokens: int) -> np.ndarray[Any, Any]:
+def clicked(tab: Any) -> np.ndarray[Any, Any]:
     """Milliseconds from a click on a word to its links drawn, at words all over the text."""
     chance = random.Random(1)
     tab.evaluate("performance.clearMeasures('foveate-hover')")
@@ -100,19 +109,8 @@ def clicked(tab: Any, tokens: int) -> np.ndarray[Any, Any]:
             "part => { const pane = document.querySelector('.fv-pane'); pane.scrollTop = part * pane.scrollHeight; }",
             part,
         )
-        tab.wait_for_function(
-            "at => [...document.querySelectorAll('.fv-word')].some(word => Math.abs(word.dataset.token - at) < 400)",
-            arg=part * tokens,
-        )
+        tab.wait_for_function(IN_SIGHT)
         tab.wait_for_load_state("networkidle")
-        tab.evaluate(
-            """() => {
-                const pane = document.querySelector('.fv-pane').getBoundingClientRect();
-                const words = [...document.querySelectorAll('.fv-word')].map(word => word.getBoundingClientRect());
-                const seen = words.filter(word => word.top > pane.top + 150 && word.bottom < pane.bottom - 150);
-                window.target = seen[seen.length >> 1];
-            }"""
-        )
         x, y = tab.evaluate("[window.target.x + window.target.width / 2, window.target.y + window.target.height / 2]")
         tab.evaluate(
             "([x, y]) => document.elementFromPoint(x, y).dispatchEvent(new MouseEvent('click', { bubbles: true }))",
@@ -146,7 +144,7 @@ def measure(path: Path, tokens: int, threads: int) -> None:
         )
         late = 100 * float((frames > 1.5 * FRAME).mean())
         figure(f"{what}: frames that came late, of {len(frames)}", late, "%")
-        clicks = clicked(tab, tokens)
+        clicks = clicked(tab)
         figure(
             f"{what}: click to links, p95",
             float(np.percentile(clicks, 95)),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
 import sys
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ import torch
 
 import foveate as fv
 from foveate.apps import export, page
+from foveate.apps.embed import exact
+from foveate.apps.embed.parts import decode
 from foveate.apps.errors import UserError
+from foveate.apps.export import Options
 from foveate.extras import need
 from foveate.views.source import Source
 from pages import random_source
@@ -32,14 +35,29 @@ def data_of(html: str) -> dict[str, Any]:
 
 def array(data: dict[str, Any], ref: dict[str, Any]) -> np.ndarray:
     """A tensor of the page, read as docs/DESIGN.md says."""
-    blob, shape = base64.b64decode(data["blob"]), ref["shape"]
-    assert ref["offset"] % 4 == 0
+    raw, shape = zlib.decompress(decode(data["parts"][ref["part"]]), -zlib.MAX_WBITS), ref["shape"]
     if ref["dtype"] == "bits":
-        rows = int(np.prod(shape[:-1]))
-        packed = np.frombuffer(blob, np.uint8, rows * -(-shape[-1] // 8), ref["offset"]).reshape(rows, -1)
+        packed = np.frombuffer(raw, np.uint8).reshape(int(np.prod(shape[:-1])), -1)
         return np.unpackbits(packed, axis=1, count=shape[-1]).reshape(shape).astype(bool)
-    dtype = {"float32": "<f4", "float16": "<f2"}[ref["dtype"]]
-    return np.frombuffer(blob, dtype, int(np.prod(shape)), ref["offset"]).reshape(shape).astype(np.float64)
+    dtype = np.dtype({"float32": "<f4", "float16": "<f2", "steps": "<i4", "uint8": "u1"}[ref["dtype"]])
+    planes = np.frombuffer(raw, np.uint8).reshape(dtype.itemsize, -1)
+    numbers = np.ascontiguousarray(planes.T).view(dtype).reshape(shape)
+    return numbers.cumsum(-1) if ref["dtype"] == "steps" else numbers.astype(np.float64)
+
+
+def allowed_by(data: dict[str, Any], spans: list[dict[str, Any]], sequence: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Who may attend, (H|1, Q, K), by intervals of each row's keys."""
+    found = np.zeros((1, *shape), bool)
+    for span in spans:
+        first, last = (array(data, span[end]) for end in ("first", "last"))
+        first, last = (t[min(sequence, len(t) - 1), :, : shape[0], None] for t in (first, last))
+        found = found | ((np.arange(shape[1]) >= first) & (np.arange(shape[1]) < last))
+    return found
+
+
+def bias_of(data: dict[str, Any], distances: dict[str, Any], sequence: int, shape: tuple[int, ...]) -> np.ndarray:
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return np.asarray(array(data, distances["table"])[:, columns - rows + distances["shifts"][sequence]])
 
 
 def weights_of(data: dict[str, Any], call: int, sequence: int) -> np.ndarray:
@@ -53,6 +71,10 @@ def weights_of(data: dict[str, Any], call: int, sequence: int) -> np.ndarray:
     s = query @ key.transpose(0, 2, 1) * score["scale"]
     if score["softcap"]:
         s = score["softcap"] * np.tanh(s / score["softcap"])
+    if embedded["distances"]:
+        s = s + bias_of(data, embedded["distances"], sequence, (queries, keys))
+    if embedded["spans"] is not None:
+        s = np.where(allowed_by(data, embedded["spans"], sequence, (queries, keys)), s, -np.inf)
     for name in ("bias", "mask"):
         if embedded[name]:
             part = array(data, embedded[name])
@@ -135,8 +157,8 @@ def test_equal_masks_and_biases_are_stored_once() -> None:
     bias = torch.randn(1, H, Q, Q, generator=draw)
     maps = {f"layer.{i}": random_map(mask=fv.masks.causal(), bias=bias.clone()) for i in range(4)}
     data = data_of(export.page_of(Source(maps)))
-    for name in ("mask", "bias"):
-        assert len({call[name]["offset"] for call in data["calls"]}) == 1
+    assert len({call["bias"]["part"] for call in data["calls"]}) == 1
+    assert len({call["spans"][0]["last"]["part"] for call in data["calls"]}) == 1
 
 
 def test_large_recordings_go_in_as_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +179,7 @@ def test_numbers_beyond_half_precision_stay_exact(monkeypatch: pytest.MonkeyPatc
 def test_too_large_a_page_is_refused_with_its_size_and_the_remedy(tmp_path: Path) -> None:
     query = torch.zeros(1, 1, 3_000_000, 1)
     weights = fv.AttentionMap(query, query)
-    with pytest.raises(UserError, match=r"would take 16 MB, more than the limit of 9 MB; record fewer layers"):
+    with pytest.raises(UserError, match=r"would take 66 MB with the 8 largest .* 13 MB with .* limit of 9 MB; choose"):
         fv.export_html(weights, tmp_path / "page.html", limit=9_000_000)
     assert list(tmp_path.iterdir()) == []
 
@@ -197,11 +219,15 @@ def test_what_a_page_cannot_compute_goes_in_as_it_is(case: str) -> None:
     ],
 )
 def test_a_large_call_of_them_is_refused(monkeypatch: pytest.MonkeyPatch, options: Any, what: str) -> None:
-    monkeypatch.setattr(export, "DENSE", H * Q * Q)
-    assert export.page_of(Source({"attn": random_map(**options)}))
-    monkeypatch.setattr(export, "DENSE", H * Q * Q - 1)
+    def page(**more: Any) -> dict[str, Any]:
+        return data_of(export.page_of(Source({"attn": random_map(**options)}), options=Options(**more)))
+
+    monkeypatch.setattr(exact, "DENSE", H * Q * Q)
+    assert page(embed="exact")["calls"][0]["dense"]
+    monkeypatch.setattr(exact, "DENSE", H * Q * Q - 1)
     with pytest.raises(UserError, match=f"{what} cannot be computed inside a page, and 294 weights of a call are too"):
-        export.page_of(Source({"attn": random_map(**options)}))
+        page(embed="exact")
+    assert page()["calls"][0]["top"]["k"] == Q
 
 
 def test_a_page_is_refused_before_its_weights_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,8 +235,8 @@ def test_a_page_is_refused_before_its_weights_are_computed(monkeypatch: pytest.M
         {"attn": fv.AttentionMap(torch.ones(1, 1, 900, 1), torch.ones(1, 1, 900, 1), normalizer="sparsemax")}
     )
     monkeypatch.setattr(fv.AttentionMap, "dense", lambda self: pytest.fail("computed"))
-    with pytest.raises(UserError, match=r"would take 9 MB, more than the limit of 5 MB"):
-        export.page_of(source, limit=5_000_000)
+    with pytest.raises(UserError, match=r"would take 8.1 MB, more than the limit of 5 MB"):
+        export.page_of(source, limit=5_000_000, options=Options(embed="exact"))
 
 
 class Elements(HTMLParser):
@@ -278,7 +304,7 @@ def test_writing_replaces_the_file_at_once(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_nothing_is_left_of_a_page_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "page_of", lambda *_: "\ud800")
+    monkeypatch.setattr(export, "page_of", lambda *_, **__: "\ud800")
     with pytest.raises(UnicodeEncodeError, match="surrogates"):
         export.write(random_source(["a"]), tmp_path / "page.html")
     assert os.listdir(tmp_path) == []

@@ -100,6 +100,14 @@ def test_a_search_is_followed_to_where_its_sequences_came_from() -> None:
     assert any("the search moved sequences about" in note for note in source.document().notes)
 
 
+def test_a_search_without_a_cache_keeps_the_texts_of_its_last_step() -> None:
+    seen = written("llama", left_padded(), num_beams=3, use_cache=False)
+    ids = torch.tensor(seen.input_ids)
+    assert ids.shape == (6, 10 + NEW)
+    for layer, want in zip(seen, one_pass("llama", ids, (ids > 0).long()), strict=True):
+        torch.testing.assert_close(seen.joined(layer)[:3], want[:3], atol=5e-6, rtol=0)
+
+
 def test_several_drawn_sequences() -> None:
     seen = written("llama", left_padded(), do_sample=True, num_return_sequences=2)
     for layer in seen:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import foveate as fv
 from foveate.apps import export, head_view
+from foveate.apps.embed import exact
 from foveate.apps.errors import UserError
 from foveate.apps.viewing import source_of
 from foveate.views.source import Source
@@ -152,7 +153,7 @@ def test_a_file_holds_the_numbers_and_says_what_is_not_known(tmp_path: Path, tab
 
 
 def test_given_weights_of_any_number_go_into_a_file_up_to_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "DENSE", 4)
+    monkeypatch.setattr(exact, "DENSE", 4)
     monkeypatch.setattr(export, "SMALL", 0)
     given = layers()
     text = export.page_of(source_of(given, WORDS))

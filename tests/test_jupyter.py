@@ -67,7 +67,7 @@ def test_in_jupyterlab(browser: Any, lab: Any) -> None:
     errors: list[str] = []
     context.on("request", lambda request: requests.append(request.url))
     tab = context.new_page()
-    tab.set_default_timeout(20_000)
+    tab.set_default_timeout(30_000)
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.goto(lab.url("look.ipynb"))
     look, freed = (tab.locator(".jp-CodeCell").nth(n) for n in range(2))

@@ -113,7 +113,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert "cat (1) reads\n" in capsys.readouterr().out
     for words, told in (
         (["--terminal", "--export", "x.html"], "--terminal prints and --export writes a page"),
-        (["--head", "1"], "--head is for --terminal; in the page it is chosen with a click"),
+        (["--head", "1"], "--head is for --terminal and --export; in the page it is chosen with a click"),
         (["--terminal", "--target", "x"], "--target is for encoder-decoder models"),
     ):
         assert cli.main(["view", *words]) == 2

@@ -150,7 +150,11 @@ def test_nan_rows_are_answered_not_crashed_on() -> None:
         ("row?call=7&index=0", 400, "call 7 does not exist"),
         ("row?call=0&index=0&extra=1", 400, "the parameters are call, sequence, index, direction, level"),
         ("row?call=0&index=0&level=page", 400, "level must be one of 'token', 'word'"),
-        ("dense", 404, "There is no question 'dense'; ask one of thumbnails, heads, row, topk, tile, map, pair."),
+        (
+            "dense",
+            404,
+            "There is no question 'dense'; ask one of thumbnails, heads, row, topk, tile, map, difference, pair.",
+        ),
         ("map?call=0&head=0&zoom=9&row=0&column=0", 400, "zoom must be from 0 to 0; got 9"),
         ("map?call=0&head=0&zoom=0&row=10000&column=0", 400, "there are rows of tiles 0 to 0; got 10000"),
         ("map?call=0&head=0&zoom=0&row=0", 400, "the parameter column is missing"),

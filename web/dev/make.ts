@@ -26,7 +26,7 @@ const ESCAPES: Record<string, string> = { "<": "\\u003c", ">": "\\u003e", "&": "
 
 for (const name of process.argv.length > 2 ? process.argv.slice(2) : Object.keys(SHAPES)) {
   const { doc, calls, blob } = sample(name, SHAPES[name] as Shape);
-  const data = JSON.stringify({ document: doc, calls, blob: Buffer.from(blob).toString("base64") }).replace(/[<>&\u2028\u2029]/g, (c) => ESCAPES[c] as string);
+  const data = JSON.stringify({ document: doc, calls, parts: blob }).replace(/[<>&\u2028\u2029]/g, (c) => ESCAPES[c] as string);
   const policy = `default-src 'none'; script-src ${hash(script)}; style-src ${hash(style)}; img-src data: blob:`;
   const page = `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy" content="${policy}"><title>foveate</title><style>${style}</style></head><body><div id="foveate"></div><script type="application/json" id="foveate-data">${data}</script><script>${script}</script></body></html>`;
   writeFileSync(new URL(`${name}.html`, out), page);

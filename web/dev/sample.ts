@@ -1,6 +1,7 @@
 // Invented recordings with the look of real ones: heads that look back, at themselves, at the same word, at the first token.
 
-import type { Call, Doc, EmbeddedCall, Kind, Ref, Sequence, Tokens } from "../src/protocol";
+import { deflateRawSync } from "node:zlib";
+import type { Call, Doc, ExactCall, Kind, Ref, Sequence, Tokens } from "../src/protocol";
 
 export interface Shape {
   kind: Kind;
@@ -40,32 +41,43 @@ export function tokens(words: string[], special = true): Tokens {
   return { text, word, special: flags };
 }
 
+const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%()*+,-./:;=?@[]^_{|}~";
+
+/** Bytes as the digits that `decode85` reads. */
+export function encode85(bytes: Uint8Array): string {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 4) {
+    let number = 0;
+    for (let n = 0; n < 4; n++) number = number * 256 + (bytes[at + n] ?? 0);
+    let five = "";
+    for (let n = 0; n < 5; n++) {
+      five = (ALPHABET[number % 85] as string) + five;
+      number = Math.floor(number / 85);
+    }
+    text += five.slice(0, Math.min(5, bytes.length - at + 1));
+  }
+  return text;
+}
+
 export class Blob2 {
-  private readonly parts: Uint8Array[] = [];
-  private size = 0;
+  readonly texts: string[] = [];
 
   add(values: Float32Array, shape: number[], half: boolean): Ref {
     const bytes = half ? new Uint8Array(Uint16Array.from(values, toHalf).buffer) : new Uint8Array(values.buffer.slice(0));
     return this.push(bytes, shape, half ? "float16" : "float32");
   }
 
-  push(bytes: Uint8Array, shape: number[], dtype: Ref["dtype"]): Ref {
-    const ref: Ref = { offset: this.size, shape, dtype };
-    const padded = new Uint8Array(Math.ceil(bytes.length / 8) * 8);
-    padded.set(bytes);
-    this.parts.push(padded);
-    this.size += padded.length;
-    return ref;
+  steps(values: number[][]): Ref {
+    const steps = values.flatMap((row) => row.map((value, n) => value - (n ? (row[n - 1] as number) : 0)));
+    return this.push(new Uint8Array(Int32Array.from(steps).buffer), [1, 1, values.length, (values[0] as number[]).length], "steps");
   }
 
-  bytes(): ArrayBuffer {
-    const result = new Uint8Array(this.size);
-    let at = 0;
-    for (const part of this.parts) {
-      result.set(part, at);
-      at += part.length;
-    }
-    return result.buffer;
+  /** The bytes of each number apart: all first ones, all second ones, ... */
+  push(bytes: Uint8Array, shape: number[], dtype: Ref["dtype"]): Ref {
+    const size = { float32: 4, float16: 2, steps: 4, bits: 1, uint8: 1 }[dtype];
+    const planes = Uint8Array.from(bytes, (_, at) => bytes[(at % (bytes.length / size)) * size + Math.floor(at / (bytes.length / size))] as number);
+    this.texts.push(encode85(deflateRawSync(planes)));
+    return { part: this.texts.length - 1, shape, dtype };
   }
 }
 
@@ -100,7 +112,7 @@ function waves(length: number, dim: number, shift: number, noise: () => number, 
   return result;
 }
 
-function embeddedCall(blob: Blob2, shape: Shape, queries: number, keys: number, layer: number, causal: boolean, mask: Ref | null): EmbeddedCall {
+function embeddedCall(blob: Blob2, shape: Shape, queries: number, keys: number, layer: number, causal: boolean, mask: Ref | null): ExactCall {
   const { heads, dim, half = false } = shape;
   const noise = random(layer * 977 + 5);
   const q = new Float32Array(heads * queries * dim);
@@ -115,16 +127,16 @@ function embeddedCall(blob: Blob2, shape: Shape, queries: number, keys: number, 
   }
   return {
     query: blob.add(q, [1, heads, queries, dim], half), key: blob.add(k, [1, heads, keys, dim], half), value: blob.add(v, [1, heads, keys, dim], half),
-    mask: causal ? mask : null, bias: null, sinks: null, score: { name: "scaled_dot", scale: 1.9 / Math.sqrt(dim), softcap: null }, dense: null, lengths: [[queries, keys]],
+    mask: causal ? mask : null, bias: null, sinks: null, score: { name: "scaled_dot", scale: 1.9 / Math.sqrt(dim), softcap: null }, dense: null, spans: null, distances: null, logsumexp: null, overview: null, lengths: [[queries, keys]],
   };
 }
 
-export function sample(name: string, shape: Shape): { doc: Doc; calls: EmbeddedCall[]; blob: ArrayBuffer } {
+export function sample(name: string, shape: Shape): { doc: Doc; calls: ExactCall[]; blob: string[] } {
   const words = shape.words ?? Array.from({ length: (shape.count ?? 10) - 2 }, (_, i) => STORY[i % STORY.length] as string);
   const cross = shape.kind === "cross";
   const sequence: Sequence = { source: tokens(words, name !== "cat" && name !== "tiny" && !cross), target: shape.target ? tokens(shape.target, false) : null };
   const blob = new Blob2();
-  const calls: EmbeddedCall[] = [];
+  const calls: ExactCall[] = [];
   const listed: Call[] = [];
   const kinds: Kind[] = cross ? ["encoder", "decoder", "cross"] : [shape.kind];
   const length = { source: sequence.source.text.length, target: sequence.target?.text.length ?? 0 };
@@ -146,5 +158,5 @@ export function sample(name: string, shape: Shape): { doc: Doc; calls: EmbeddedC
   const message = name === "cat" ? "it -> cat (97 %)" : cross ? "A translation and its alignment" : "";
   const doc: Doc = { id: name, title: name === "cat" ? "The cat sat on the mat because it was tired" : `Sample ${name}`, model: `invented ${shape.layers} × ${shape.heads}`, message, sequences: [sequence], calls: listed, focus, notes: [], decoding: null, beside: [] };
   if (cross) doc.focus = { sequence: 0, call: 2 * shape.layers, head: 0, token: 5, direction: "reads", level: "token" };
-  return { doc, calls, blob: blob.bytes() };
+  return { doc, calls, blob: blob.texts };
 }

@@ -56,6 +56,8 @@ export class Comparison {
   private axes: Axes | null = null;
   private doc: Doc | null = null;
   private wanted = "";
+  /** The place that `found`, the slots and the maps belong to. */
+  private place = { name: "", call: 0, head: 0 };
   private measuring = false;
   private sequence = -1;
   private readonly abort = new AbortController();
@@ -94,7 +96,7 @@ export class Comparison {
       maps = beside(spread(a, mine.key.length, rows.a, columns.a), spread(b, axes.key.length, rows.b, columns.b), rows.a.length, columns.a.length);
     }
     if (this.wanted !== name) return false;
-    Object.assign(this, { found, axes, rows, columns, maps });
+    Object.assign(this, { found, axes, rows, columns, maps, place: { name, call, head } });
     return true;
   }
 
@@ -106,14 +108,20 @@ export class Comparison {
     return Float32Array.from(pixels, (value) => (value * peak) / 255);
   }
 
+  /** Whether what is known belongs to the place that is looked at. */
+  get ready(): boolean {
+    const { call, sequence, head, level } = this.session.state;
+    return this.place.name === [call, sequence, head, level].join();
+  }
+
   /** The row of a slot in both; null where one has no such row. */
   async row(slot: number): Promise<Rows | null> {
-    const { found, rows, columns, session } = this;
+    const { found, rows, columns, session, place: { name: here, call, head } } = this;
     const [i, j] = [rows.a[slot] ?? -1, rows.b[slot] ?? -1];
-    const { call, head, sequence, level } = session.state;
+    const { sequence, level } = session.state;
     const theirs = found?.heads[head] ?? null;
     if (!found || found.call === null || theirs === null || i < 0 || j < 0) return null;
-    const name = `${this.wanted}/${slot}`;
+    const name = `${here}/${slot}`;
     const present = this.known.get(name);
     if (present) return present;
     const one = async (source: Source, where: number, index: number, n: number, slots: number[]) => {

@@ -18,7 +18,7 @@ export function boot(): void {
   if (!element || !block) return;
   const data = JSON.parse(block.textContent ?? "{}") as PageData;
   if (!("transport" in data)) {
-    render({ source: new EmbeddedSource(data.document, data.calls, data.blob), element });
+    render({ source: new EmbeddedSource(data.document, data.calls, data.parts), element });
     return;
   }
   const host = new HttpHost();

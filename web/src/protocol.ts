@@ -29,6 +29,8 @@ export interface Call {
   score: string;
   /** The numbers that these heads have in the module, where only some were recorded. */
   numbers?: number[] | null;
+  /** How many of each row's largest weights a static page holds, where it holds no others. */
+  kept?: number | null;
 }
 
 /** What a head of a call is called: by its number in the module. */
@@ -161,6 +163,18 @@ export interface Tile {
   width: number;
   peak: number;
   pixels: Uint8Array;
+  /** Only of a static page: not from weights but from a picture with cells of so many tokens a side. */
+  pooled?: number;
+}
+
+/** 255 is a weight of 1, 1 is 10^-6 or less, even ratios between. `exact`: from all weights under it. */
+export interface MapTile {
+  height: number;
+  width: number;
+  exact: boolean;
+  /** How much of the whole overview is done, 0 to 1. */
+  refined: number;
+  pixels: Uint8Array;
 }
 
 export interface Pair {
@@ -227,7 +241,7 @@ export interface TileQuery extends Where {
   level: Level;
 }
 
-/** 2^zoom tokens in a pixel; tiles of 256 x 256 pixels, counted from the top left. */
+/** Tile (row, column), counted from the top left, of 256 x 256 pixels with 2^zoom tokens a side each. */
 export interface MapQuery extends Where {
   head: number;
   zoom: number;
@@ -262,11 +276,11 @@ export interface Listed {
   title: string;
 }
 
-/** A tensor inside the blob of a static page. */
+/** A tensor inside a static page: one of its parts. "steps" are whole numbers, as differences along the last axis. */
 export interface Ref {
-  offset: number;
+  part: number;
   shape: number[];
-  dtype: "float32" | "float16" | "bits";
+  dtype: "float32" | "float16" | "bits" | "steps" | "uint8";
 }
 
 /** What a page cannot compute: weights and scores (B, H, Q, K), and what the normaliser knows of each row (B, H, Q). */
@@ -278,17 +292,43 @@ export interface Dense {
   statistic_name: string;
 }
 
-export interface EmbeddedCall {
+/** Each head as a picture, (B, H, h, w) bytes as those of a `MapTile`: 2^zoom rows and columns in a cell. */
+export interface Overview {
+  max: { zoom: number; cells: Ref };
+  mean: { zoom: number; cells: Ref };
+  /** Of each head's rows, in nats: [sequence][head]. */
+  entropy: number[][];
+}
+
+interface Embedded {
+  lengths: [number, number][];
+}
+
+export interface ExactCall extends Embedded {
   query: Ref;
   key: Ref;
   value: Ref | null;
   mask: Ref | null;
+  /** Which keys a row may see: those of any of these intervals [first, last), (B|1, H|1, Q|1). */
+  spans: { first: Ref; last: Ref }[] | null;
   bias: Ref | null;
+  /** A bias by distance, table (H|1, distances): entry j - i + shift of the sequence is that of query i and key j. */
+  distances: { table: Ref; shifts: number[] } | null;
   sinks: Ref | null;
   /** No scale: the score is no product. */
   score: { name: string; scale: number | null; softcap: number | null };
   dense: Dense | null;
-  lengths: [number, number][];
+  /** Of a long call, so that no row need be computed whole: (B, H, Q). */
+  logsumexp: Ref | null;
+  overview: Overview | null;
 }
 
-export type PageData = { transport: "http" } | { document: Doc; calls: EmbeddedCall[]; blob: string };
+/** Only the k largest weights of each row, by the place of their keys (B, H, Q, k), and the rest of its sum (B, H, Q). */
+export interface ListedCall extends Embedded {
+  top: { k: number; places: Ref; weights: Ref; rest: Ref };
+  overview: Overview;
+}
+
+export type EmbeddedCall = ExactCall | ListedCall;
+
+export type PageData = { transport: "http" } | { document: Doc; calls: EmbeddedCall[]; parts: string[] };

@@ -435,7 +435,7 @@ export class Session {
       (pair) => {
         if (this.pairWanted !== name) return;
         this.pair = pair;
-        this.pairAt = at;
+        this.pairAt = pair && at;
         this.emit("pair");
       },
       (error: unknown) => {

@@ -13,7 +13,8 @@ export interface Source {
   topk(query: TopKQuery, signal?: AbortSignal): Promise<TopK>;
   tile(query: TileQuery, signal?: AbortSignal): Promise<Tile>;
   map(query: MapQuery, signal?: AbortSignal): Promise<MapTile>;
-  pair(query: PairQuery, signal?: AbortSignal): Promise<Pair>;
+  /** null where a static page holds no queries and keys. */
+  pair(query: PairQuery, signal?: AbortSignal): Promise<Pair | null>;
   /** True where `row` and `topk` take a `head`, and then answer for that head alone. */
   readonly oneHead?: boolean;
   /** Only a server holds a second document. */

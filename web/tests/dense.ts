@@ -1,12 +1,12 @@
 // The dense definition, written down plainly: what every source is compared with.
 
 import { Blob2, causalBits } from "../dev/sample";
-import type { Call, Doc, EmbeddedCall, Tokens } from "../src/protocol";
+import type { Call, Doc, ExactCall, Tokens } from "../src/protocol";
 
 export interface Case {
   doc: Doc;
-  calls: EmbeddedCall[];
-  blob: ArrayBuffer;
+  calls: ExactCall[];
+  blob: string[];
   /** weights[head][query][key] of call 0, sequence s */
   weights: (sequence: number) => number[][][];
 }
@@ -49,10 +49,10 @@ export function makeCase({ causal = false, bias = false, sink = false, softcap, 
   const sinks = sink ? rounded(H) : null;
   const blob = new Blob2();
   const score = { name: "scaled_dot" as const, scale: 0.4472135955, softcap: softcap ?? null };
-  const call: EmbeddedCall = {
+  const call: ExactCall = {
     query: blob.add(q, [B, H, Q, D], half), key: blob.add(k, [B, G, K, D], half), value: blob.add(v, [B, G, K, V], half),
     mask: causal ? blob.push(causalBits(Q, K), [1, 1, Q, K], "bits") : null,
-    bias: b && blob.add(b, [1, H, Q, K], false), sinks: sinks && blob.add(sinks, [H], false), score, dense: null, lengths: LENGTHS,
+    bias: b && blob.add(b, [1, H, Q, K], false), sinks: sinks && blob.add(sinks, [H], false), score, dense: null, spans: null, distances: null, logsumexp: null, overview: null, lengths: LENGTHS,
   };
   const described: Call = {
     index: 0, name: "layer.0", label: "layer 0", step: 0, kind: offset ? "decoder" : "cross", heads: H, queries: Q, keys: K, rows: offset ? "source" : "target", columns: "source",
@@ -92,7 +92,7 @@ export function makeCase({ causal = false, bias = false, sink = false, softcap, 
     };
     call.score = { name: "additive", scale: null, softcap: null };
   }
-  return { doc, calls: [call], blob: blob.bytes(), weights };
+  return { doc, calls: [call], blob: blob.texts, weights };
 }
 
 export const SHAPE = { B, H, G, Q, K, D, V };

@@ -1,9 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { makeCase } from "./dense";
 import { Camera } from "../src/camera";
-import { EmbeddedSource } from "../src/embedded";
-import { byteWeight, logByte, mapTile } from "../src/maptile";
+import { byteWeight, logByte } from "../src/scale";
 import { Tiles } from "../src/tiles";
 import { above, below, lastZoom, side, tilesIn, zoomFor } from "../src/tiling";
 import type { MapQuery, MapTile } from "../src/protocol";
@@ -11,29 +9,6 @@ import type { MapQuery, MapTile } from "../src/protocol";
 test("a byte stands for a weight on one scale, one is 255, a millionth 1", () => {
   assert.deepEqual([1, 1e-6, 1e-9, 0, NaN, 2].map(logByte), [255, 1, 1, 0, 0, 255]);
   for (const weight of [0.9, 0.03, 4e-5]) assert.ok(Math.abs(Math.log10(byteWeight(logByte(weight)) / weight)) < 0.013);
-});
-
-test("a page without a server pools the weights under each pixel of a map", async () => {
-  const { doc, calls, blob, weights } = makeCase({ causal: true });
-  const source = new EmbeddedSource(doc, calls, blob);
-  const head = weights(0)[2]!;
-  for (const how of ["max", "mean"] as const) {
-    const tile = await source.map({ call: 0, sequence: 0, head: 2, zoom: 0, row: 0, column: 0, how });
-    assert.deepEqual([tile.height, tile.width, tile.exact, tile.refined], [head.length, head[0]!.length, true, 1]);
-    head.flat().forEach((weight, at) => assert.ok(Math.abs(tile.pixels[at]! - logByte(weight)) <= 1));
-  }
-  await assert.rejects(async () => source.map({ call: 0, sequence: 0, head: 2, zoom: 1, row: 0, column: 0, how: "max" }), /zoom must be from 0 to 0; got 1/);
-  await assert.rejects(async () => source.map({ call: 0, sequence: 0, head: 2, zoom: 0, row: 1, column: 0, how: "max" }), /no tile \(1, 0\)/);
-});
-
-test("pixels at the edge of a map pool what is there", async () => {
-  const [queries, keys] = [600, 301];
-  const weight = (i: number, j: number) => ((i * 7 + j * 13) % 97) / 97;
-  const call = { queries, keys, weights: (_: number, i: number, from: number, to: number, out: Float64Array) => { for (let j = from; j < to; j++) out[j - from] = weight(i, j); } };
-  const tile = await mapTile(call as never, { call: 0, sequence: 0, head: 0, zoom: 1, row: 1, column: 0, how: "mean" }, async () => undefined);
-  assert.deepEqual([tile.height, tile.width], [44, 151]);
-  assert.equal(tile.pixels[150], logByte((weight(512, 300) + weight(513, 300)) / 2));
-  assert.equal(tile.pixels[0], logByte([[512, 0], [512, 1], [513, 0], [513, 1]].reduce((sum, [i, j]) => sum + weight(i!, j!), 0) / 4));
 });
 
 test("the zoom wastes no pixel, and is never finer than a token or coarser than all in one tile", () => {

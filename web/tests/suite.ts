@@ -94,7 +94,7 @@ async function checkThumbnails(source: Source, made: Case): Promise<void> {
 async function checkPair(source: Source, made: Case): Promise<void> {
   const weights = made.weights(0);
   for (const [head, i, j] of [[0, 0, 0], [4, 6, 3], [5, 2, 16]] as const) {
-    const pair = await source.pair({ call: 0, sequence: 0, head, i, j });
+    const pair = (await source.pair({ call: 0, sequence: 0, head, i, j }))!;
     const weight = weights[head]![i]![j]!;
     near([pair.weight!], [weight], "weight");
     if (made.calls[0]!.dense) assert.deepEqual([pair.products, pair.scale, pair.scaled, pair.score_name], [null, null, pair.score, "additive"]);
@@ -107,7 +107,7 @@ async function checkPair(source: Source, made: Case): Promise<void> {
     }
     near([pair.allowed ? Math.exp(pair.scaled! + (pair.bias ?? 0) - pair.logsumexp!) : 0], [weight], "the softmax of the numbers shown");
     near(pair.contribution!, pair.value!.map((x) => x * weight), "contribution", 1e-5);
-    const row = await Promise.all(weights[head]![i]!.map(async (w, at) => (await source.pair({ call: 0, sequence: 0, head, i, j: at })).value!.map((x) => x * w)));
+    const row = await Promise.all(weights[head]![i]!.map(async (w, at) => (await source.pair({ call: 0, sequence: 0, head, i, j: at }))!.value!.map((x) => x * w)));
     near(pair.output!, row.reduce((a, b) => a.map((x, d) => x + b[d]!)), "output", 1e-5);
   }
 }

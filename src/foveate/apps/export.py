@@ -1,99 +1,130 @@
-"""A page in one file: queries, keys and masks go into it, and it computes every weight itself, offline.
+"""A page in one file: it works offline, for any length, by choice of what goes in, and says what is exact in it.
 
-Where it cannot, because a score is no product or a normaliser no softmax, a small call's weights go in as they are.
-
-Axes: B batch, H heads, G key heads, Q queries, K keys, D width, V value width.
+`exact`: queries and keys, from which the page computes every weight; of a long call also each row's log-sum-exp, so
+that any row, column or tile costs what it shows, and a pooled picture of each head, which would take a browser minutes.
+`top`: pooled pictures and the largest weights of each row, of many heads or of calls that a page cannot compute.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import Any, Literal, get_args
 
 from foveate.apps import page
+from foveate.apps.embed import exact, pooled
+from foveate.apps.embed.choose import Piece, Which, choose, document_of
+from foveate.apps.embed.exact import can_compute, held, shifted, written
+from foveate.apps.embed.parts import TEXT, Parts, megabytes, too_large
+from foveate.apps.embed.words import notes_of
 from foveate.apps.errors import UserError
 from foveate.map import AttentionMap
-from foveate.normalizers import Softmax, lead
-from foveate.scores import Dot
+from foveate.stats import Entropy
 from foveate.views.given import is_given
 from foveate.views.source import Source
 from foveate.views.wire import dumps
 
 LIMIT = 50_000_000  # bytes of a page
 SMALL = 8_000_000  # bytes of float32 up to which nothing is rounded
-DENSE = 1 << 20  # weights of one call that go in as they are
-_HALF_MAX = 65504.0
+COMFORT = 12_000_000  # bytes of a page up to which everything goes in exactly, if nobody chose
+LISTED = 4_800_000  # bytes for the largest weights of rows, if nobody chose how many
+LONG = 1 << 20  # weights of a head from which on a browser should not pass over all of them
+MOST_TOP, LEAST_TOP = 32, 8  # of a row, if nobody chose how many
+HALVES = 0.87  # bytes of float16 after deflating, of a byte before; float32 is at 0.93
+ENTRY = 2.2  # bytes of one of a row's largest weights, deflated
+
+Embed = Literal["auto", "exact", "top"]
+Report = Callable[[float, str], None]
 
 
-class Blob:
-    """Arrays one after another, each distinct one once."""
+@dataclass(frozen=True)
+class Options:
+    """What goes into a page.
 
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self.size = 0
-        self._known: dict[tuple[bytes, str, tuple[int, ...]], int] = {}
+    Args:
+        layers, heads: which; numbers (layers also globs over module names). None: all.
+        embed: "exact", "top", or "auto": exact up to `COMFORT` bytes.
+        k: how many of a row's largest weights "top" keeps. None: 8 to 32, as fits.
+        values: keep values where they were recorded, to show what each word adds to the output. None: if they fit.
+        float16: round queries, keys and values to 16 bits. None: above `SMALL` bytes.
+    """
 
-    def add(self, array: NDArray[Any], dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
-        """The reference {offset, shape, dtype} to `array`, aligned to 4 bytes."""
-        data = np.ascontiguousarray(array).tobytes()
-        key = (hashlib.sha256(data).digest(), dtype, shape)
-        if key not in self._known:
-            self._known[key] = self.size
-            self.parts.append(data + b"\0" * (-len(data) % 4))
-            self.size += len(self.parts[-1])
-        return {"offset": self._known[key], "shape": list(shape), "dtype": dtype}
+    layers: Which = None
+    heads: Which = None
+    embed: Embed = "auto"
+    k: int | None = None
+    values: bool | None = None
+    float16: bool | None = None
 
-    def add_floats(self, tensor: Tensor, half: bool) -> dict[str, Any]:
-        numbers = tensor.detach().float().cpu()
-        fits = bool((numbers.abs() <= _HALF_MAX).all())
-        kind = "float16" if half and fits else "float32"
-        return self.add(numbers.numpy().astype(f"<f{2 if kind == 'float16' else 4}"), kind, tuple(tensor.shape))
-
-    def add_bits(self, flags: Tensor) -> dict[str, Any]:
-        return self.add(np.packbits(flags.cpu().numpy(), axis=-1), "bits", tuple(flags.shape))
+    def __post_init__(self) -> None:
+        if self.embed not in get_args(Embed):
+            raise ValueError(f"embed must be one of {', '.join(map(repr, get_args(Embed)))}; got {self.embed!r}")
+        if self.k is not None and (isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1):
+            raise ValueError(f"k must be a whole number from 1; got {self.k!r}")
 
 
-def page_of(source: Source, title: str = "", limit: int = LIMIT) -> str:
+@dataclass(frozen=True)
+class _Plan:
+    """How the pieces go in: `kind`, and its details."""
+
+    kind: Literal["exact", "top"]
+    half: bool
+    values: bool
+    k: int
+    cells: int
+
+
+def page_of(
+    source: Source, title: str = "", limit: int = LIMIT, options: Options | None = None, report: Report | None = None
+) -> str:
     """The HTML of a self-contained page.
 
     Raises:
-        UserError: the page would be larger than `limit` bytes, or a score or normaliser in it is one that a page cannot
-            compute, of a call with more than `DENSE` weights.
+        UserError: there is no such layer or head, the page would be larger than `limit` bytes, or a call cannot go in
+            as asked; the text names the sizes and the remedy.
     """
-    floats = sum(_numbers(one) for one in source.maps) * 4
-    half = floats > SMALL
-    _check_size((floats // 2 if half else floats) * 4 // 3, limit)
-    blob = Blob()
-    calls = [_embedded(source, index, one, blob, half) for index, one in enumerate(source.maps)]
-    _check_size(blob.size * 4 // 3, limit)
-    document = source.document()  # of stored calls it does not know the scores: it has looked at no map
-    named = zip(document.calls, calls, strict=True)
-    document = replace(document, calls=tuple(replace(call, score=made["score"]["name"]) for call, made in named))
-    data = {
-        "document": document.with_id("embedded").as_json(),
-        "calls": calls,
-        "blob": base64.b64encode(b"".join(blob.parts)).decode(),
-    }
+    options = options or Options()
+    pieces = choose(source, options.layers, options.heads)
+    plan = _plan(source, pieces, options, limit)
+    parts, calls = Parts(limit), []
+    for n, piece in enumerate(pieces):
+
+        def tell(share: float, done: int = n, label: str = piece.call.label) -> None:
+            if report is not None:
+                report((done + share) / len(pieces), f"Computing {label}")
+
+        tell(0.0)
+        calls.append(_embedded(source, piece, plan, options.embed == "auto", parts, tell))
+    document = document_of(source, pieces)
+    named = [
+        replace(call, score=made.pop("score_name"), values=bool(made.get("value")))
+        for call, made in zip(document.calls, calls, strict=True)
+    ]
+    document = replace(document, calls=tuple(named), notes=(*notes_of(calls), *document.notes))
+    described = document.with_id("embedded").as_json()
+    for call, made in zip(described["calls"], calls, strict=True):
+        call["kept"] = made["top"]["k"] if "top" in made else None
+    data = {"document": described, "calls": calls, "parts": parts.texts}
     text = page.static(dumps(data), title or document.title or "foveate")
-    _check_size(len(text), limit)
+    if len(text) > limit:
+        raise too_large(len(text), limit)
     return text
 
 
-def write(source: Source, path: str | os.PathLike[str], title: str = "", limit: int = LIMIT) -> Path:
+def write(
+    source: Source,
+    path: str | os.PathLike[str],
+    title: str = "",
+    limit: int = LIMIT,
+    options: Options | None = None,
+    report: Report | None = None,
+) -> Path:
     """Write the page; whoever reads `path` meanwhile sees the old file or the new one, never half of one."""
     target = Path(path)
-    text = page_of(source, title, limit)
+    text = page_of(source, title, limit, options, report)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
@@ -119,94 +150,84 @@ def _umask() -> int:
     return current
 
 
-def _numbers(one: AttentionMap) -> int:
-    held = sum(t.numel() for t in (one.query, one.key, one.value) if t is not None)
-    if is_given(one):
-        return held + one.shape.numel()
-    return held if _can_compute(one) else held + 2 * one.shape.numel()
-
-
-def _can_compute(one: AttentionMap) -> bool:
-    """Whether a page computes these weights itself."""
-    return isinstance(one.problem.score, Dot) and isinstance(one.problem.normalizer, Softmax)
-
-
-def _check_size(size: int, limit: int) -> None:
-    if size > limit:
-        raise UserError(
-            f"the page would take {size / 1e6:,.0f} MB, more than the limit of {limit / 1e6:,.0f} MB; record "
-            "fewer layers (watch(model, layers=...)), a shorter text, or raise limit=; `foveate view` shows any length"
-        )
-
-
-def _embedded(source: Source, index: int, one: AttentionMap, blob: Blob, half: bool) -> Mapping[str, Any]:
-    problem, score = one.problem, one.problem.score
-    product = isinstance(score, Dot)
-    axes = [source.axes(index, sequence) for sequence in range(len(source.document().sequences))]
-    above, left = [rows.first for rows, _ in axes], [columns.first for _, columns in axes]
-    dense = None if _can_compute(one) else _dense(one, blob, above, left, half and is_given(one))
-    allowed, bias = _mask_and_bias(one)
-    sinks = problem.normalizer.sinks if isinstance(problem.normalizer, Softmax) else None
-    return {
-        "query": blob.add_floats(_shifted(problem.q_BHQD, above, 2), half),
-        "key": blob.add_floats(_shifted(problem.k_BGKD, left, 2), half),
-        "value": None if one.value is None else blob.add_floats(_shifted(one.value, left, 2), half),
-        "mask": None if allowed is None else blob.add_bits(_shifted(_shifted(allowed, above, 2), left, 3)),
-        "bias": None if bias is None else blob.add_floats(_shifted(_shifted(bias, above, 2), left, 3), half),
-        "sinks": None if sinks is None else blob.add_floats(sinks, False),
-        "score": {"name": score.name, "scale": score.scale if product else None, "softcap": score.softcap},
-        "dense": dense,
-        "lengths": [[rows.length, columns.length] for rows, columns in axes],
-    }
-
-
-def _dense(one: AttentionMap, blob: Blob, above: list[int], left: list[int], half: bool) -> dict[str, Any]:
-    """Weights and scores (B, H, Q, K) and the rows' statistic (B, H, Q).
-
-    Given weights are their own scores, and go in once.
+def _plan(source: Source, pieces: list[Piece], options: Options, limit: int) -> _Plan:
+    """What fits, by the sizes of queries and keys alone: nothing is read or computed for it.
 
     Raises:
-        UserError: there are too many.
+        UserError: nothing does.
     """
-    problem = one.problem
-    score, normalizer = problem.score, problem.normalizer
-    if one.shape.numel() > DENSE and not is_given(one):
-        what = f"the score {score.name!r}" if not isinstance(score, Dot) else f"the normalizer {normalizer.name!r}"
-        raise UserError(
-            f"{what} cannot be computed inside a page, and {one.shape.numel():,} weights of a call are too many to go "
-            f"in as they are; {DENSE:,} may. fv.view shows every score and normalizer, at any length"
+    batch = len(source.document().sequences)
+    plain, values = (sum(batch * count(piece) for piece in pieces) for count in (_queries_and_keys, _values))
+    pictures = sum(batch * piece.call.heads for piece in pieces)
+
+    def sized(kept: bool) -> tuple[float, bool]:
+        numbers = plain + kept * values
+        half = options.float16 if options.float16 is not None else 4 * numbers > SMALL
+        return numbers * (2 * HALVES if half else 4 * 0.93) * TEXT, half
+
+    for kept in (options.values,) if options.values is not None else (True, False):
+        size, half = sized(kept)
+        if options.embed != "top" and size <= min(COMFORT, limit):
+            return _Plan("exact", half, kept, options.k or MOST_TOP, pooled.cells_of(pictures, size))
+    if options.embed == "exact":
+        size, half = sized(bool(options.values))
+        if size > limit:
+            raise too_large(size, limit)
+        return _Plan("exact", half, bool(options.values), 0, pooled.cells_of(pictures, size))
+    rows = sum(batch * piece.call.heads * piece.call.queries for piece in pieces)
+    shortest = max([1, *(piece.call.keys for piece in pieces)])
+    each = max(1, rows) * ENTRY * TEXT
+    k = options.k or max(LEAST_TOP, min(MOST_TOP, int(LISTED / each)))
+    if each * min(k, shortest) > limit:
+        both = f" with the {k} largest weights of each row" + (
+            f", {megabytes(sized(False)[0])} with queries and keys" if options.embed == "auto" else ""
         )
-    with torch.no_grad():
-        raw = problem.raw(*problem.geometry.everything)
-        tables = {"weights": torch.as_tensor(one.dense()), "scores": raw, "statistic": lead(one.statistic())}
-    tables = {name: _shifted(table, above, 2) for name, table in tables.items()}
+        raise too_large(each * min(k, shortest), limit, both)
+    return _Plan("top", True, False, k, pooled.cells_of(pictures, each * k))
+
+
+def _queries_and_keys(piece: Piece) -> int:
+    call = piece.call
+    return call.dim * (call.heads * call.queries + piece.groups * call.keys)
+
+
+def _values(piece: Piece) -> int:
+    return piece.call.dim * piece.groups * piece.call.keys if piece.call.values else 0
+
+
+def _embedded(
+    source: Source, piece: Piece, plan: _Plan, auto: bool, parts: Parts, tell: Callable[[float], None]
+) -> dict[str, Any]:
+    """One call as the page has it, and `score_name`, what its score is called."""
+    one = piece.map_of(source)
+    axes = [source.axes(piece.at, sequence) for sequence in range(len(source.document().sequences))]
+    lengths = {"lengths": [[rows.length, columns.length] for rows, columns in axes]}
+    named = {"score_name": one.problem.score.name}
+    given, dense = is_given(one), 0 if can_compute(one) else one.shape.numel()
+    half = plan.half or (given and 4 * dense > SMALL)
+    room = dense * ((2 if half else 4) if given else 8) * TEXT  # of given weights scores go in with them
+    most = COMFORT if given else parts.limit
+    as_listed = plan.kind == "top" or (
+        auto and dense and ((dense > exact.DENSE and not given) or parts.size + room > most)
+    )
+    if as_listed:
+        kept, more = pooled.top(one, axes, plan.k, parts, lambda share: tell(share / 2))
+        levels, _ = pooled.overview(one, axes, plan.cells, parts, lambda share: tell((1 + share) / 2))
+        return {"top": kept, "overview": levels | more, **lengths, **named}
+    parts.check(room if given or dense <= exact.DENSE else 0)
+    one = held(one, half, plan.values)
+    made = written(one, axes, parts, half)
+    if dense or max(rows.length * columns.length for rows, columns in axes) <= LONG:
+        return {**made, "logsumexp": None, "overview": None, **lengths, **named}
+    return {**made, **_known_ahead(one, axes, plan, parts, tell), **lengths, **named}
+
+
+def _known_ahead(one: AttentionMap, axes: Any, plan: _Plan, parts: Parts, tell: Callable[[float], None]) -> Any:
+    """What takes a pass over all weights of a long call, so that the browser need not make one."""
+    levels, statistic = pooled.overview(one, axes, plan.cells, parts, lambda share: tell(share / 2))
+    entropies = one.reduce(Entropy(), progress=lambda share: tell((1 + share) / 2))
+    statistic = shifted(statistic, [rows.first for rows, _ in axes], 2)
     return {
-        "weights": blob.add_floats(_shifted(tables["weights"], left, 3), half),
-        "scores": blob.add_floats(_shifted(tables["scores"], left, 3), half),
-        "statistic": blob.add_floats(tables["statistic"], False),
-        "normalizer": normalizer.name,
-        "statistic_name": normalizer.means,
+        "logsumexp": parts.add_floats(statistic, False),
+        "overview": levels | {"entropy": pooled.mean_entropy(entropies, axes)},
     }
-
-
-def _shifted(tensor: Tensor, starts: list[int], axis: int) -> Tensor:
-    """(B|1, ...) with every sequence moved to the front of `axis`, past the padding on its left."""
-    if not any(starts) or tensor.shape[axis] == 1:
-        return tensor
-    every = tensor.expand(len(starts), *tensor.shape[1:])
-    return torch.stack([one.roll(-start, axis - 1) for one, start in zip(every, starts, strict=True)])
-
-
-def _mask_and_bias(one: AttentionMap) -> tuple[Tensor | None, Tensor | None]:
-    """Who may attend (B|1, H|1, Q, K), and a bias (B|1, H|1, Q|1, K) of finite numbers; None where there is none."""
-    problem = one.problem
-    _, _, queries, keys = problem.geometry.shape
-    allowed = problem.allowed(*problem.geometry.everything)
-    if allowed is not None:
-        allowed = None if allowed.all() else allowed.expand(*allowed.shape[:2], queries, keys)
-    bias: Tensor | None = None
-    if problem.bias is not None:
-        bias = problem.bias.block(problem.geometry, problem.geometry.everything, problem.q_BHQD)
-        bias = torch.where(bias <= torch.finfo(bias.dtype).min, torch.zeros_like(bias), bias)
-        bias = bias.expand(*bias.shape[:3], keys) if bool(bias.any()) else None
-    return allowed, bias

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,17 +131,36 @@ def export_html(
     target_tokens: TokenLists = None,
     *,
     title: str | None = None,
+    layers: export.Which = None,
+    heads: export.Which = None,
+    embed: export.Embed = "auto",
+    k: int | None = None,
+    values: bool | None = None,
+    float16: bool | None = None,
     limit: int = export.LIMIT,
+    progress: Callable[[float, str], None] | None = None,
 ) -> Path:
-    """Write one self-contained page that works offline; queries and keys are inside it, so every number is.
+    """Write one self-contained page that works offline, and says what in it is exact, rounded, pooled or left out.
 
-    Up to 8 MB of queries and keys go in as float32, more as float16.
+    Args:
+        layers: which go in: a number in the order of the page, a glob over module names, or a list of these. None: all.
+        heads: which heads of these, by their numbers in the module; one or a list. None: all.
+        embed: "exact": queries and keys, from which the page computes every weight, at any length. "top": the largest
+            weights of each row and a pooled picture of each head. "auto": exact up to 12 MB, else "top".
+        k: how many weights of each row "top" keeps. None: from 8 to 32, as fits.
+        values: also keep recorded values ("exact" only), to show what each word adds to the output. None: if they fit.
+        float16: round queries, keys and values. None: above 8 MB of float32.
+        limit: bytes the page may have.
+        progress: told the share done, 0 to 1, and a line.
 
     Raises:
-        UserError: the page would be larger than `limit` bytes; the text names the size and the remedy.
+        UserError: there is no such layer or head, or the page would be larger than `limit` bytes; the text names the
+            sizes and the remedy.
+        ValueError: an option has none of its values.
     """
+    options = export.Options(layers, heads, embed, k, values, float16)
     source = source_of(seen, tokens, target_tokens, **({"title": title} if title else {}))
-    return export.write(source, path, title or "", limit)
+    return export.write(source, path, title or "", limit, options, progress)
 
 
 def _in_notebook() -> bool:

@@ -1,5 +1,7 @@
 """Masks that show each row one interval of keys, as two numbers a row: what a kernel can skip by, without any table.
 
+Masks that show it a few (sinks and a window) are several of these together.
+
 Axes: B batch, H heads, Q queries, K keys.
 """
 
@@ -17,10 +19,34 @@ from .intervals import Intervals
 from .positional import Band, Prefix, ShiftedBand
 from .sequences import Documents, Packed, Padding
 
-__all__ = ["spans"]
+__all__ = ["intervals", "spans"]
 
 CPU = torch.device("cpu")
 Spans = tuple[Int[Tensor, "B H Q"], Int[Tensor, "B H Q"]]
+MOST = 8  # intervals of a row
+
+
+def intervals(mask: Mask, g: Geometry) -> list[Spans] | None:
+    """Each row's keys as at most `MOST` intervals that may overlap, each as `spans` has it; None where it is no such
+    mask."""
+    one = spans(mask, g)
+    if one is not None:
+        return [one]
+    if isinstance(mask, Not):
+        hidden = spans(mask.inner, g)
+        if hidden is None:
+            return None
+        return [_bounded(_number(0), hidden[0], g), _bounded(hidden[1], _number(g.keys), g)]
+    if not isinstance(mask, And | Or):
+        return None
+    left, right = intervals(mask.left, g), intervals(mask.right, g)
+    if left is None or right is None:
+        return None
+    if isinstance(mask, Or):
+        found = left + right
+    else:
+        found = [_bounded(torch.maximum(a, c), torch.minimum(b, d), g) for a, b in left for c, d in right]
+    return found if len(found) <= MOST else None
 
 
 @singledispatch

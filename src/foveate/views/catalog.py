@@ -27,7 +27,7 @@ _CROSS_NAMES = ("cross", "encoder_attn", "encdecattention", "encoder_decoder")
 
 @dataclass(frozen=True)
 class Entry:
-    """One recorded call: `shape` is (B, H, Q, K); `build` gives its map."""
+    """One recorded call: `shape` is (B, H, Q, K), of `groups` key heads; `build` gives its map."""
 
     name: str
     step: int
@@ -39,6 +39,7 @@ class Entry:
     kind: str = ""
     label: str = ""
     numbers: tuple[int, ...] | None = None
+    groups: int = 1
     digest: str | None = None
 
     @property
@@ -58,13 +59,13 @@ class Maps(Sequence[AttentionMap]):
     """The maps of all calls with the axes (batch, head, query, key) and float32 weights, built when first looked at."""
 
     def __init__(self, entries: list[Entry]) -> None:
-        self._entries = entries
+        self.entries = entries
         self._built: OrderedDict[int, AttentionMap] = OrderedDict()
         self._lock = threading.Lock()  # of what is there; nobody waits for a disk to look at another call
         self._building = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __getitem__(self, index: Any) -> Any:
         found = self._present(index)
@@ -72,7 +73,7 @@ class Maps(Sequence[AttentionMap]):
             with self._building:
                 found = self._present(index)
                 if found is None:
-                    found = _canonical(self._entries[index].build())
+                    found = _canonical(self.entries[index].build())
                     with self._lock:
                         self._built[index] = found
                         self._make_room(index)
@@ -86,7 +87,7 @@ class Maps(Sequence[AttentionMap]):
             return self._built[index]
 
     def _make_room(self, newest: int) -> None:
-        stored = [index for index in self._built if self._entries[index].stored and index != newest]
+        stored = [index for index in self._built if self.entries[index].stored and index != newest]
         held = sum(self._built[index].nbytes for index in stored)
         for index in stored:
             if held <= KEPT_BYTES:
@@ -121,7 +122,8 @@ def _recorded(recording: Recording, generation: Generation | None) -> Iterator[E
         for step, (query, key, values) in enumerate(shapes):
             build = _builder(recording, name, step if len(shapes) > 1 else None)
             shape = _four((*query[:-1], key[-2]))
-            about = info.kind, info.label, info.numbers, recording.digest(name, step)
+            groups = key[-3] if len(key) > 2 else 1
+            about = info.kind, info.label, info.numbers, groups, recording.digest(name, step)
             yield Entry(name, step, shape, query[-1], values, build, stored, *about)
 
 
@@ -152,7 +154,8 @@ def _mapped(maps: Mapping[str, Any]) -> Iterator[Entry]:
                 raise TypeError(f"expected an AttentionMap under {name!r}; got {type(one).__name__}")
             shape = one.problem.geometry.shape
             build = _builder(maps, name, None if isinstance(entry, AttentionMap) else step)
-            yield Entry(name, step, shape, one.query.shape[-1], one.value is not None, build)
+            groups = one.problem.k_BGKD.shape[1]
+            yield Entry(name, step, shape, one.query.shape[-1], one.value is not None, build, groups=groups)
 
 
 def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:

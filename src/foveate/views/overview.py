@@ -52,14 +52,17 @@ class Overview:
     Args:
         one: the call, (B, H, Q, K).
         rows, columns: the sequence's queries and keys in it.
+        zoom: of a cell; by default that at which the longer side has at most `CELLS`.
     """
 
-    def __init__(self, one: AttentionMap, sequence: int, head: int, rows: Axis, columns: Axis) -> None:
+    def __init__(
+        self, one: AttentionMap, sequence: int, head: int, rows: Axis, columns: Axis, zoom: int | None = None
+    ) -> None:
         self.at, self.problem = (sequence, head), one.problem
         self.rows, self.columns = rows.length, columns.length
         self.above, self.before = rows.first, columns.first  # padding
         longest = max(1, self.rows, self.columns)
-        self.zoom = max(0, math.ceil(math.log2(longest / CELLS)))  # of a cell
+        self.zoom = max(0, math.ceil(math.log2(longest / CELLS))) if zoom is None else zoom  # of a cell
         self.last_zoom = max(self.zoom, math.ceil(math.log2(longest / TILE)))  # which shows all in one tile
         self.cell = 1 << self.zoom
         self.height, self.width = -(-self.rows // self.cell), -(-self.columns // self.cell)
@@ -79,6 +82,13 @@ class Overview:
     def refined(self) -> float:
         """Which part of all rows has been passed over."""
         return float(self._done.mean()) if self.height and self.width else 1.0
+
+    def complete(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Once all rows are passed over: the largest weight and the sum of each cell (h, w), the statistic of all rows
+        of the call (padding NaN; None without rows)."""
+        while self.step():
+            pass
+        return self._best, self._sums, self._statistic
 
     def step(self) -> bool:
         """Pass over some more rows, one thread after the other; False once all are done."""

@@ -25,6 +25,7 @@ class _Side:
 
     ids: Tensor | None = None
     mask: Tensor | None = None
+    given: int = 0  # tokens of each sequence that were there at first
 
     def note(self, ids: Any, mask: Any, cached: bool) -> None:
         if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.dtype.is_floating_point:
@@ -32,11 +33,15 @@ class _Side:
         new, old = ids.detach().cpu().clone(), self.ids
         table = mask.detach().cpu().clone() if isinstance(mask, Tensor) and mask.ndim == 2 else None
         if old is None:
-            self.ids, self.mask = new, table
+            self.ids, self.mask, self.given = new, table, new.shape[1]
         elif len(new) != len(old):
             return
         elif new.shape[1] >= old.shape[1] and torch.equal(new[:, : old.shape[1]], old):
             self.ids, self.mask = new, table
+        elif (
+            not cached and new.shape[1] == old.shape[1] + 1 and torch.equal(new[:, : self.given], old[:, : self.given])
+        ):
+            self.ids, self.mask = new, table  # a search without a cache, whose sequences changed places
         elif cached:
             self.ids = torch.cat([old, new], dim=1)
             self.mask = table if table is not None else self.mask

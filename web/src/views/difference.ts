@@ -87,10 +87,11 @@ export class DifferenceView {
 
   /** What the word reads in one and in the other, the largest differences first. */
   private async tellWords(): Promise<void> {
+    if (!this.comparison.ready) return;
     const slot = this.slot();
     this.maps.draw();
     const both = slot === null ? null : await this.comparison.row(slot).catch((error: unknown) => (this.fail(error), null));
-    if (slot !== this.slot()) return;
+    if (!this.comparison.ready || slot !== this.slot()) return;
     if (slot === null || !both) {
       say(this.who, slot === null ? "Choose a word to compare what it reads" : `${quote(this.comparison.text("query", slot), 20)} has no counterpart in ${this.about.other}`);
       return this.words.replaceChildren();
@@ -111,6 +112,7 @@ export class DifferenceView {
   private async describe(cell: Cell | null): Promise<void> {
     if (!cell) return say(this.readout, "Point at a cell");
     const { comparison } = this;
+    if (!comparison.ready) return;
     const both = await comparison.row(cell.r).catch((error: unknown) => (this.fail(error), null));
     if (cell !== this.maps.cell) return;
     const [a, b] = [both?.a[cell.c] ?? NaN, both?.b[cell.c] ?? NaN];

@@ -24,6 +24,7 @@ interface Drawn {
   width: number;
   peak: number;
   painted: string;
+  pooled: number;
 }
 
 export class HeatmapView {
@@ -33,6 +34,8 @@ export class HeatmapView {
   private readonly scale = el("canvas", { class: "fv-scale", "aria-hidden": "true" });
   private readonly where = el("span", { class: "fv-quiet" });
   private pending = 0;
+  /** Tokens on a side of a cell, where what is shown is a pooled picture and not weights. */
+  private pooled = 0;
   private problem = "";
   private readonly scaleEnd = el("span");
   private readonly tiles = new Cache<Drawn | Promise<void>>(96);
@@ -145,9 +148,9 @@ export class HeatmapView {
     const [height, width] = [Math.ceil((r1 - r0) / block), Math.ceil((c1 - c0) / block)];
     this.pending++;
     const asked = session.source.tile({ call, sequence, head, r0, r1, c0, c1, height, width, how: "max", level }, this.abort.signal).then(
-      ({ pixels, peak }) => {
+      ({ pixels, peak, pooled = 0 }) => {
         this.pending--;
-        this.tiles.set(name, { image: new OffscreenCanvas(width, height), pixels, height, width, peak, painted: "" });
+        this.tiles.set(name, { image: new OffscreenCanvas(width, height), pixels, height, width, peak, painted: "", pooled });
         const plain = block > 1 ? peak : (peak * this.plainPeak(pixels, r0, c0, width)) / 255;
         const before = this.peaks.get(of) ?? { all: 0, plain: 0 };
         this.peaks.set(of, { all: Math.max(before.all, peak), plain: Math.max(before.plain, plain) });
@@ -216,7 +219,9 @@ export class HeatmapView {
 
   private tellWhere(): void {
     const { call, state } = this.session;
-    say(this.where, this.pending ? "computing …" : headOf(call, state.head));
+    const few = call.kept ? ` · the ${call.kept} largest of each row` : "";
+    const what = this.pooled > 1 ? ` · pooled: largest of ${this.pooled} × ${this.pooled} tokens` : this.pooled ? "" : few;
+    say(this.where, this.pending ? "computing …" : `${headOf(call, state.head)}${what}`);
   }
 
   private drawTiles(context: CanvasRenderingContext2D, peak: number): void {
@@ -228,10 +233,12 @@ export class HeatmapView {
     const [r1, c1] = [Math.min(query.length, r + (height - top) / px), Math.min(key.length, c + (width - left - right) / px)];
     const look = `${this.session.theme}/${peak}`;
     context.imageSmoothingEnabled = block > 1 && block * px < 1;
+    this.pooled = 0;
     for (let tr = Math.floor(r / span); tr * span < r1; tr++) {
       for (let tc = Math.floor(c / span); tc * span < c1; tc++) {
         const tile = this.tile(block, tr, tc);
         if (!tile) continue;
+        this.pooled = Math.max(this.pooled, tile.pooled);
         if (tile.painted !== look) {
           tile.painted = look;
           tile.image.getContext("2d")?.putImageData(paint(tile.pixels, tile.width, tile.height, tile.peak, peak, this.session.theme), 0, 0);
@@ -272,7 +279,13 @@ export class HeatmapView {
     if (this.problem) return say(this.readout, this.problem);
     if (!at || at.j === null) return say(this.readout, "Point at a cell");
     const weight = this.weightAt(at.i, at.j);
-    say(this.readout, `${quote(query.text[at.i] ?? "", 16)} → ${quote(key.text[at.j] ?? "", 16)}  ${weight === null ? "…" : number(weight, true)}`);
+    say(this.readout, `${quote(query.text[at.i] ?? "", 16)} → ${quote(key.text[at.j] ?? "", 16)}  ${weight === null ? this.missing : number(weight, true)}`);
+  }
+
+  /** What stands in the place of a weight that is not at hand: yet, or at all. */
+  private get missing(): string {
+    const { kept } = this.session.call;
+    return kept ? `not among the ${kept} largest of this row, which this page holds` : "…";
   }
 
   /** Exact where the row is at hand. */
@@ -281,7 +294,10 @@ export class HeatmapView {
     const { shown, weights } = session;
     if (!shown || !weights) return null;
     const at = shown.direction === "reads" ? (shown.unit === i ? j : -1) : shown.unit === j ? i : -1;
-    if (at < 0) return this.fetched?.i === i ? (this.fetched.row[j] ?? null) : null;
+    if (at < 0) {
+      const here = this.fetched?.i === i ? this.fetched.row[j] : undefined;
+      return here === undefined || Number.isNaN(here) ? null : here;
+    }
     const weight = weights.at(session.state.head, at);
     if (!Number.isNaN(weight)) return weight;
     const { pair, pairAt, state } = session; // only the largest are at hand

@@ -22,7 +22,7 @@ export class MechanismView {
   private readonly shares = el("p", { class: "fv-quiet" });
   private readonly steps = el("dl", { class: "fv-steps" });
   private readonly bars = el("ol", { class: "fv-bars", "aria-label": "Largest weights of this row" });
-  private readonly noValues = el("p", { class: "fv-quiet" }, "The values were not recorded.");
+  private readonly noValues = el("p", { class: "fv-quiet" }, "No values here: they were not recorded, or are not in this page.");
   private readonly strips: Record<"query" | "key" | "products" | "value" | "contribution" | "output", Strip>;
   private pointed: number | null = null;
   private closing: ReturnType<typeof setTimeout> | undefined;
@@ -76,13 +76,15 @@ export class MechanismView {
 
   update(): void {
     const { pair } = this.session;
+    this.cards.hidden = Boolean(this.session.call.kept);
     this.element.classList.toggle("fv-empty", !pair);
     clearTimeout(this.closing);
     if (pair) this.element.classList.remove("fv-unused");
     else this.closing = setTimeout(() => this.element.classList.add("fv-unused"), CLOSE_MS);
     this.element.classList.toggle("fv-given", pair?.query.length === 0);
     if (!pair) {
-      say(this.title, "Choose a word to see how its weight comes about.");
+      const { kept } = this.session.call;
+      say(this.title, kept ? `This page holds the ${kept} largest weights of each row, and no queries and keys to show how they come about.` : "Choose a word to see how its weight comes about.");
       return;
     }
     const { query, key, note } = this.names();

@@ -146,7 +146,7 @@ export class StepView {
     const name = Object.values(where).join();
     const known = this.contexts.get(name);
     if (known !== undefined) return known;
-    return this.contexts.set(name, (await source.pair(where, this.abort.signal)).output);
+    return this.contexts.set(name, (await source.pair(where, this.abort.signal))?.output ?? null);
   }
 
   private tell(): void {

@@ -1,6 +1,6 @@
 // One head of two recordings and the difference, on three canvases that zoom and pan as one.
 
-import { heatIndex, heatTable, INK } from "../color";
+import { heatIndex, heatTable, INK, rgb } from "../color";
 import type { Theme } from "../color";
 import type { Comparison, Maps } from "../compare";
 import { el, framed, number, say, sizeCanvas } from "../dom";
@@ -31,6 +31,7 @@ export class Triptych {
   private readonly scale = el("canvas", { class: "fv-scale", "aria-hidden": "true" });
   private readonly ends = [el("span"), el("span")] as const;
   private view = { r: 0, c: 0, px: 1, left: 0, top: 0, size: 200 };
+  private readonly images = new Map<Part, { maps: Maps; theme: Theme; image: OffscreenCanvas }>();
   private fitted = false;
   private drag: { x: number; y: number; r: number; c: number; moved: boolean } | null = null;
   readonly draw = framed(() => this.drawNow());
@@ -103,21 +104,15 @@ export class Triptych {
     const { theme } = this.session;
     const [bottom, right] = [Math.min(size, top + (maps.height - r) * px), Math.min(size, left + (maps.width - c) * px)];
     const context = sizeCanvas(this.canvases[part], size, Math.ceil(bottom) + 1);
-    const table = heatTable(theme);
     context.save();
     context.beginPath();
     context.rect(left, top, right - left, bottom - top);
     context.clip();
-    for (let i = Math.floor(r); i < maps.height && top + (i - r) * px < bottom; i++) {
+    context.imageSmoothingEnabled = px < 1;
+    context.drawImage(this.image(part, maps), left - c * px, top - r * px, maps.width * px, maps.height * px);
+    for (let i = Math.floor(r); px > 5 && i < maps.height && top + (i - r) * px < bottom; i++) {
       for (let j = Math.floor(c); j < maps.width && left + (j - c) * px < right; j++) {
-        const at = i * maps.width + j;
-        const [x, y] = [maps.a[at] as number, maps.b[at] as number];
-        const value = part === "a" ? x : part === "b" ? y : y - x;
-        const [x0, y0] = [left + (j - c) * px, top + (i - r) * px];
-        if (Number.isNaN(value)) context.fillStyle = INK[theme].faint;
-        else context.fillStyle = part === "change" ? diverging(value / (maps.change || 1), theme) : css(table[heatIndex(value, maps.peak)] as number);
-        context.fillRect(x0, y0, px + 0.4, px + 0.4);
-        if (Number.isNaN(value) && px > 5) slash(context, x0, y0, px, INK[theme].muted);
+        if (Number.isNaN(valueOf(part, maps, i * maps.width + j))) slash(context, left + (j - c) * px, top + (i - r) * px, px, INK[theme].muted);
       }
     }
     context.restore();
@@ -125,6 +120,25 @@ export class Triptych {
     context.strokeRect(left - 0.5, top - 0.5, right - left + 1, bottom - top + 1);
     this.drawNames(context, part, right, bottom);
     this.drawMark(context, right, bottom);
+  }
+
+  /** A head as a picture of one pixel a cell, painted once. */
+  private image(part: Part, maps: Maps): OffscreenCanvas {
+    const { theme } = this.session;
+    const present = this.images.get(part);
+    if (present?.maps === maps && present.theme === theme) return present.image;
+    const image = new OffscreenCanvas(Math.max(1, maps.width), Math.max(1, maps.height));
+    const pixels = new ImageData(image.width, image.height);
+    const words = new Uint32Array(pixels.data.buffer);
+    const [table, none] = [heatTable(theme), packed(rgb(INK[theme].faint))];
+    maps.a.forEach((_, at) => {
+      const value = valueOf(part, maps, at);
+      if (Number.isNaN(value)) words[at] = none;
+      else words[at] = part === "change" ? packed(diverging(value / (maps.change || 1), theme)) : (table[heatIndex(value, maps.peak)] as number);
+    });
+    image.getContext("2d")?.putImageData(pixels, 0, 0);
+    this.images.set(part, { maps, theme, image });
+    return image;
   }
 
   private drawNames(context: CanvasRenderingContext2D, part: Part, right: number, bottom: number): void {
@@ -169,7 +183,7 @@ export class Triptych {
   private drawScale(peak: number): void {
     const context = sizeCanvas(this.scale, 96, 8);
     for (let x = 0; x < 96; x++) {
-      context.fillStyle = diverging((2 * x) / 95 - 1, this.session.theme);
+      context.fillStyle = `rgb(${diverging((2 * x) / 95 - 1, this.session.theme).join(", ")})`;
       context.fillRect(x, 0, 1, 8);
     }
     context.strokeStyle = INK[this.session.theme].faint;
@@ -224,15 +238,20 @@ export class Triptych {
   }
 }
 
-function css(word: number): string {
-  return `rgb(${word & 255}, ${(word >> 8) & 255}, ${(word >> 16) & 255})`;
+function valueOf(part: Part, { a, b }: Maps, at: number): number {
+  const [x, y] = [a[at] as number, b[at] as number];
+  return part === "a" ? x : part === "b" ? y : y - x;
+}
+
+function packed([red, green, blue]: number[]): number {
+  return ((255 << 24) | ((blue as number) << 16) | ((green as number) << 8) | (red as number)) >>> 0;
 }
 
 /** -1 .. 1 as a colour, 0 that of the paper; small differences are lifted as small weights are in a heatmap. */
-function diverging(part: number, theme: Theme): string {
+function diverging(part: number, theme: Theme): number[] {
   const [less, none, more] = ENDS[theme];
   const [end, far] = [part < 0 ? less : more, Math.min(1, Math.sqrt(Math.abs(part)))];
-  return `rgb(${none.map((x, n) => Math.round(x + ((end[n] as number) - x) * far)).join(", ")})`;
+  return none.map((x, n) => Math.round(x + ((end[n] as number) - x) * far));
 }
 
 /** What a document does not have. */

@@ -4,7 +4,7 @@ import { Camera } from "../camera";
 import { logTable, paintLog } from "../color";
 import { el, framed, number, put, quote, say, sizeCanvas } from "../dom";
 import { FONT } from "../layout";
-import { byteWeight, logByte } from "../maptile";
+import { byteWeight, logByte } from "../scale";
 import type { Session } from "../session";
 import { aborted } from "../source";
 import { above, below, lastZoom, side, tilesIn, zoomFor } from "../tiling";
@@ -402,8 +402,8 @@ export class WorldView {
     this.pair.abort();
     this.pair = new AbortController();
     const { call, sequence, head } = this.session.state;
-    this.session.source.pair({ call, sequence, head, i, j }, this.pair.signal).then(({ weight }) => {
-      if (weight !== null) this.exact = { i, j, weight };
+    this.session.source.pair({ call, sequence, head, i, j }, this.pair.signal).then((pair) => {
+      if (pair && pair.weight !== null) this.exact = { i, j, weight: pair.weight };
       this.draw();
     }, (error: unknown) => this.fail(error));
   }

@@ -280,14 +280,13 @@ def show_model(model: Any, text: str, target: str | None, arguments: argparse.Na
         raise UsageError(f"--target is for encoder-decoder models; {model.name} has no decoder of its own")
     if arguments.export is None:
         return _serve_model(model, text, target, arguments, quick)
-    from foveate.apps import export
+    from foveate.apps.commands.embedding import write_page
 
     try:
         source = model.run(text, target, report)
     finally:
         report_end()
-    print(export.write(source, arguments.export))
-    return 0
+    return write_page(source, arguments)
 
 
 def _serve_model(model: Any, text: str, target: str | None, arguments: argparse.Namespace, quick: bool) -> int:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from foveate.apps.commands import common
+from foveate.apps.commands.embedding import add_embedding, check_embedding, write_page
+from foveate.apps.commands.record import heads, layers
 from foveate.apps.errors import UsageError, UserError
 
 _EXAMPLES = """  foveate view                                      the built-in model, no network needed
@@ -17,8 +19,10 @@ _EXAMPLES = """  foveate view                                      the built-in 
   foveate view --model ./my-model --text "Once upon a time" --generate 20
   foveate view --model t5-small --text "translate English to German: Hello" --target "Hallo"
   foveate view run.fov                              a recording made by foveate record or seen.save
-  foveate view before.fov after.fov                 side by side: the same place in both, and the difference
+  foveate view before.fov after.fov                 two side by side, and their difference
   foveate view run.fov --terminal --layer 3 --head 5 --token cat
+  foveate view run.fov --export page.html           one file for everybody: what fits is chosen
+  foveate view run.fov --export page.html --layer 3 --head 5 --embed exact
   foveate view my-translator --text "A text."       a folder that foveate train translation left
 """
 
@@ -38,9 +42,13 @@ def add(commands: Any) -> None:
     common.add_writing(parser)
     group = parser.add_argument_group("in the terminal")
     group.add_argument("--terminal", action="store_true", help="print one head here, without a page: for ssh")
-    group.add_argument("--layer", type=common.whole(0), help="layer to print, from 0, in the order of the page")
-    group.add_argument("--head", type=common.whole(0), help="head to print, from 0")
     group.add_argument("--token", metavar="WORD", help="the word whose links are listed: itself, or its number from 0")
+    group = parser.add_argument_group("in the terminal, and in a file")
+    group.add_argument(
+        "--layer", type=layers, metavar="WHICH", help="layers, from 0, in the order of the page (0-3,11)"
+    )
+    group.add_argument("--head", type=heads, metavar="WHICH", help="heads, by their numbers in the model (5 or 0-3,11)")
+    add_embedding(parser)
     common.add_showing(parser)
     parser.set_defaults(run=run)
 
@@ -73,8 +81,15 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.terminal and arguments.export is not None:
         raise UsageError("--terminal prints and --export writes a page; leave out one of them")
     for option in ("layer", "head", "token"):
-        if getattr(arguments, option) is not None and not arguments.terminal:
-            raise UsageError(f"--{option} is for --terminal; in the page it is chosen with a click")
+        where = arguments.terminal or (arguments.export is not None and option != "token")
+        given = getattr(arguments, option)
+        if given is not None and not where:
+            both = "--terminal" if option == "token" else "--terminal and --export"
+            raise UsageError(f"--{option} is for {both}; in the page it is chosen with a click")
+        several = given is not None and option != "token" and not (len(given) == 1 and isinstance(given[0], int))
+        if arguments.terminal and several:
+            raise UsageError(f"--terminal prints one {option}: --{option} takes one number there")
+    check_embedding(arguments)
     if arguments.export is not None:
         common.check_target(Path(arguments.export))
 
@@ -92,7 +107,8 @@ def _print_model(model: Any, text: str, arguments: argparse.Namespace) -> int:
 def _print(source: Any, arguments: argparse.Namespace) -> int:
     from foveate.apps.looking import Place, look
 
-    look(source, Place(arguments.layer, arguments.head, arguments.token))
+    one = {option: getattr(arguments, option) for option in ("layer", "head")}
+    look(source, Place(**{option: given and given[0] for option, given in one.items()}, word=arguments.token))
     return 0
 
 
@@ -149,15 +165,13 @@ def _recording(arguments: argparse.Namespace, path: str) -> Any:
 
 
 def _show_recording(arguments: argparse.Namespace) -> int:
-    from foveate.apps import export
     from foveate.apps.workspace import Workspace
 
     source = _recording(arguments, arguments.recording)
     if arguments.terminal:
         return _print(source, arguments)
     if arguments.export is not None:
-        print(export.write(source, arguments.export))
-        return 0
+        return write_page(source, arguments)
     workspace = Workspace()
     workspace.add(source)
     workspace.warm()

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ import torch
 import foveate as fv
 from foveate.apps import export, page
 from foveate.apps.embed import exact
+from foveate.apps.embed.choose import choose, document_of
 from foveate.apps.embed.parts import decode
 from foveate.apps.errors import UserError
 from foveate.apps.export import Options
 from foveate.extras import need
+from foveate.views.document import Compared, Focus
 from foveate.views.source import Source
 from pages import random_source
 
@@ -325,3 +328,13 @@ def test_a_missing_extra_names_its_install_command(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "starlette", None)
     with pytest.raises(ImportError, match=re.escape("starlette is not installed; run: pip install 'foveate[view]'")):
         need("starlette", "view")
+
+
+def test_where_to_look_moves_with_the_heads_that_go_in() -> None:
+    focus = Focus(token=1, call=1, head=None, heads=(0, 2))
+    source = random_source(["a", "b", "c"]).with_answer("", focus, compare=Compared("other", "A", "B"))
+    document = document_of(source, choose(source, [1], [2]))
+    assert document.focus == Focus(token=1, call=0, head=None, heads=(0,))
+    assert document.compare is None  # which is not in the file
+    alone = source.with_answer("", replace(focus, head=1, heads=None))
+    assert document_of(alone, choose(alone, [1], [1, 2])).focus == replace(focus, call=0, head=0, heads=None)

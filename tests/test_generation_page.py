@@ -123,8 +123,8 @@ def test_a_file_steps_alike(tab: Any, source: Source, seen: Recording, tmp_path:
     address = tab.url
     assert "step=1" in address
     tab.get_by_role("radio", name="Text").click()
+    word(tab, "g1").wait_for()
     settled(tab)
-    assert word(tab, "g1").is_visible()
     assert not word(tab, "g2").is_visible()
 
 

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 from foveate.apps.errors import UserError
 from foveate.map import AttentionMap
-from foveate.views.document import Call, Decoding, Document, Focus
+from foveate.views.document import Call, Document, Focus
 from foveate.views.source import Source
 from foveate.watch.events import Event, NotExpressibleError
 from foveate.watch.heads import of_heads
@@ -97,20 +97,22 @@ def document_of(source: Source, pieces: Sequence[Piece]) -> Document:
     decoding, focus = document.decoding, document.focus
     if decoding is not None:
         calls = tuple(new[at] for at in decoding.calls if at in new)
-        decoding = Decoding(calls, decoding.steps) if calls else None
+        decoding = replace(decoding, calls=calls) if calls else None
     return replace(
         document,
         calls=tuple(piece.call for piece in pieces),
         decoding=decoding,
+        compare=None,
         focus=None if focus is None or focus.call not in new else _moved(focus, new[focus.call], heads[focus.call]),
     )
 
 
 def _moved(focus: Focus, call: int, heads: tuple[int, ...] | None) -> Focus:
-    head = focus.head
-    if head is not None and heads is not None:
-        head = heads.index(head) if head in heads else None
-    return replace(focus, call=call, head=head)
+    if heads is None:
+        return replace(focus, call=call)
+    head = heads.index(focus.head) if focus.head in heads else None
+    drawn = focus.heads and (tuple(heads.index(one) for one in focus.heads if one in heads) or None)
+    return replace(focus, call=call, head=head, heads=drawn)
 
 
 def _listed(which: Which) -> list[int | str]:

@@ -91,7 +91,9 @@ def test_a_hidden_value_is_not_read() -> None:
     ("batch", "keys", "dtype", "wanted"),
     [(250, 15, torch.float32, True), (1, 15, torch.float32, False), (250, 15, torch.bfloat16, False)],
 )
-def test_a_decoder_of_many_rows_is_left_to_the_core(batch: int, keys: int, dtype: torch.dtype, wanted: bool) -> None:
+def test_a_decoder_of_many_rows_is_left_to_the_core(
+    one_thread: None, batch: int, keys: int, dtype: torch.dtype, wanted: bool
+) -> None:
     q, k = torch.randn(batch, 4, 1, 32, dtype=dtype), torch.randn(batch, 4, keys, 32, dtype=dtype)
     chosen = choose(fv.AttentionMap(q, k).problem, k).backend
     assert (chosen == "native") == (wanted and native.find().isa != "portable")

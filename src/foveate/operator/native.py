@@ -63,12 +63,14 @@ def worthwhile(problem: Problem) -> bool:
 
     Packing keys pays off over many queries only, calls that are small cost more to describe than to compute, and
     without wide registers PyTorch's own matrix products win. A few queries of many heads, as a decoder asks, are read
-    without packing (`few.h`), two to four times faster than PyTorch's kernel reads them.
+    without packing (`few.h`), two to four times faster than PyTorch's kernel reads them on one thread; several share
+    out less work than that well only where they spin between calls, as PyTorch's do.
     """
     g = problem.geometry
     rows = g.batch * g.heads * g.queries
     if g.queries <= FEW:
-        large = rows * (g.keys * problem.q_BHQD.shape[-1] + FEW_ROW) >= FEW_WORTH
+        least = FEW_WORTH if torch.get_num_threads() == 1 else FEW_SHARED
+        large = rows * (g.keys * problem.q_BHQD.shape[-1] + FEW_ROW) >= least
         return large and problem.q_BHQD.dtype == torch.float32 and native.find().isa not in (None, "portable")
     large = g.queries >= FEWEST_QUERIES and rows * g.keys >= FEWEST_SCORES
     return large and native.find().isa not in (None, "portable")

@@ -25,11 +25,8 @@ from .problem import Problem
 __all__ = ["intervals", "obstacle", "output", "passes", "worthwhile"]
 
 FEWEST_QUERIES, FEWEST_SCORES = 64, 1 << 17  # of a problem that is worth it
-FEW, FEW_WORTH, FEW_ROW = (
-    4,
-    1 << 18,
-    256,
-)  # queries that are not packed for; multiplications that are worth it; of a row
+FEW = 4  # queries that are not packed for
+FEW_WORTH, FEW_SHARED, FEW_ROW = 1 << 18, 1 << 23, 256  # multiplications that are worth it; with threads; of a row
 MOST_STRIP = 1 << 24  # booleans of a mask that must be formed at once, at most
 
 

@@ -17,6 +17,7 @@ from ..biases import Bias, Given
 from ..masks.spans import spans
 from ..native import Found, Wanted
 from ..scores import Dot
+from ..shapes import is_traced
 from . import blocks
 from .limits import too_wide, unusual
 from .panels import LIST_BYTES, lists, variants
@@ -66,6 +67,8 @@ def worthwhile(problem: Problem) -> bool:
     g = problem.geometry
     rows = g.batch * g.heads * g.queries
     if g.queries <= FEW:
+        if is_traced():  # asking for the number of threads would break a graph
+            return False
         least = FEW_WORTH if torch.get_num_threads() == 1 else FEW_SHARED
         large = rows * (g.keys * problem.q_BHQD.shape[-1] + FEW_ROW) >= least
         return large and problem.q_BHQD.dtype == torch.float32 and native.find().isa not in (None, "portable")

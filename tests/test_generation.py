@@ -156,7 +156,10 @@ def test_nothing_as_large_as_the_map_is_held() -> None:
 
 def test_the_page_is_told_what_was_generated() -> None:
     seen = written("llama", left_padded())
-    document = source_of(seen).document()
+    source = source_of(seen)
+    assert [one.problem.k_BGKD.shape[1] for one in source.maps] == [2, 2]
+    assert [entry.groups for entry in source.maps.entries] == [2, 2]
+    document = source.document()
     assert [(call.name, call.step, call.queries, call.keys, call.offset) for call in document.calls] == [
         (f"model.layers.{i}.self_attn", 0, 16, 16, 0) for i in range(2)
     ]
@@ -165,7 +168,7 @@ def test_the_page_is_told_what_was_generated() -> None:
     assert decoding.own
     assert decoding.calls == (0, 1)
     assert [[step.token for step in steps] for steps in decoding.steps] == [list(range(10, 16)), list(range(6, 12))]
-    row = source_of(seen).row(0, 1, 8, "reads", "token")
+    row = source.row(0, 1, 8, "reads", "token")
     step = seen["model.layers.0.self_attn"][2][1, :, 0, 4:]  # token 8 is place 12, behind 4 of padding
     torch.testing.assert_close(row[:, :9], step, atol=2e-6, rtol=0)
     assert float(row[:, 9:].abs().max()) == 0

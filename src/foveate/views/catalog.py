@@ -113,18 +113,18 @@ def entries_of(maps: Mapping[str, Any], generation: Generation | None = None) ->
 def _recorded(recording: Recording, generation: Generation | None) -> Iterator[Entry]:
     for name in recording:
         info, stored = recording.info(name), recording.path is not None
+        about = info.kind, info.label, info.numbers
         if generation is not None and name in generation.joined:
             query, key, values = next(_shapes(recording, name))
             shape, joined = _four(generation.joined[name]), partial(join, recording, name, generation)
-            yield Entry(name, 0, shape, query[-1], values, joined, stored, info.kind, info.label, info.numbers)
+            yield Entry(name, 0, shape, query[-1], values, joined, stored, *about, _groups(key))
             continue
         shapes = list(_shapes(recording, name))
         for step, (query, key, values) in enumerate(shapes):
             build = _builder(recording, name, step if len(shapes) > 1 else None)
             shape = _four((*query[:-1], key[-2]))
-            groups = key[-3] if len(key) > 2 else 1
-            about = info.kind, info.label, info.numbers, groups, recording.digest(name, step)
-            yield Entry(name, step, shape, query[-1], values, build, stored, *about)
+            of_call = _groups(key), recording.digest(name, step)
+            yield Entry(name, step, shape, query[-1], values, build, stored, *about, *of_call)
 
 
 def _shapes(recording: Recording, name: str) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], bool]]:
@@ -156,6 +156,10 @@ def _mapped(maps: Mapping[str, Any]) -> Iterator[Entry]:
             build = _builder(maps, name, None if isinstance(entry, AttentionMap) else step)
             groups = one.problem.k_BGKD.shape[1]
             yield Entry(name, step, shape, one.query.shape[-1], one.value is not None, build, groups=groups)
+
+
+def _groups(key: tuple[int, ...]) -> int:
+    return key[-3] if len(key) > 2 else 1
 
 
 def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -24,6 +24,7 @@ import pytest
 from foveate.apps import messages, viewing
 from foveate.apps.messages import Conversation
 from foveate.extras import MissingExtraError
+from foveate.recording.strict import RecordingError
 from foveate.views.source import Source
 from foveate.views.wire import unpack
 from pages import random_source
@@ -81,6 +82,17 @@ def test_what_breaks_a_rule_is_told_in_a_sentence(heard: Heard, question: Any, p
     content, buffers = heard.ask(question, parameters)
     assert content["error"].startswith(told)
     assert buffers == []
+
+
+def test_what_the_page_says_of_a_damaged_recording_a_widget_says(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*_: Any, **__: Any) -> None:
+        raise RecordingError("calls/0.safetensors: it was cut off")
+
+    monkeypatch.setattr(Source, "row", damaged)
+    content, _ = heard.ask("row", {"call": 0, "index": 0})
+    assert content["error"] == "The recording can no longer be read: calls/0.safetensors: it was cut off"
+    content, _ = heard.ask("difference", {"call": 0, "other": "x"})
+    assert content["error"] == "there is no second document here"
 
 
 def test_parameters_that_are_no_texts_and_messages_that_are_none(heard: Heard) -> None:

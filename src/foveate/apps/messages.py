@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from foveate.apps.questions import UnknownQuestionError, answer
+from foveate.apps.questions import RefusedError, answer
 from foveate.apps.workspace import in_words
 from foveate.views.source import Source
 from foveate.views.wire import dumps
@@ -92,7 +92,7 @@ class Conversation:
         buffers: list[bytes] = []
         try:
             buffers.append(_body(source, question, parameters))
-        except (UnknownQuestionError, ValueError) as error:
+        except RefusedError as error:
             content["error"] = str(error)
         except Exception as error:
             content["error"] = f"Something went wrong here: {in_words(error)}"

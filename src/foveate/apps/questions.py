@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from foveate.recording.strict import RecordingError
 from foveate.views.difference import difference
 from foveate.views.source import Source
 from foveate.views.wire import pack
 
-__all__ = ["QUESTIONS", "UnknownDocumentError", "UnknownQuestionError", "answer"]
+__all__ = ["QUESTIONS", "RefusedError", "answer"]
 
 _REQUIRED = object()
 _PLACE: dict[str, Any] = {"call": _REQUIRED, "sequence": 0}
@@ -22,12 +23,12 @@ _LOOK = {**_PLACE, "index": _REQUIRED, "direction": "reads", "level": "token", "
 _TEXTS = ("direction", "level", "how", "other")
 
 
-class UnknownQuestionError(LookupError):
-    """There is no question of this name."""
+class RefusedError(Exception):
+    """A question that is not answered; why, in a sentence. `status` is what HTTP calls it."""
 
-
-class UnknownDocumentError(LookupError):
-    """There is no document of this id to compare with."""
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 def _alone(identifier: str) -> Source:
@@ -44,20 +45,28 @@ def answer(
         find: the document of an id, for what compares two; raises LookupError, with a sentence, where there is none.
 
     Raises:
-        UnknownQuestionError: there is no such question.
-        UnknownDocumentError: there is no such other document.
-        ValueError: a parameter is unknown, missing, given twice or breaks its rule; in one sentence.
+        RefusedError: there is no such question (404) or other document (404); a parameter is unknown, missing, given
+            twice or breaks its rule (400); the recording was damaged since it was opened (409).
     """
     if name not in QUESTIONS:
-        raise UnknownQuestionError(f"There is no question {name!r}; ask one of {', '.join(QUESTIONS)}.")
+        raise RefusedError(404, f"There is no question {name!r}; ask one of {', '.join(QUESTIONS)}.")
     expected, ask = QUESTIONS[name]
-    parameters = _parameters(list(given), expected)
-    if "other" in parameters:
-        try:
-            parameters["other"] = find(parameters["other"])
-        except LookupError as error:
-            raise UnknownDocumentError(error.args[0]) from None
-    return ask(source, parameters)
+    try:
+        parameters = _parameters(list(given), expected)
+        if "other" in parameters:
+            parameters["other"] = _found(find, parameters["other"])
+        return ask(source, parameters)
+    except ValueError as error:
+        raise RefusedError(400, str(error)) from None
+    except RecordingError as error:
+        raise RefusedError(409, f"The recording can no longer be read: {error}") from None
+
+
+def _found(find: Callable[[str], Source], identifier: str) -> Source:
+    try:
+        return find(identifier)
+    except LookupError as error:
+        raise RefusedError(404, error.args[0]) from None
 
 
 def _thumbnails(source: Source, parameters: dict[str, Any]) -> bytes:

@@ -15,11 +15,10 @@ from typing import Any
 
 from foveate.apps import page
 from foveate.apps.errors import UserError
-from foveate.apps.questions import UnknownDocumentError, UnknownQuestionError, answer
+from foveate.apps.questions import RefusedError, answer
 from foveate.apps.security import Application, Guard
 from foveate.apps.workspace import MAX_TEXT, BusyError, Workspace, in_words
 from foveate.extras import need
-from foveate.recording.strict import RecordingError
 from foveate.views.source import Source
 from foveate.views.wire import dumps
 
@@ -97,12 +96,8 @@ class _Handlers:
         source, name = self._source(request), request.path_params["question"]
         try:
             result = await run_in_threadpool(answer, source, name, given, self.workspace.source)
-        except (UnknownQuestionError, UnknownDocumentError) as error:
-            raise HTTPException(404, str(error)) from None
-        except ValueError as error:
-            raise HTTPException(400, str(error)) from None
-        except RecordingError as error:
-            raise HTTPException(409, f"The recording can no longer be read: {error}") from None
+        except RefusedError as error:
+            raise HTTPException(error.status, str(error)) from None
         if isinstance(result, bytes):
             return _answer(request, result, "application/octet-stream")
         return _json(request, result)

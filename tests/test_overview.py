@@ -13,8 +13,8 @@ from torch import Tensor
 import foveate as fv
 from foveate.views import overview
 from foveate.views.axes import Axis
-from foveate.views.background import Worker
-from foveate.views.overview import Overview, Overviews, _spread
+from foveate.views.background import Worker, scattered
+from foveate.views.overview import Overview, Overviews
 from foveate.views.pooling import to_log_bytes
 from foveate.views.source import Source
 from foveate.views.words import from_pieces
@@ -209,8 +209,8 @@ def test_tiles_that_there_are_not(asked: dict[str, Any], told: str) -> None:
 
 def test_strips_come_from_everywhere() -> None:
     for count in (1, 2, 7, 8, 31):
-        assert sorted(_spread(count)) == list(range(count))
-    assert _spread(8)[:4] == [0, 4, 2, 6]
+        assert sorted(scattered(count)) == list(range(count))
+    assert scattered(8)[:4] == [0, 4, 2, 6]
 
 
 def test_bytes_by_ratios() -> None:

@@ -108,7 +108,7 @@ def difference(a: Source, b: Source, call: int, sequence: int, level: Level) -> 
     tokens = blocks if level == "token" else _pairs(axes_a, axes_b, "token")[0]
     if not whole:
         note = "; ".join(filter(None, [note, "the texts differ in more than can be compared token by token"]))
-    moved, divergence, compared = _of_heads(a, b, (call, other, sequence), (axes_a, axes_b), tokens)
+    moved, divergence, compared = _of_heads(a, b, (call, other, sequence), heads, (axes_a, axes_b), tokens)
     shares, bits = ([_of(t, h, there) for h, there in enumerate(heads)] for t in (moved, divergence))
     return Difference(other, heads, *blocks, shares, bits, compared, axes_a[0].length, note)
 
@@ -129,21 +129,21 @@ def _of_heads(
     a: Source,
     b: Source,
     where: tuple[int, int, int],
+    heads: Sequence[int | None],
     axes: tuple[tuple[Axis, Axis], tuple[Axis, Axis]],
     blocks: tuple[Blocks, Blocks],
 ) -> tuple[Tensor, Tensor, int]:
     """(H,) shares and divergences, means over the rows that were compared, and how many these are."""
     call, other, sequence = where
     rows, columns = blocks
-    heads_a, heads_b = a.document().calls[call], b.document().calls[other]
+    most = max(len(heads), b.document().calls[other].heads)
     at_a, at_b = (_indices(columns, side) for side in (0, 1))
-    numbers = {heads_b.number_of(head): head for head in range(heads_b.heads)}
-    order = torch.tensor([numbers.get(heads_a.number_of(head), 0) for head in range(heads_a.heads)])
+    order = torch.tensor([there or 0 for there in heads])
     keys = max(axes[0][1].length, axes[1][1].length, 1)
     count = sum(size for *_, size in rows)
-    stride = max(1, -(-count * keys * heads_a.heads // BUDGET))
-    step = max(1, CHUNK // (keys * max(heads_a.heads, heads_b.heads)))
-    moved = torch.zeros(heads_a.heads, dtype=torch.float64)
+    stride = max(1, -(-count * keys * len(heads) // BUDGET))
+    step = max(1, CHUNK // (keys * most))
+    moved = torch.zeros(len(heads), dtype=torch.float64)
     diverged, compared = moved.clone(), 0
     for first, second, size in rows:
         for begin in range(0, size, step * stride):

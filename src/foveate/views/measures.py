@@ -31,6 +31,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from foveate.operator.problem import Problem
+from foveate.views.background import scattered
 from foveate.views.rowpass import ENTRIES, Part, RowPass, pass_over
 
 __all__ = ["MEASURES", "SAMPLE", "HeadMeasures", "HeadSurvey", "spread_out"]
@@ -233,9 +234,7 @@ class HeadSurvey:
 def spread_out(rows: int, sample: int = SAMPLE) -> list[Int[Tensor, " R"]]:
     """All of `rows` rows in steps of at most `sample`, each spread evenly over them, the steps likewise."""
     stride = max(1, -(-rows // sample))
-    bits = (stride - 1).bit_length()
-    turned = (int(f"{n:0{bits}b}"[::-1], 2) if bits else 0 for n in range(1 << bits))
-    offsets = [(n + stride // 2) % stride for n in turned if n < stride]
+    offsets = [(n + stride // 2) % stride for n in scattered(stride)]
     return [torch.arange(first, rows, stride) for first in offsets if first < rows]
 
 

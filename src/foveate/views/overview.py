@@ -23,7 +23,7 @@ from foveate.map import AttentionMap
 from foveate.operator.tiles import Grid, survey, tile
 from foveate.shapes import sum_dtype
 from foveate.views.axes import Axis
-from foveate.views.background import Step, Worker
+from foveate.views.background import Step, Worker, scattered
 from foveate.views.pooling import How, to_log_bytes
 
 __all__ = ["TILE", "MapTile", "Overview", "Overviews"]
@@ -69,7 +69,7 @@ class Overview:
         lines = max(1, STRIP // max(1, self.cell * self.columns))
         starts = range(0, self.height, lines)
         self._strips = [(first, min(lines, self.height - first)) for first in starts]
-        self._order = _spread(len(self._strips))
+        self._order = scattered(len(self._strips))
         self._best = torch.zeros(self.height, self.width)
         self._sums = torch.zeros(self.height, self.width)
         self._done = np.zeros(self.height, dtype=bool)
@@ -83,12 +83,16 @@ class Overview:
         """Which part of all rows has been passed over."""
         return float(self._done.mean()) if self.height and self.width else 1.0
 
-    def complete(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Once all rows are passed over: the largest weight and the sum of each cell (h, w), the statistic of all rows
-        of the call (padding NaN; None without rows)."""
+    def complete(self) -> Tensor | None:
+        """Pass over all rows; the statistic of those of the call (padding NaN; None without rows)."""
         while self.step():
             pass
-        return self._best, self._sums, self._statistic
+        return self._statistic
+
+    def picture(self, zoom: int, how: How) -> Tensor:
+        """The whole map, (h, w) pixels of a zoom that is not finer than the overview's."""
+        height, width = (-(-length >> zoom) for length in (self.rows, self.columns))
+        return self._pooled(0, 0, zoom, height, width, how)
 
     def step(self) -> bool:
         """Pass over some more rows, one thread after the other; False once all are done."""
@@ -255,13 +259,6 @@ class Overviews:
         with self._lock:
             rough = (one for one in reversed(self._held.values()) if one.refined < 1 and one.error is None)
             return next(rough, None)
-
-
-def _spread(count: int) -> list[int]:
-    """0 .. count - 1 so that those first come from everywhere."""
-    bits = max(1, (count - 1).bit_length())
-    turned = [int(f"{n:0{bits}b}"[::-1], 2) for n in range(1 << bits)]
-    return [n for n in turned if n < count]
 
 
 def _nearest(done: NDArray[np.bool_]) -> NDArray[np.int64]:

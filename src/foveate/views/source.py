@@ -178,12 +178,12 @@ class Source:
         if direction == "reads":
             start, stop = rows.span(index, index + 1, level)
             heads = slice(None) if head is None else slice(head, head + 1)
-            weights = self._weights(call, sequence, rows.at(start, stop), columns.at(0, columns.length), heads).mean(1)
+            weights = self.weights(call, sequence, rows.at(start, stop), columns.at(0, columns.length), heads).mean(1)
             return columns.sum_words(weights) if level == "word" else weights
         start, stop = columns.span(index, index + 1, level)
         if head is None:
             self.settle(call)
-            weights = self._weights(call, sequence, rows.at(0, rows.length), columns.at(start, stop)).sum(2)
+            weights = self.weights(call, sequence, rows.at(0, rows.length), columns.at(start, stop)).sum(2)
         else:
             weights = self._overviews.get(call, sequence, head).column(start, stop)[None]
         return rows.mean_words(weights) if level == "word" else weights
@@ -243,7 +243,7 @@ class Source:
         pool = Pool(1, r1 - r0, c1 - c0, height, width, how)
         at = slice(head, head + 1)
         for first, a, b in _blocks(rows, r0, r1, level, right - left):
-            weights = self._weights(call, sequence, rows.at(a, b), columns.at(left, right), at)
+            weights = self.weights(call, sequence, rows.at(a, b), columns.at(left, right), at)
             if level == "word":
                 weights = columns.sum_words(weights, left, right)
                 weights = rows.mean_words(weights.mT, a, b).mT
@@ -307,14 +307,11 @@ class Source:
         unknown = UNKNOWN if is_given(self.maps[call]) else {}
         return {**plain, **unknown, "score_name": self.maps[call].problem.score.name}
 
-    def _weights(self, call: int, sequence: int, rows: slice, columns: slice, heads: slice = slice(None)) -> Tensor:
-        """A block of weights, (H, R, C) in float32 on the CPU."""
+    def weights(self, call: int, sequence: int, rows: slice, columns: slice, heads: slice = slice(None)) -> Tensor:
+        """A block of weights, (H, R, C) in float32 on the CPU, at slices of the call's own count, padding and all, as
+        `axes(...)[0].at(...)` has them."""
         with torch.no_grad():
             return self.maps[call][sequence, heads, rows, columns].detach().float().cpu()
-
-    def weights(self, call: int, sequence: int, rows: slice, columns: slice) -> Tensor:
-        """Weights (H, R, C) at slices of the call's own count, padding and all: those of `axes(...)[0].at(...)`."""
-        return self._weights(call, sequence, rows, columns)
 
     def settle(self, call: int) -> None:
         """Have the map keep the statistic of all its rows: one pass, after which any column or tile is cheap."""
@@ -344,7 +341,7 @@ class Source:
         pool = Pool(heads, rows.length, columns.length, size, size, "max")
         entropy = torch.zeros(heads, dtype=torch.float64)
         for first, a, b in _blocks(rows, 0, rows.length, "token", columns.length * heads):
-            weights = self._weights(call, sequence, rows.at(a, b), columns.at(0, columns.length))
+            weights = self.weights(call, sequence, rows.at(a, b), columns.at(0, columns.length))
             pool.update(first, weights.numpy())
             entropy += torch.special.entr(weights).nansum((1, 2))
         return pool.result(), entropy

@@ -54,11 +54,10 @@ def overview(one: AttentionMap, axes: Axes, cells: int, parts: Parts, tell: Tell
     for sequence, (rows, columns) in enumerate(axes):
         for head in range(heads):
             view = Overview(one, sequence, head, rows, columns, zoom)
-            found, sums, known = view.complete()
-            h, w = found.shape
-            best[sequence, head, :h, :w] = to_log_bytes(found.numpy())
-            means = _means(sums, rows.length, columns.length, zoom)
-            mean[sequence, head, : means.shape[0], : means.shape[1]] = to_log_bytes(means.numpy())
+            known = view.complete()
+            for pictures, found in ((best, view.picture(zoom, "max")), (mean, view.picture(coarse, "mean"))):
+                h, w = found.shape
+                pictures[sequence, head, :h, :w] = to_log_bytes(found.numpy())
             if known is not None:
                 statistic[sequence, head] = known if known.ndim == 1 else known[:, 0]
             tell((sequence * heads + head + 1) / (heads * len(axes)))
@@ -67,15 +66,6 @@ def overview(one: AttentionMap, axes: Axes, cells: int, parts: Parts, tell: Tell
         "mean": {"zoom": coarse, "cells": parts.add(mean, "uint8")},
     }
     return levels, statistic
-
-
-def _means(sums: Tensor, rows: int, columns: int, zoom: int) -> Tensor:
-    """Sums of cells as means of cells twice as large."""
-    even = torch.nn.functional.pad(sums, (0, sums.shape[1] % 2, 0, sums.shape[0] % 2))
-    summed = even.unflatten(1, (-1, 2)).unflatten(0, (-1, 2)).sum((1, 3))
-    side = 2 << zoom
-    counts = [(n - side * torch.arange(m)).clamp(1, side) for n, m in zip((rows, columns), summed.shape, strict=True)]
-    return summed / (counts[0][:, None] * counts[1])
 
 
 def top(one: AttentionMap, axes: Axes, k: int, parts: Parts, tell: Tell) -> tuple[dict[str, Any], dict[str, Any]]:

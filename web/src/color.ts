@@ -73,10 +73,7 @@ export function paint(pixels: Uint8Array, width: number, height: number, tilePea
   const table = heatTable(theme);
   const lookup = new Uint32Array(256);
   for (let i = 0; i < 256; i++) lookup[i] = table[heatIndex((i / 255) * tilePeak, peak)] as number;
-  const image = new ImageData(width, height);
-  const words = new Uint32Array(image.data.buffer);
-  for (let i = 0; i < words.length; i++) words[i] = lookup[pixels[i] as number] as number;
-  return image;
+  return coloured(pixels, width, height, lookup);
 }
 
 /** The heat table for bytes on the scale that all maps share: its colours begin at byte `low`, even ratios are even steps. */
@@ -85,8 +82,8 @@ export function logTable(low: number, theme: Theme): Uint32Array {
   return Uint32Array.from({ length: 256 }, (_, byte) => table[Math.round(255 * Math.max(0, (byte - low) / (255 - low)) ** 1.8)] as number);
 }
 
-/** Colours the bytes of a map. */
-export function paintLog(pixels: Uint8Array, width: number, height: number, table: Uint32Array): ImageData {
+/** Bytes as the colours that a table of 256 has for them. */
+export function coloured(pixels: Uint8Array, width: number, height: number, table: Uint32Array): ImageData {
   const image = new ImageData(width, height);
   const words = new Uint32Array(image.data.buffer);
   for (let i = 0; i < words.length; i++) words[i] = table[pixels[i] as number] as number;

@@ -11,11 +11,11 @@ import { Pyramid } from "./pyramid";
 import { logByte } from "./scale";
 import { Cache } from "./source";
 import type { Source } from "./source";
+import { side, TILE } from "./tiling";
 import { tokensOf, wordStarts } from "./units";
 import { largest } from "./weights";
 
 const THUMBNAIL = 32;
-const TILE = 256;
 /** Weights under one tile from which on a pooled picture is shown where there is one. */
 const MOST_EXACT = 2 ** 22;
 
@@ -263,8 +263,8 @@ export class EmbeddedSource implements Source {
     const embedded = this.embedded(where.call);
     const [queries, keys] = embedded.lengths[where.sequence] as [number, number];
     const picture = await this.pyramid(where);
-    const side = TILE * 2 ** zoom;
-    const [top, left] = [row * side, column * side];
+    const span = side(zoom);
+    const [top, left] = [row * span, column * span];
     const size = (length: number, from: number) => Math.max(0, Math.min(TILE, Math.ceil((length - from) / 2 ** zoom)));
     const [height, width] = [size(queries, top), size(keys, left)];
     const [bottom, right] = [top + height * 2 ** zoom, left + width * 2 ** zoom]; // the last pixels may reach beyond the text

@@ -167,16 +167,6 @@ export interface Tile {
   pooled?: number;
 }
 
-/** 255 is a weight of 1, 1 is 10^-6 or less, even ratios between. `exact`: from all weights under it. */
-export interface MapTile {
-  height: number;
-  width: number;
-  exact: boolean;
-  /** How much of the whole overview is done, 0 to 1. */
-  refined: number;
-  pixels: Uint8Array;
-}
-
 export interface Pair {
   /** Query and key are empty, and the score null, where the weight was given as a number. */
   query: number[];

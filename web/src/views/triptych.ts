@@ -6,6 +6,7 @@ import type { Comparison, Maps } from "../compare";
 import { el, framed, number, say, sizeCanvas } from "../dom";
 import type { Compared } from "../protocol";
 import type { Session } from "../session";
+import { listenTo } from "./gestures";
 
 /** Less, none, more. */
 const ENDS: Record<Theme, [number[], number[], number[]]> = {
@@ -33,7 +34,6 @@ export class Triptych {
   private view = { r: 0, c: 0, px: 1, left: 0, top: 0, size: 200 };
   private readonly images = new Map<Part, { maps: Maps; theme: Theme; image: OffscreenCanvas }>();
   private fitted = false;
-  private drag: { x: number; y: number; r: number; c: number; moved: boolean } | null = null;
   readonly draw = framed(() => this.drawNow());
   private readonly onResize = new ResizeObserver(framed(() => this.fit()));
 
@@ -192,10 +192,8 @@ export class Triptych {
     say(this.ends[1], peak ? `+${number(peak)}` : "0");
   }
 
-  private at(canvas: HTMLCanvasElement, event: MouseEvent): Cell | null {
+  private at({ x, y }: { x: number; y: number }): Cell | null {
     const { view, comparison: { maps } } = this;
-    const box = canvas.getBoundingClientRect();
-    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
     if (!maps || x < view.left || y < view.top) return null;
     const [r, c] = [Math.floor(view.r + (y - view.top) / view.px), Math.floor(view.c + (x - view.left) / view.px)];
     return r < maps.height && c < maps.width ? { r, c } : null;
@@ -209,32 +207,24 @@ export class Triptych {
   }
 
   private listen(canvas: HTMLCanvasElement): void {
-    canvas.addEventListener("pointerdown", (event) => {
-      this.drag = { x: event.clientX, y: event.clientY, r: this.view.r, c: this.view.c, moved: false };
-      canvas.setPointerCapture(event.pointerId);
+    listenTo(canvas, {
+      zoom: (by, x, y) => this.zoom(by, x, y),
+      pan: (dx, dy) => {
+        const { view, comparison: { maps } } = this;
+        if (maps) this.moveTo(maps, view.r - dy / view.px, view.c - dx / view.px);
+      },
+      point: (at) => this.hover(at && this.at(at)),
+      pick: (x, y, cause) => {
+        const cell = this.at({ x, y });
+        const unit = cell ? (this.comparison.rows.a[cell.r] as number) : -1;
+        if (unit >= 0) this.session.set({ direction: "reads", cursor: unit, other: null, locked: true }, cause);
+      },
+      dive: () => undefined,
+      canZoomOut: () => {
+        const { view, comparison: { maps } } = this;
+        return maps !== null && view.px > this.least(maps); // else all is seen: let the page scroll
+      },
     });
-    canvas.addEventListener("pointermove", (event) => {
-      const { drag, view, comparison: { maps } } = this;
-      if (!drag || !maps) return this.hover(this.at(canvas, event));
-      if (Math.hypot(event.clientX - drag.x, event.clientY - drag.y) > 3) drag.moved = true;
-      if (drag.moved) this.moveTo(maps, drag.r - (event.clientY - drag.y) / view.px, drag.c - (event.clientX - drag.x) / view.px);
-    });
-    canvas.addEventListener("pointerup", (event) => {
-      const moved = this.drag?.moved;
-      this.drag = null;
-      const cell = this.at(canvas, event);
-      const unit = cell ? (this.comparison.rows.a[cell.r] as number) : -1;
-      if (!moved && unit >= 0) this.session.set({ direction: "reads", cursor: unit, other: null, locked: true }, event.timeStamp);
-    });
-    canvas.addEventListener("pointerleave", () => this.hover(null));
-    canvas.addEventListener("wheel", (event) => {
-      const { maps } = this.comparison;
-      const by = Math.exp(-event.deltaY * 0.002);
-      if (!maps || (by < 1 && this.view.px <= this.least(maps))) return; // all is seen: let the page scroll
-      event.preventDefault();
-      const box = canvas.getBoundingClientRect();
-      this.zoom(by, event.clientX - box.left, event.clientY - box.top);
-    }, { passive: false });
   }
 }
 

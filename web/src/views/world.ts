@@ -1,7 +1,7 @@
 // One head of a long text as a map of the world: all of it first, then any part, down to single tokens. Always in tokens.
 
 import { Camera } from "../camera";
-import { logTable, paintLog } from "../color";
+import { coloured, logTable } from "../color";
 import { el, framed, number, put, quote, say, sizeCanvas } from "../dom";
 import { FONT } from "../layout";
 import { byteWeight, logByte } from "../scale";
@@ -287,7 +287,7 @@ export class WorldView {
     let present = this.pictures.get(kept);
     if (present?.look === look) return present.image;
     present = { image: new OffscreenCanvas(kept.width, kept.height), look };
-    present.image.getContext("2d")?.putImageData(paintLog(kept.pixels, kept.width, kept.height, logTable(this.low, this.session.theme)), 0, 0);
+    present.image.getContext("2d")?.putImageData(coloured(kept.pixels, kept.width, kept.height, logTable(this.low, this.session.theme)), 0, 0);
     this.pictures.set(kept, present);
     return present.image;
   }

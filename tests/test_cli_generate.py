@@ -14,15 +14,14 @@ from foveate.apps.models import HubModel
 from foveate.apps.viewing import source_of
 from foveate.apps.writing import Writing, write
 from hf_models import transformers
-from tiny import save_bert, save_gpt2, save_t5
+from tiny import save_all
 
 TEXT = "the cat sat on the mat"
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("models")
-    return {"bert": save_bert(folder / "bert"), "gpt2": save_gpt2(folder / "gpt2"), "t5": save_t5(folder / "t5")}
+    return save_all(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

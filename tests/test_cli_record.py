@@ -20,15 +20,14 @@ import foveate as fv
 from foveate.apps import cli, recorder
 from foveate.apps.commands import record
 from foveate.recording import RecordingError, RecordingWriter
-from tiny import TEXT, save_bert, save_gpt2, save_t5
+from tiny import TEXT, save_all
 
 WORDS = 20
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("models")
-    return {"bert": save_bert(folder / "bert"), "gpt2": save_gpt2(folder / "gpt2"), "t5": save_t5(folder / "t5")}
+    return save_all(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

@@ -83,3 +83,8 @@ def save_t5(folder: Path) -> Path:
         eos_token_id=5,
     )
     return _save(T5ForConditionalGeneration(config), folder)
+
+
+def save_all(folder: Path) -> dict[str, Path]:
+    """One of each kind, by name."""
+    return {"bert": save_bert(folder / "bert"), "gpt2": save_gpt2(folder / "gpt2"), "t5": save_t5(folder / "t5")}

@@ -13,13 +13,15 @@ import torch
 
 import foveate as fv
 from foveate.apps import cli, export
-from foveate.apps.embed import exact
+from foveate.apps.embed import exact, pooled
 from foveate.apps.embed.choose import choose
 from foveate.apps.embed.parts import Parts, encode
 from foveate.apps.errors import UserError
 from foveate.apps.export import Options
 from foveate.masks.spans import intervals
 from foveate.shapes import Geometry
+from foveate.views.axes import Axis
+from foveate.views.pooling import to_log_bytes
 from foveate.views.source import Source
 from foveate.views.words import from_pieces
 from pages import CHROMIUM, READY
@@ -101,6 +103,22 @@ def test_a_large_table_is_refused_with_the_ways_out(monkeypatch: pytest.MonkeyPa
     with pytest.raises(UserError, match=told):
         export.page_of(source_of(one))
     assert data_of(export.page_of(source_of(one), options=Options(embed="top")))["calls"][0]["top"]
+
+
+@pytest.mark.parametrize("shape", [(150, 150), (70, 131)])
+def test_pictures_pool_the_largest_weights_and_the_means(shape: tuple[int, int]) -> None:
+    one = drawn(*shape, mask=fv.masks.causal() if shape[0] == shape[1] else None)
+    rows, columns = (Axis(from_pieces(["a"] * n), 0, n, "query") for n in shape)
+    parts = Parts(10**6)
+    levels, statistic = pooled.overview(one, [(rows, columns)], 32, parts, lambda _: None)
+    torch.testing.assert_close(statistic, one.logsumexp().float(), rtol=1e-5, atol=1e-5)
+    for how, step in (("max", 8), ("mean", 16)):
+        assert 1 << levels[how]["zoom"] == step
+        cells = array({"parts": parts.texts}, levels[how]["cells"])
+        lines = [line.split(step, -1) for line in one.dense()[0].split(step, -2)]
+        pick = (lambda t: t.amax((1, 2))) if how == "max" else (lambda t: t.double().mean((1, 2)).float())
+        wanted = np.stack([np.stack([pick(cell).numpy() for cell in line], -1) for line in lines], -2)
+        assert np.abs(cells[0].astype(int) - to_log_bytes(wanted)).max() <= 1
 
 
 def test_a_long_call_knows_its_log_sum_exps_and_its_overview(small: None) -> None:

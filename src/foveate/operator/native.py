@@ -26,7 +26,7 @@ from .problem import Problem
 __all__ = ["intervals", "obstacle", "output", "passes", "worthwhile"]
 
 FEWEST_QUERIES, FEWEST_SCORES = 64, 1 << 17  # of a problem that is worth it
-FEW = 4  # queries that are not packed for
+FEW = 4  # queries that are not packed for, as in driver.cpp
 FEW_WORTH, FEW_SHARED, FEW_ROW = 1 << 18, 1 << 23, 256  # multiplications that are worth it; with threads; of a row
 MOST_STRIP = 1 << 24  # booleans of a mask that must be formed at once, at most
 
@@ -61,8 +61,8 @@ def worthwhile(problem: Problem) -> bool:
 
     Packing keys pays off over many queries only, calls that are small cost more to describe than to compute, and
     without wide registers PyTorch's own matrix products win. A few queries of many heads, as a decoder asks, are read
-    without packing (`few.h`), two to four times faster than PyTorch's kernel reads them on one thread; several share
-    out less work than that well only where they spin between calls, as PyTorch's do.
+    without packing (`few.h`), on one thread two to four times faster than PyTorch's kernel reads them. On several
+    threads small calls are left to PyTorch, whose threads are awake already; ours would have to be started.
     """
     g = problem.geometry
     rows = g.batch * g.heads * g.queries

@@ -3,9 +3,10 @@
     python benchmarks/watch_memory.py [--n 4096] [--skip-peer]
 
 Each run is a process of its own; the figure is its peak resident memory, libraries and weights included. Watched
-keeps queries and keys of all layers in the model's float32, and once more in fp16; recorded on disk, with values too,
-memory is to stay that of the model and its own pass (--n 32768: the model and 2 GB). The peer is transformers' own
-`output_attentions=True`, which needs the eager path and keeps all maps: about 12 GB at n = 4,096.
+keeps queries and keys of all layers in the model's float32, and once more in fp16; recorded on disk as `foveate record`
+does it, with values too, memory is to stay that of the model and its own pass (--n 32768: the model and 2 GB). The
+peer is transformers' own `output_attentions=True`, which needs the eager path and keeps all maps: about 12 GB at
+n = 4,096.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 
 from figures import figure
 from memory import peak
@@ -37,6 +39,7 @@ def one(kind: str, n: int) -> None:
     from transformers import GPT2Config, GPT2Model
 
     import foveate as fv
+    from foveate.apps.pieces import in_pieces
 
     torch.manual_seed(0)
     config = GPT2Config(n_positions=n, use_cache=False)
@@ -51,7 +54,10 @@ def one(kind: str, n: int) -> None:
         else:
             with tempfile.TemporaryDirectory() as folder:
                 place = {"to": f"{folder}/run.fov", "keep": "qkv"} if kind == "disk" else {}
-                with fv.watch(model, dtype=None if kind == "watched" else torch.float16, **place) as seen:
+                with (
+                    in_pieces(model) if kind == "disk" else nullcontext(),
+                    fv.watch(model, dtype=None if kind == "watched" else torch.float16, **place) as seen,
+                ):
                     model(ids)
                 kept = sum(call.nbytes for call in seen._order)
                 assert len(seen) == config.n_layer

@@ -149,7 +149,7 @@ def test_too_little_room(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(recorder, "_available", lambda: 1000)
     code, _, err = run("bert")
     assert code == 1
-    assert "one pass takes 11.3 kB of memory beside the model, at least, and 1.0 kB are left" in err
+    assert "one pass takes 16.9 kB of memory beside the model, at least, and 1.0 kB are left" in err
     assert not (tmp_path / "run.fov").exists()
 
 

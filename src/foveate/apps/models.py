@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from foveate.apps.errors import UserError
+from foveate.apps.pieces import in_pieces
 from foveate.apps.workspace import Kind, Report, in_words
 from foveate.apps.writing import Writing, Written, named, write
 from foveate.extras import need
@@ -160,13 +161,15 @@ class HubModel:
     ) -> Recording:
         """One pass under `watch`, which takes the options; raising `until` ends it early, as if it were done.
 
+        Over a long text, feed-forward layers go piece by piece.
+
         `prompt`: how many tokens were given, where the model wrote the others.
 
         Raises:
             UserError: nothing was captured.
         """
         model = self.load(lambda progress, message: None)
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), in_pieces(model), warnings.catch_warnings():
             warnings.simplefilter("ignore", CaptureWarning)  # what was not captured is said on the page
             about = {"model": self.name, **({} if prompt is None else {"prompt_lengths": [prompt]})}
             return _watched(model, about, inputs, until, {"tokenizer": self.tokenizer, **options})

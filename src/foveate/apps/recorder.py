@@ -26,8 +26,10 @@ __all__ = ["Choice", "Plan", "plan", "record", "size"]
 
 PROBE = 4  # tokens
 SPARE = 64 << 20  # bytes of the disk that stay free
-_SIZES = ("hidden_size", "n_embd", "d_model"), ("intermediate_size", "n_inner", "d_ff", "encoder_ffn_dim")
-_LEAST = 4, 2  # of a layer's hidden and inner vectors that are held at once, at least
+_SIZES = ("hidden_size", "n_embd", "d_model")
+_LEAST = (
+    8  # of a layer's hidden vectors that are held at once: the stream, its norm, queries, keys, values, what they read
+)
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,7 @@ def _first(t: torch.Tensor, of_target: bool, source: int, target: int) -> torch.
 def _memory(model: HubModel, tokens: int) -> int:
     """Bytes that a pass holds beside the model, at least; much more where attention forms all weights."""
     config = model.config.get_text_config()
-    hidden, inner = (next((n for name in names if (n := getattr(config, name, None))), 0) for names in _SIZES)
-    held = tokens * (_LEAST[0] * hidden + _LEAST[1] * (inner or 4 * hidden)) * 4
+    held = tokens * _LEAST * next((n for name in _SIZES if (n := getattr(config, name, None))), 0) * 4
     if getattr(model.load(lambda progress, message: None).config, "_attn_implementation", None) == "eager":
         held += tokens * tokens * getattr(config, "num_attention_heads", 1) * 4
     return int(held)

@@ -85,12 +85,12 @@ class Tap:
     """Stands in for one module's `forward`, for all sessions that watch the module."""
 
     def __init__(self, module: nn.Module, slot: str, around: Around):
+        self.original: Callable[..., Any] = getattr(module, slot)
+        functools.update_wrapper(self, self.original, updated=())  # a wrapper's own attributes stay its own
         self.sessions: list[Session] = []
         self.module, self.slot = module, slot
         self.had = module.__dict__.get(slot)
-        self.original: Callable[..., Any] = getattr(module, slot)
         self.around = around
-        functools.update_wrapper(self, self.original)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():

@@ -16,6 +16,7 @@ import mask_kinds
 import oracle
 from foveate import AttentionMap, attention, masks
 from foveate.masks import Coverage, Mask
+from foveate.masks.spans import spans
 from foveate.shapes import Geometry, Layout
 
 Allowed = Callable[[int, int, int, int], bool]
@@ -294,3 +295,13 @@ def test_masks_of_several_leading_axes() -> None:
     ids = torch.randint(0, 2, (2, 3, 7))
     seen = ids[..., -5:, None] == ids[..., None, :]
     oracle.close(AttentionMap(q, k, mask=masks.documents(ids)).dense(), oracle.weights(q, k, allowed=seen[:, :, None]))
+
+
+def test_one_mask_asked_for_many_sizes_answers_each() -> None:
+    """What was found for the last geometry is kept; a decoder asks with one key more at each token."""
+    causal = masks.causal()
+    for queries, keys in ((1, 3), (1, 4), (2, 4), (1, 3)):
+        g = Geometry(1, 1, queries, keys)
+        first, last = spans(causal, g) or pytest.fail("a band shows one interval a row")
+        assert first.unique().tolist() == [0]
+        assert last.flatten().tolist() == [keys - queries + i + 1 for i in range(queries)]

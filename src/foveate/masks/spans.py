@@ -24,6 +24,7 @@ __all__ = ["intervals", "spans"]
 CPU = torch.device("cpu")
 Spans = tuple[Int[Tensor, "B H Q"], Int[Tensor, "B H Q"]]
 MOST = 8  # intervals of a row
+_KEPT = "_spans"
 
 
 def intervals(mask: Mask, g: Geometry) -> list[Spans] | None:
@@ -49,38 +50,46 @@ def intervals(mask: Mask, g: Geometry) -> list[Spans] | None:
     return found if len(found) <= MOST else None
 
 
-@singledispatch
 def spans(mask: Mask, g: Geometry) -> Spans | None:
     """Each row's keys as one interval [first, last), on the CPU, each axis of full size or 1; an empty one is [0, 0).
 
-    None: this mask is not known to be such, and must be asked for blocks.
+    None: this mask is not known to be such, and must be asked for blocks. What was found for the last geometry is kept
+    in the mask: the layers of a decoder ask for the same, token by token, where it costs as much as their arithmetic.
     """
+    kept: tuple[Geometry, Spans | None] | None = vars(mask).get(_KEPT)
+    if kept is None or kept[0] != g:
+        kept = vars(mask)[_KEPT] = g, _spans(mask, g)
+    return kept[1]
+
+
+@singledispatch
+def _spans(mask: Mask, g: Geometry) -> Spans | None:
     return None
 
 
-@spans.register
+@_spans.register
 def _(mask: Everything, g: Geometry) -> Spans | None:
     return _bounded(_number(0), _number(g.keys), g)
 
 
-@spans.register
+@_spans.register
 def _(mask: Band, g: Geometry) -> Spans | None:
     place = torch.arange(g.queries, device=CPU).reshape(1, 1, -1) + (g.offset if mask.align == "end" else 0)
     return _around(place, mask.left, mask.right, g)
 
 
-@spans.register
+@_spans.register
 def _(mask: ShiftedBand, g: Geometry) -> Spans | None:
     place = torch.arange(g.queries, device=CPU) + mask.offset.detach().cpu().reshape(-1, 1, 1)
     return _around(place, mask.left, mask.right, g)
 
 
-@spans.register
+@_spans.register
 def _(mask: Prefix, g: Geometry) -> Spans | None:
     return _bounded(_number(0), _number(mask.length), g)
 
 
-@spans.register
+@_spans.register
 def _(mask: Padding, g: Geometry) -> Spans | None:
     length = mask.lengths.detach().cpu().reshape(-1, 1, 1)
     if mask.side == "left":
@@ -88,12 +97,12 @@ def _(mask: Padding, g: Geometry) -> Spans | None:
     return _bounded(torch.zeros_like(length), length, g)
 
 
-@spans.register
+@_spans.register
 def _(mask: Intervals, g: Geometry) -> Spans | None:
     return _bounded(mask.first.detach().cpu()[:, None], mask.last.detach().cpu()[:, None], g)
 
 
-@spans.register
+@_spans.register
 def _(mask: Documents, g: Geometry) -> Spans | None:
     ids = mask.ids.detach().cpu().reshape(-1, mask.ids.shape[-1])
     starts = torch.ones_like(ids, dtype=torch.bool)
@@ -110,7 +119,7 @@ def _(mask: Documents, g: Geometry) -> Spans | None:
     return _bounded(first[:, None, place], torch.where(inside, last[:, place], 0)[:, None], g)
 
 
-@spans.register
+@_spans.register
 def _(mask: Packed, g: Geometry) -> Spans | None:
     lengths = mask.query_lengths.detach().cpu(), mask.key_lengths.detach().cpu()
     of_query = torch.arange(len(lengths[0]), device=CPU).repeat_interleave(lengths[0])
@@ -120,7 +129,7 @@ def _(mask: Packed, g: Geometry) -> Spans | None:
     return _bounded(torch.maximum(first, k_ends - lengths[1][of_query]), torch.minimum(last, k_ends), g)
 
 
-@spans.register
+@_spans.register
 def _(mask: And, g: Geometry) -> Spans | None:
     a, b = spans(mask.left, g), spans(mask.right, g)
     if a is None or b is None:
@@ -128,7 +137,7 @@ def _(mask: And, g: Geometry) -> Spans | None:
     return _bounded(torch.maximum(a[0], b[0]), torch.minimum(a[1], b[1]), g)
 
 
-@spans.register
+@_spans.register
 def _(mask: Or, g: Geometry) -> Spans | None:
     a, b = spans(mask.left, g), spans(mask.right, g)
     if a is None or b is None:
@@ -141,7 +150,7 @@ def _(mask: Or, g: Geometry) -> Spans | None:
     return _bounded(first, torch.maximum(a[1], b[1]), g)
 
 
-@spans.register
+@_spans.register
 def _(mask: Not, g: Geometry) -> Spans | None:
     a = spans(mask.inner, g)
     if a is None:

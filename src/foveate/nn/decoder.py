@@ -18,6 +18,8 @@ from .encoder import Activation, FeedForward, MakesAttention, Norm, Sublayers, f
 
 __all__ = ["Decoder", "DecoderLayer"]
 
+CAUSAL = masks.causal()  # one for all layers, which then work out only once what it means
+
 
 class DecoderLayer(Sublayers):
     """Causal self-attention, attention to a memory if there is one, then a feed-forward network.
@@ -66,7 +68,7 @@ class DecoderLayer(Sublayers):
         if (memory_BKN is None) != (self.cross_attention is None):
             state = "needs a memory" if memory_BKN is None else "reads no memory"
             raise ValueError(f"this decoder {state}: it was made with cross={self.cross_attention is not None}")
-        seen = masks.causal() if mask is None else masks.causal() & mask
+        seen = CAUSAL if mask is None else CAUSAL & mask
         x_BLM = self.around(self.attention_norm, lambda x: self.attention(x, mask=seen, cache=cache), x_BLM)
         cross = self.cross_attention
         if cross is not None and self.cross_attention_norm is not None:

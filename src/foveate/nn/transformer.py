@@ -97,15 +97,16 @@ class _Steps:
 
     def __init__(self, model: TransformerEncoderDecoder, memory_BSM: Tensor, lengths_B: Tensor) -> None:
         self._model, self._memory, self._lengths = model, memory_BSM, lengths_B
+        self._padding = _padding(lengths_B, memory_BSM.shape[1])  # one for all layers and steps, as long as it holds
         self._cache = Cache()
         self._owner_N = torch.arange(len(lengths_B), device=lengths_B.device)  # the sentence of each row
         self._weight_OM = model.embedding.output_weight()
 
     def advance(self, tokens_N: Int[Tensor, " N"]) -> Float[Tensor, "N O"]:
-        model, padding = self._model, _padding(self._lengths, self._memory.shape[1])
+        model = self._model
         tokens_N = tokens_N.to(self._owner_N.device)
         x_N1M = model._embed(model.embedding.target(tokens_N[:, None]), self._cache.length)
-        hidden = model.decoder(x_N1M, self._memory, memory_mask=padding, cache=self._cache)
+        hidden = model.decoder(x_N1M, self._memory, memory_mask=self._padding, cache=self._cache)
         return model.embedding.logits(hidden[:, 0], self._weight_OM)
 
     def select(self, rows_N: Int[Tensor, " N"]) -> None:
@@ -118,6 +119,7 @@ class _Steps:
         assert chosen is not None
         self._memory = chosen
         self._lengths, self._owner_N = self._lengths[rows_N], owner_N
+        self._padding = _padding(self._lengths, self._memory.shape[1])
 
 
 def _padding(lengths_B: Tensor, length: int) -> Mask | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import hf, nn, plot, tasks
     from .apps.head_view import head_view
     from .apps.viewing import export_html, view
+    from .change import knockout, scale
 
 __all__ = [
     "AttentionMap",
@@ -25,6 +26,7 @@ __all__ = [
     "export_html",
     "head_view",
     "hf",
+    "knockout",
     "linear",
     "linear_attention",
     "load",
@@ -34,6 +36,7 @@ __all__ = [
     "normalizers",
     "plot",
     "positions",
+    "scale",
     "scores",
     "stats",
     "tasks",
@@ -46,6 +49,8 @@ _LATER = {
     "view": "apps.viewing",
     "export_html": "apps.viewing",
     "head_view": "apps.head_view",
+    "knockout": "change",
+    "scale": "change",
     "plot": "",
     "nn": "",
     "hf": "",

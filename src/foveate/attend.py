@@ -80,5 +80,5 @@ def attention(
     chosen = choose(problem, v_BGKV, backend, dropout)
     with full_precision(v_BGKV.device):
         out_BHQV = BACKENDS[chosen.backend](problem, v_BGKV, dropout)
-    tell(weights, v_BGKV)
+    weights, out_BHQV = tell(weights, v_BGKV, out_BHQV, dropout)
     return weights.layout.restore(out_BHQV), weights

@@ -2,7 +2,7 @@
 
 from .choice import BACKENDS, Choice, choose
 from .engine import ENGINES, engine
-from .observers import observe, tell
+from .observers import observe, revise, tell
 from .problem import Block, Problem, Strip, statistics, strips
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "choose",
     "engine",
     "observe",
+    "revise",
     "statistics",
     "strips",
     "tell",

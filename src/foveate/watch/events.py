@@ -1,16 +1,22 @@
-"""What an interceptor hands over: one attention call in foveate's own terms."""
+"""What an interceptor hands over: one attention call, and what it is in foveate's own terms."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..biases import Bias
 from ..masks import Mask
 
-__all__ = ["Event", "NotExpressibleError"]
+if TYPE_CHECKING:
+    from ..map import AttentionMap
+
+__all__ = ["Call", "Event", "NotExpressibleError", "Put"]
+
+Put = Callable[[Tensor, "AttentionMap | None"], Any]
 
 
 class NotExpressibleError(Exception):
@@ -39,3 +45,18 @@ class Event:
     dropout: float = 0.0
     score: Any = None
     normalizer: Any = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that has been made, of `module` (None: of the innermost module that runs).
+
+    `event()` says what it was. `open()` gives the output of its heads, (B, H, Q, V), and a function that makes what the
+    caller is given from another output and, where that holds weights as numbers, from the map of other weights (None:
+    the weights are as they were). `result` is what the caller is given; None where `open` has yet to compute it.
+    """
+
+    module: nn.Module | None
+    result: Any
+    event: Callable[[], Event]
+    open: Callable[[], tuple[Tensor, Put]]

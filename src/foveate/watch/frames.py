@@ -17,26 +17,40 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from .session import Session
+    from .standing import Standing
 
-__all__ = ["Frame", "attach", "detach", "frames", "is_compiled", "recording_here", "sessions_here", "suspended"]
+__all__ = [
+    "Frame",
+    "attach",
+    "changes_here",
+    "detach",
+    "frames",
+    "is_compiled",
+    "recording_here",
+    "seeing_here",
+    "standing_here",
+    "suspended",
+    "unrecorded",
+]
 
 _lock = threading.RLock()
 
 
 class Frame:
-    """One running call of a watched module."""
+    """One running call of a module that somebody stands around."""
 
-    def __init__(self, module: nn.Module, tap: Tap):
+    def __init__(self, module: nn.Module, tap: Tap, args: tuple[Any, ...], kwargs: dict[str, Any]):
         self.module = module
         self.tap = tap
+        self.args, self.kwargs = args, kwargs
         self.inner_calls: set[int] = set()  # ids of modules called directly inside
 
 
 class _Thread(threading.local):
     def __init__(self) -> None:
         self.frames: list[Frame] = []
-        self.quiet = 0
+        self.quiet = 0  # nothing is recorded
+        self.deaf = 0  # nor changed
 
 
 _here = _Thread()
@@ -48,7 +62,19 @@ def frames() -> list[Frame]:
 
 
 class suspended:
-    """Inside, nothing is recorded in this thread: the call has been recorded already, at a higher level."""
+    """Inside, nothing is recorded or changed in this thread: the call has been seen already, at a higher level."""
+
+    def __enter__(self) -> None:
+        _here.quiet += 1
+        _here.deaf += 1
+
+    def __exit__(self, *_: object) -> None:
+        _here.quiet -= 1
+        _here.deaf -= 1
+
+
+class unrecorded:
+    """Inside, nothing is recorded in this thread, but calls may be changed."""
 
     def __enter__(self) -> None:
         _here.quiet += 1
@@ -69,25 +95,36 @@ def recording_here() -> bool:
     )
 
 
-def sessions_here() -> list[Session]:
-    """The sessions that watch some module now running in this thread, in the order in which they began."""
-    found: dict[int, Session] = {}
+def changes_here() -> bool:
+    """Whether calls in this thread may be changed. That holds in a backward pass too: what activation checkpointing
+    computes again must be what was computed."""
+    return not _here.deaf and any(session.changes for frame in _here.frames for session in frame.tap.sessions)
+
+
+def seeing_here() -> bool:
+    """Whether calls in this thread are to be recorded or may be changed."""
+    return recording_here() or changes_here()
+
+
+def standing_here() -> list[Any]:
+    """Those that stand around some module now running in this thread, in the order in which they began."""
+    found: dict[int, Standing] = {}
     for frame in _here.frames:
         for session in frame.tap.sessions:
             found.setdefault(id(session), session)
-    return list(found.values())
+    return sorted(found.values(), key=lambda session: session.began)
 
 
 Around = Callable[[Frame, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
 class Tap:
-    """Stands in for one module's `forward`, for all sessions that watch the module."""
+    """Stands in for one module's `forward`, for all that stand around the module."""
 
     def __init__(self, module: nn.Module, slot: str, around: Around):
         self.original: Callable[..., Any] = getattr(module, slot)
         functools.update_wrapper(self, self.original, updated=())  # a wrapper's own attributes stay its own
-        self.sessions: list[Session] = []
+        self.sessions: list[Standing] = []
         self.module, self.slot = module, slot
         self.had = module.__dict__.get(slot)
         self.around = around
@@ -96,7 +133,7 @@ class Tap:
         if torch.compiler.is_compiling():
             return self.original(*args, **kwargs)
         stack = _here.frames
-        frame = Frame(self.module, self)
+        frame = Frame(self.module, self, args, kwargs)
         if stack:
             stack[-1].inner_calls.add(id(self.module))
         depth = len(stack)
@@ -107,7 +144,7 @@ class Tap:
             del stack[depth:]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """A copy of a watched module runs its own forward, unwatched."""
+        """A copy of the module runs its own forward, and nobody stands around it."""
         return MethodType(type(self.module).forward, memo[id(self.module)])
 
 
@@ -116,7 +153,7 @@ def is_compiled(module: nn.Module) -> bool:
     return module.__dict__.get("_compiled_call_impl") is not None or "_orig_mod" in module._modules
 
 
-def attach(module: nn.Module, session: Session, around: Around) -> None:
+def attach(module: nn.Module, session: Standing, around: Around) -> None:
     """Let `session` stand around every call of `module`."""
     slot = _slot(module)
     with _lock:
@@ -127,7 +164,7 @@ def attach(module: nn.Module, session: Session, around: Around) -> None:
         tap.sessions = [*tap.sessions, session]
 
 
-def detach(module: nn.Module, session: Session) -> None:
+def detach(module: nn.Module, session: Standing) -> None:
     """Undo `attach`; with its last session the tap is gone."""
     with _lock:
         for slot in ("forward", "_compiled_call_impl"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor
 
 from .. import masks
+from ..map import AttentionMap
 from ..masks import Mask
-from .events import Event, NotExpressibleError
+from .events import Event, NotExpressibleError, Put
 from .masking import Masking, band, read_mask
 
-__all__ = ["both", "flex_mask", "from_flex", "from_sdpa", "named", "sizes"]
+__all__ = ["both", "flex_mask", "from_flex", "from_sdpa", "named", "open_flex", "open_sdpa", "patched", "sizes"]
 
 _SDPA = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
 
@@ -48,6 +50,27 @@ def from_sdpa(args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> 
     )
 
 
+def open_sdpa(result: Tensor) -> tuple[Tensor, Put]:
+    """(L, V) and (N, L, V) are one head; axes before the head axis are one batch."""
+    if result.is_nested:
+        raise NotExpressibleError("scaled_dot_product_attention of nested tensors")
+    few = {2: (None, None), 3: (slice(None), None)}.get(result.ndim, ())
+    output = result[few] if few else result.flatten(0, -4)
+    return output, lambda other, _: other.reshape(result.shape)
+
+
+def open_flex(result: Any) -> tuple[Tensor, Put]:
+    """FlexAttention's inner operator gives (output, log-sum-exp, ...)."""
+    return result[0], lambda other, _: (other, *result[1:])
+
+
+def patched(shown: Tensor, weights: AttentionMap) -> Tensor:
+    """Numbers (B, H, Q, K) that a caller is given as weights, with those of a map in their place; keys that the map
+    leaves out (the unused rest of a cache) keep theirs."""
+    new = weights.dense(limit=1 << 62).to(shown.dtype)
+    return new if new.shape[-1] == shown.shape[-1] else torch.cat([new, shown[..., new.shape[-1] :]], dim=-1)
+
+
 def sizes(q: Tensor, k: Tensor) -> tuple[int, int, int, int]:
     """(B, H, Q, K)"""
     return (max(q.shape[0], k.shape[0]), q.shape[1], q.shape[2], k.shape[2])
@@ -68,11 +91,24 @@ def _four_axes(q: Tensor, k: Tensor, v: Tensor, table: Tensor | None) -> tuple[T
     return flat[0], flat[1], flat[2], table
 
 
-def from_flex(given: dict[str, Any]) -> Event:
+def flex_operators() -> tuple[Any, ...]:
+    """FlexAttention's inner operator, if FlexAttention has been imported."""
+    home = sys.modules.get("torch._higher_order_ops.flex_attention")
+    return () if home is None else (home.flex_attention,)
+
+
+def flex_given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the inner operator as `from_flex` takes them: its block mask is a tuple, the function last."""
+    given = named(("query", "key", "value", "score_mod", "blocks", "scale"), args, kwargs)
+    return {**given, "mask_mod": given["blocks"][-1]}
+
+
+def from_flex(given: dict[str, Any], output: Tensor | None = None) -> Event:
     """A call of `flex_attention`, by its arguments. A `score_mod` that adds a bias is taken in, any other is not."""
     q, k, v, blocks = given["query"], given["key"], given["value"], given.get("block_mask")
     b, h, n, m = shape = sizes(q, k)
-    found = Masking() if blocks is None else flex_mask(blocks.mask_mod, shape)
+    mask_mod = given.get("mask_mod") if blocks is None else blocks.mask_mod
+    found = Masking() if mask_mod is None else flex_mask(mask_mod, shape)
     bias, score_mod = None, given.get("score_mod")
     if score_mod is not None and getattr(score_mod, "__name__", "") != "_identity":
         if b * h * n * m > 1 << 26:
@@ -91,6 +127,7 @@ def from_flex(given: dict[str, Any]) -> Event:
         mask=found.mask,
         bias=bias,
         kind="decoder" if found.causal else None,
+        output=output,
     )
 
 

@@ -10,29 +10,31 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from .. import masks
+from ..map import AttentionMap
 from ..masks import Mask
 from . import dynamo
-from .events import Event, NotExpressibleError
-from .frames import recording_here, suspended
-from .functions import both, flex_mask, named, sizes
+from .events import Call, Event, NotExpressibleError, Put
+from .frames import seeing_here, suspended
+from .functions import both, flex_mask, named, patched, sizes
 from .masking import Masking, band, read_mask
 from .mode import mode_off
 
-__all__ = ["Tell", "from_interface", "install", "uninstall"]
+__all__ = ["Answer", "from_interface", "install", "uninstall"]
 
-Tell = Callable[[nn.Module, Callable[[], Event]], None]
+Answer = Callable[[Call], Any]
 _NAMES = ("module", "query", "key", "value", "attention_mask")
 _lock = threading.Lock()
 _installed: dict[str, Any] = {"count": 0}
 
 
-def install(tell: Tell) -> None:
-    """Have every attention call of transformers inside a watched module told to `tell`, until `uninstall`.
+def install(answer: Answer) -> None:
+    """Have every attention call of transformers inside a running module go through `answer`, until `uninstall`.
 
     Does nothing where transformers has not been imported: then no model of it exists.
     """
@@ -45,7 +47,7 @@ def install(tell: Tell) -> None:
 
         def get_interface(self: Any, attn_implementation: Any, *args: Any, **kwargs: Any) -> Any:
             function = original(self, attn_implementation, *args, **kwargs)
-            return _watched(str(attn_implementation), function, tell) if recording_here() else function
+            return _seen(str(attn_implementation), function, answer) if seeing_here() else function
 
         _installed.update(kind=kind, original=original, patched=get_interface)
         kind.get_interface = get_interface
@@ -64,16 +66,36 @@ def uninstall() -> None:
                 kind.get_interface = _installed["original"]
 
 
-def _watched(implementation: str, function: Callable[..., Any], tell: Tell) -> Callable[..., Any]:
+def _seen(implementation: str, function: Callable[..., Any], answer: Answer) -> Callable[..., Any]:
     def attention(*args: Any, **kwargs: Any) -> Any:
         with suspended(), mode_off():
             result = function(*args, **kwargs)
         given = named(_NAMES, args, kwargs)
-        if isinstance(given.get("module"), nn.Module):
-            tell(given["module"], lambda: from_interface(implementation, given, result))
-        return result
+        module = given.get("module")
+        if not isinstance(module, nn.Module):
+            return result
+        event, opened = partial(from_interface, implementation, given, result), partial(_opened, given, result)
+        return answer(Call(module, result, event, opened))
 
     return attention
+
+
+def _opened(given: dict[str, Any], result: Any) -> tuple[Tensor, Put]:
+    output = _output(result, given["query"], given["value"])
+    if output is None:
+        raise NotExpressibleError("its attention function gives something else than (output, weights)")
+
+    def put(other: Tensor, weights: AttentionMap | None) -> Any:
+        other = other.transpose(1, 2).contiguous()
+        if not isinstance(result, tuple):
+            return other
+        shown = result[1:]
+        if weights is not None and shown and shown[0] is not None:
+            table = isinstance(shown[0], Tensor)
+            shown = (patched(shown[0], weights) if table else weights, *shown[1:])
+        return (other, *shown)
+
+    return output, put
 
 
 def from_interface(implementation: str, given: dict[str, Any], result: Any = None) -> Event:

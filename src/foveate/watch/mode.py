@@ -1,5 +1,5 @@
 """The function mode: sees scaled_dot_product_attention, multi_head_attention_forward and softmax, whoever calls them,
-while a watched module runs.
+while a module that somebody stands around runs.
 
 An active mode switches off the fused paths of `nn.MultiheadAttention` and `nn.TransformerEncoder`, and would be traced
 into compiled code. So it is on the stack only inside ordinary modules, and taken off around those.
@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from .frames import recording_here, suspended
+from .frames import seeing_here
 
 __all__ = ["Handler", "Watching", "is_active", "mode_off", "mode_on", "pause", "resume", "softmaxes"]
 
-Handler = Callable[[tuple[Any, ...], dict[str, Any], Any], None]
+Handler = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 softmaxes: frozenset[Any] = frozenset(
     {F.softmax, torch.softmax, torch.Tensor.softmax, F.log_softmax, torch._softmax, F.softmin}
     | {getattr(torch.special, "softmax", torch.softmax)}
@@ -29,9 +29,8 @@ softmaxes: frozenset[Any] = frozenset(
 
 
 class Watching(TorchFunctionMode):
-    """Calls every function untouched; tells handlers of those they asked for.
-
-    `handlers[function](args, kwargs, result)` runs after the call, so that an error of the call is the caller's own.
+    """Calls every function untouched, but those for which there is a handler: `handlers[function](function, args,
+    kwargs)` makes the call and gives its result.
     """
 
     def __init__(self, handlers: dict[Any, Handler]) -> None:
@@ -40,12 +39,9 @@ class Watching(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         handler = self.handlers.get(func)
-        if handler is None or not recording_here() or _is_ours(sys._getframe(1)):
+        if handler is None or not seeing_here() or _is_ours(sys._getframe(1)):
             return func(*args, **kwargs)
-        with suspended():
-            result = func(*args, **kwargs)
-        handler(args, kwargs, result)
-        return result
+        return handler(func, args, kwargs)
 
 
 def _is_ours(frame: Any) -> bool:

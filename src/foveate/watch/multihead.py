@@ -17,12 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import masks
+from ..map import AttentionMap
 from ..masks import Mask
-from .events import Event, NotExpressibleError
-from .functions import both, named, sizes
+from .events import Event, NotExpressibleError, Put
+from .functions import both, named, patched, sizes
 from .masking import band, read_mask
 
-__all__ = ["from_encoder_layer", "from_functional", "from_module", "is_stock"]
+__all__ = ["from_encoder_layer", "from_functional", "from_module", "is_stock", "open_functional"]
 
 _STOCK = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 _FORWARD = (
@@ -79,9 +80,7 @@ def is_stock(module: nn.Module) -> bool:
 
 def from_functional(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Event:
     """`F.multi_head_attention_forward`, (L, N, E) inputs or (L, E)."""
-    bound = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs)
-    bound.apply_defaults()
-    given = bound.arguments
+    given = _arguments(args, kwargs)
     if given["static_k"] is not None or given["static_v"] is not None:
         raise NotExpressibleError("multi_head_attention_forward with static_k or static_v")
     separate = (given["q_proj_weight"], given["k_proj_weight"], given["v_proj_weight"])
@@ -95,6 +94,36 @@ def from_functional(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Event:
         batch_first=False,
     )
     return _event(projection, given, given["dropout_p"] if given["training"] else 0.0)
+
+
+def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    bound = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def open_functional(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Put]:
+    """What the heads of `F.multi_head_attention_forward` give before the projection that follows: the function itself
+    is called, with the identity in the place of that projection."""
+    given = _arguments(args, kwargs)
+    weight, bias, heads = given["out_proj_weight"], given["out_proj_bias"], given["num_heads"]
+    plain = {"out_proj_weight": torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)}
+    read, shown = F.multi_head_attention_forward(
+        **{**given, **plain, "out_proj_bias": None, "average_attn_weights": False}
+    )
+    batched = read.dim() == 3
+    read_LNE = read if batched else read[:, None]
+
+    def put(other_NHLD: Tensor, weights: AttentionMap | None) -> Any:
+        merged = other_NHLD.permute(2, 0, 1, 3).flatten(2)
+        out = F.linear(merged if batched else merged[:, 0], weight, bias)
+        table = shown
+        if table is not None and weights is not None:
+            table = patched(table if batched else table[None], weights)
+            table = table if batched else table[0]
+        return out, table.mean(-3) if table is not None and given["average_attn_weights"] else table
+
+    return read_LNE.unflatten(-1, (heads, -1)).permute(1, 2, 0, 3), put
 
 
 def from_module(module: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Event:

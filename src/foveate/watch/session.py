@@ -6,7 +6,6 @@ import fnmatch
 import re
 import threading
 import warnings
-from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -21,16 +20,15 @@ from ..recording.calls import layer_of
 from ..recording.reader import stored_call
 from ..recording.resuming import Unfinished
 from ..scores import Dot
-from . import hf, intercept, memory
+from . import memory
 from .checks import reproduces
 from .events import Event, NotExpressibleError
-from .frames import attach, detach, is_compiled
+from .frames import Frame, is_compiled, recording_here
 from .heads import of_heads
 from .inputs import Inputs
+from .standing import Standing, kind_of, some
 
 __all__ = ["CaptureError", "CaptureWarning", "Session"]
-
-_CROSS = re.compile(r"cross|encoder_attn|enc_?dec|multihead_attn$", re.IGNORECASE)
 
 
 class CaptureError(RuntimeError):
@@ -41,8 +39,10 @@ class CaptureWarning(UserWarning):
     """Some attention ran that was not captured."""
 
 
-class Session:
+class Session(Standing):
     """A context manager that gives the `Recording`, which fills while the model runs."""
+
+    error, doing = CaptureError, "watch"
 
     def __init__(
         self,
@@ -56,15 +56,13 @@ class Session:
         overwrite: bool,
         resume: bool,
     ) -> None:
-        self.model, self.keep, self.dtype = model, keep, dtype
+        super().__init__(model)
+        self.keep, self.dtype = keep, dtype
         self.patterns, self.heads = layers, heads
         self.device, self.path = _target(to)
         self.overwrite, self.resume = overwrite, resume
         self.unfinished: Unfinished | None = None
         self.inputs = Inputs(model, tokenizer)
-        self.paths: dict[int, str] = {}
-        self.modules: list[nn.Module] = []
-        self.compiled: list[str] = []
         self.infos: dict[str, CallInfo] = {}
         self.missed: dict[str, str] = {}
         self.softmaxes: dict[str, str] = {}
@@ -78,23 +76,17 @@ class Session:
     # --- standing around the modules
 
     def __enter__(self) -> Recording:
-        self._find()
+        self.find()
         if self.path is not None and self.resume:
             self.unfinished = Unfinished(self.path, self.recording.notes)
             self.writer = self.unfinished.writer
         elif self.path is not None:
             self.writer = RecordingWriter(self.path, self.recording.notes, self.overwrite)
-        hf.install(intercept.tell)
-        try:
-            for module in self.modules:
-                attach(module, self, intercept.around)
-        except BaseException:
-            self._let_go()
-            raise
+        self.stand()
         return self.recording
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self._let_go()
+        self.let_go()
         self.inputs.write(self.recording)
         self.recording.not_captured = tuple(f"{name}: {why}" for name, why in sorted(self._not_captured().items()))
         if kind is not None:
@@ -112,47 +104,25 @@ class Session:
                 stacklevel=2,
             )
 
-    def _find(self) -> None:
-        """The modules to stand around: all but those inside compiled code."""
+    def find(self) -> None:
         if is_compiled(self.model):
             raise CaptureError(
                 "the model is compiled, and compiled code cannot be watched without changing it; watch the model "
                 "before torch.compile, or `model._orig_mod`"
             )
-        inside: tuple[str, ...] = ()
-        for path, module in self.model.named_modules():
-            if inside and path.startswith(inside):
-                continue
-            if isinstance(module, nn.DataParallel):
-                raise CaptureError("nn.DataParallel runs copies of the model in threads; watch `model.module` instead")
-            if isinstance(module, torch.jit.ScriptModule):
-                inside = (*inside, path + ".") if path else ("",)
-                continue
-            if is_compiled(module):
-                inside = (*inside, path + ".")
-                self.compiled.append(path)
-            self.paths[id(module)] = path
-            self.modules.append(module)
-        if self.patterns is not None and not any(self.accepts(self._shown(p)) for p in self.paths.values()):
+        super().find()
+        if self.patterns is not None and not any(self.accepts(self.shown(p)) for p in self.paths.values()):
             raise CaptureError(
                 f"layers={self.patterns} matches no module of {self.recording.model}; its modules are "
-                f"{_some(p for p in self.paths.values() if p)}"
+                f"{some(p for p in self.paths.values() if p)}"
             )
-
-    def _let_go(self) -> None:
-        hf.uninstall()
-        for module in self.modules:
-            detach(module, self)
 
     # --- what interceptors ask and tell
 
-    def name_of(self, module: nn.Module) -> str:
-        """The path of a module that this session watches."""
-        return self._shown(self.paths[id(module)])
-
-    def _shown(self, path: str) -> str:
-        """The model itself goes by its class."""
-        return path or self.recording.model
+    def entered(self, frame: Frame, outermost: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if recording_here():
+            self.ran = True
+            self.inputs.note(self.paths.get(id(frame.module), ""), outermost, args, kwargs)
 
     def accepts(self, name: str) -> bool:
         """Whether `layers` asks for this module: by its number, a glob, or a path that it lies under."""
@@ -203,12 +173,7 @@ class Session:
             return memory.room(t.shape, dtype or t.dtype, self.device or t.device).copy_(t.detach())
 
     def _describe(self, name: str, module: nn.Module, event: Event) -> CallInfo:
-        tail = ".".join(name.split(".")[-2:])
-        crosses = _CROSS.search(tail) or "Cross" in type(module).__name__
-        if crosses or getattr(module, "is_cross_attention", False) is True:
-            kind = "cross"
-        else:
-            kind = event.kind or "encoder"
+        kind = kind_of(name, module, event)
         layer = layer_of(name)
         label = name.rsplit(".", 1)[-1] if layer is None else f"layer {layer}"
         return CallInfo(name, kind, label, layer, event.query.shape[1], type(module).__name__, self.heads)
@@ -221,14 +186,14 @@ class Session:
             if name not in self.recording and self.accepts(name):
                 found.setdefault(name, why)
         for path in self.compiled:
-            found.setdefault(self._shown(path), "compiled by torch.compile; watch the model before compiling it")
+            found.setdefault(self.shown(path), "compiled by torch.compile; watch the model before compiling it")
         return found
 
     def _nothing(self) -> str:
         if not self.ran:
             return "nothing was captured: the model was not called inside the `with`, or only in a backward pass"
         if self.skipped:
-            return f"layers={self.patterns} matches no module in which attention ran; it ran in {_some(self.skipped)}"
+            return f"layers={self.patterns} matches no module in which attention ran; it ran in {some(self.skipped)}"
         missed = "; ".join(self.recording.not_captured[:5])
         tried = "transformers' attention interface, F.scaled_dot_product_attention, flex_attention, "
         tried += "multi_head_attention_forward, nn.MultiheadAttention, nn.TransformerEncoderLayer and foveate.attention"
@@ -272,10 +237,3 @@ def is_device(to: str | PathLike[str] | torch.device) -> bool:
     """Whether it names a device, not a path."""
     named = isinstance(to, str) and re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d+)?", to)
     return isinstance(to, torch.device) or bool(named)
-
-
-def _some(names: Iterable[str], most: int = 6) -> str:
-    """A few names, the deepest numbers folded."""
-    listed = sorted(set(names))
-    shown = ", ".join(listed[:most])
-    return shown if len(listed) <= most else f"{shown}, ... ({len(listed)} in all)"

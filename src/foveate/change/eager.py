@@ -1,0 +1,31 @@
+"""While attention is changed, what `torch.compile` made runs uncompiled: compiled code calls no module that we could
+stand around, and compiling it again for each change would cost more than running it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import torch
+
+__all__ = ["forced", "released"]
+
+_lock = threading.Lock()
+_state: dict[str, Any] = {"count": 0}
+
+
+def forced() -> None:
+    """From here on compiled code runs uncompiled, in all threads, until `released` as often."""
+    with _lock:
+        if _state["count"] == 0:
+            _state["stance"] = torch.compiler.set_stance("force_eager")
+            _state["stance"].__enter__()
+        _state["count"] += 1
+
+
+def released() -> None:
+    """Undo one `forced`."""
+    with _lock:
+        _state["count"] -= 1
+        if _state["count"] == 0:
+            _state.pop("stance").__exit__(None, None, None)

@@ -26,6 +26,7 @@ from foveate.apps.errors import UserError
 from foveate.apps.workspace import Kind, Report, in_words
 from foveate.apps.writing import Writing, Written, named, write
 from foveate.extras import need
+from foveate.heads.pruning.store import is_pruned, shrink
 from foveate.recording import Recording
 from foveate.views.source import Source
 from foveate.views.words import Tokens, from_encoding, from_pieces
@@ -101,6 +102,8 @@ class HubModel:
                     self._writer = self._read(
                         transformers.AutoModelForCausalLM if writes else loader, use_safetensors=True
                     ).eval()
+                    if self._local and is_pruned(self.where):
+                        shrink(self._writer, self.where)
                 self._model = self._writer.base_model if writes else self._writer
             return self._model
 

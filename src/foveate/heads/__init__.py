@@ -1,0 +1,6 @@
+"""Heads: what each one does, whether it matters, and life without it."""
+
+from .pruning.prune import Pruned, prunable, prune
+from .pruning.store import load, restore, save
+
+__all__ = ["Pruned", "load", "prunable", "prune", "restore", "save"]

@@ -2,5 +2,6 @@
 
 from .pruning.prune import Pruned, prunable, prune
 from .pruning.store import load, restore, save
+from .pruning.switches import average
 
-__all__ = ["Pruned", "load", "prunable", "prune", "restore", "save"]
+__all__ = ["Pruned", "average", "load", "prunable", "prune", "restore", "save"]

@@ -62,12 +62,24 @@ class Pruned:
         sites = self.sites.values()
         return sum(site.total for site in sites), sum(len(site.heads) for site in sites)
 
+    def _restore_biases(self) -> None:
+        """Biases lose what they were given for heads that went."""
+        for site in find(self.model).values():
+            bias = model_bias(self.model, site)
+            was, now = (self.parts.get(f"{site.output}.bias/{which}") for which in ("was", "now"))
+            if bias is None or was is None or now is None:
+                continue
+            same = torch.equal(bias.detach().cpu(), now)  # else it was trained
+            with torch.no_grad():
+                bias.copy_(was) if same else bias.sub_((now - was).to(bias))
+
     def restore(self) -> None:
         """Put everything back in place: bitwise what it was, where nothing was trained in between.
 
         Parameters are new objects, so an optimiser of the pruned model is not one of the restored model.
         """
         self.expand(self.parts)
+        self._restore_biases()
         for site in self.sites.values():
             site.heads, site.groups = tuple(range(site.total)), tuple(range(site.total_groups))
         self.parts.clear()
@@ -105,7 +117,7 @@ def prunable(model: nn.Module) -> dict[str, tuple[tuple[int, ...], ...]]:
     return {path: site.units for path, site in _sites(model).items()}
 
 
-def prune(model: nn.Module, heads: Heads) -> Pruned:
+def prune(model: nn.Module, heads: Heads, *, means: Mapping[str, Tensor] | None = None) -> Pruned:
     """Take heads out of a model, in place: it computes what it computed with these heads knocked out, and less.
 
     Of each head go its rows of the projections to queries, keys and values, and its columns of the output's; a key and
@@ -114,6 +126,8 @@ def prune(model: nn.Module, heads: Heads) -> Pruned:
     Args:
         heads: (where, head) pairs, or heads by the module's path. `where` is a module's path, or a layer's number where
             only one module has it; heads are counted as the module counts them now.
+        means: (H, D) by module, what heads read on average (`fv.heads.average`): what that adds to the output stays, in
+            its bias, as if the head always read it. Modules that are not named, or have no bias, keep nothing.
 
     Raises:
         ValueError: no such module or head; query heads that share keys would be left in unequal numbers; or the model
@@ -127,6 +141,8 @@ def prune(model: nn.Module, heads: Heads) -> Pruned:
     for path, kept in left.items():
         before = record.sites[path]
         after = tuple(before.heads[h] for h in kept)
+        if means is not None and path in means:
+            record.parts |= _keep_average(model, sites[path], means[path], chosen[path], record.parts)
         record.parts |= _cut(sites[path], before, after)
         before.heads, before.groups = after, tuple(before.groups[g] for g in groups[path])
     record.parameters = record.parameters[0], _count(model)
@@ -212,6 +228,35 @@ def _cut(site: Site, before: _Kept, heads: tuple[int, ...]) -> dict[str, Tensor]
         slab.put(old.index_select(slab.axis, index.to(old.device)))
     site.resize(heads, len(stay["group"]), before.total)
     return parts
+
+
+def model_bias(model: nn.Module, site: Site) -> nn.Parameter | None:
+    """The bias of the projection that reads a module's heads."""
+    return model.get_submodule(site.output)._parameters.get("bias")
+
+
+def _keep_average(
+    model: nn.Module, site: Site, mean_HD: Tensor, heads: tuple[int, ...], parts: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Add what these heads give on average to the bias of the output; returns the bias before and after."""
+    if tuple(mean_HD.shape) != (site.heads, site.width):
+        raise ValueError(
+            f"means of {site.path} must be (heads, head width) = ({site.heads}, {site.width}); "
+            f"got {tuple(mean_HD.shape)}"
+        )
+    bias = model_bias(model, site)
+    if bias is None:
+        return {}
+    (slab,) = (s for s in site.slabs if s.path == f"{site.output}.weight")
+    weight = slab.parameter.detach()
+    weight_MC = weight if slab.axis == 1 else weight.T
+    only_C = torch.zeros_like(mean_HD)
+    only_C[list(heads)] = mean_HD[list(heads)]
+    name = f"{site.output}.bias"
+    was = parts.get(f"{name}/was", bias.detach().cpu().clone())
+    with torch.no_grad():
+        bias.add_(weight_MC @ only_C.flatten().to(weight))
+    return {f"{name}/was": was, f"{name}/now": bias.detach().cpu().clone()}
 
 
 def _whole(slab: Slab, kept: _Kept, parts: Mapping[str, Tensor]) -> Tensor:

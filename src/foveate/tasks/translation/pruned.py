@@ -17,7 +17,7 @@ from ...heads.pruning.store import REMOVED, modules_of, read_modules, read_parts
 from ...recording.calls import layer_of
 from ..alignment import Reading
 
-__all__ = ["facts_of", "pruned_facts", "save_removed", "shrink", "surviving", "whole_facts"]
+__all__ = ["facts_of", "reading_of", "save_removed", "shrink", "surviving"]
 
 _CHANGED = ("parameters", "reading")  # facts that pruning changes
 
@@ -40,14 +40,35 @@ def shrink(model: nn.Module, facts: Mapping[str, Any], folder: Path) -> None:
         record.parts.update(read_parts(folder, record))
 
 
-def facts_of(model: nn.Module, facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts as they are to be written: with what was pruned, if anything was."""
-    record = record_of(model)
+def facts_of(model: nn.Module, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as they are to be written of a model as it is: with what was pruned, or those of the whole model."""
+    before = _before(facts)
     plain = {name: value for name, value in facts.items() if name != "pruned"}
+    record = record_of(model)
     if record is None or not record.removed:
-        return plain
-    before = facts.get("pruned", {}).get("before") or {n: facts[n] for n in _CHANGED if n in facts}
-    return {**plain, "pruned": {"modules": modules_of(record), "before": before}}
+        return {**plain, **before}
+    changed = {"parameters": record.parameters[1], "pruned": {"modules": modules_of(record), "before": before}}
+    if "reading" in before:
+        changed["reading"] = reading_of(facts, Reading.from_json(before["reading"]), record).as_json()
+    return {**plain, **changed}
+
+
+def reading_of(facts: Mapping[str, Any], default: Reading, record: Pruned | None) -> Reading:
+    """Which attention to read: what facts say, or the default of the whole model, by the heads' numbers as they are."""
+    told = facts.get("reading")
+    if record is None or not record.removed:
+        return default if told is None else Reading.from_json(told)
+    if told is not None and facts.get("pruned", {}).get("modules") == modules_of(record):
+        return Reading.from_json(told)
+    first = _before(facts).get("reading")
+    return surviving(default if first is None else Reading.from_json(first), record)
+
+
+def _before(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the whole model, those facts that pruning changes."""
+    if "pruned" in facts:
+        return dict(facts["pruned"]["before"])
+    return {name: facts[name] for name in _CHANGED if name in facts}
 
 
 def save_removed(folder: Path, model: nn.Module) -> None:
@@ -57,29 +78,6 @@ def save_removed(folder: Path, model: nn.Module) -> None:
         (folder / REMOVED).unlink(missing_ok=True)
     else:
         save_parts(folder, record)
-
-
-def pruned_facts(facts: dict[str, Any], record: Pruned, reading: Reading) -> dict[str, Any]:
-    """Facts of a translator after heads went: how many parameters, and where alignments are read now.
-
-    Args:
-        reading: that of the whole model.
-    """
-    before = {name: facts[name] for name in _CHANGED if name in facts}
-    changed = {
-        **facts,
-        "parameters": record.parameters[1],
-        "pruned": {"before": facts.get("pruned", {}).get("before", before)},
-    }
-    if "reading" in facts:
-        changed["reading"] = surviving(reading, record).as_json()
-    return changed
-
-
-def whole_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of the whole model, of those of a pruned one."""
-    plain = {name: value for name, value in facts.items() if name not in ("pruned", *_CHANGED)}
-    return {**plain, **facts.get("pruned", {}).get("before", {})}
 
 
 def surviving(reading: Reading, record: Pruned) -> Reading:

@@ -14,7 +14,7 @@ from ...heads.pruning.prune import record_of
 from ...heads.pruning.store import REMOVED
 from ..subwords import Subwords
 from ..training.checkpoint import load_model, save_model
-from .pruned import facts_of, save_removed, shrink, whole_facts
+from .pruned import facts_of, save_removed, shrink
 from .shape import Shape, Trained, build
 from .translator import Translator
 
@@ -79,7 +79,7 @@ def restore(folder: str | Path, output: str | Path) -> Translator:
     if not (Path(folder) / REMOVED).is_file():
         raise ValueError(f"there is no {REMOVED} in {Path(folder).name}, and nothing to put back")
     record.restore()
-    facts = whole_facts(translator.facts)
+    facts = facts_of(translator.model, translator.facts)
     half = bool(facts.get("settings", {}).get("half"))
     save(Path(output), translator.model, translator.subwords, translator.shape, facts, half=half)
     return Translator(translator.model, translator.subwords, translator.shape, facts)

@@ -20,7 +20,7 @@ from ..alignment import Links, Reading, hard
 from ..bucketing import SourceBatch, in_length_order
 from ..subwords import BEGIN, END, PAD, UNKNOWN, Encoded, Subwords
 from .forcing import Forced, default_reading, force
-from .pruned import surviving
+from .pruned import reading_of
 from .shape import Shape, Trained
 
 __all__ = ["Sampling", "Translation", "Translator"]
@@ -243,8 +243,4 @@ class Translator:
     @property
     def reading(self) -> Reading:
         """Which attention aligns best, as far as is known."""
-        told = self.facts.get("reading")
-        if told is not None:
-            return Reading.from_json(told)
-        found, record = default_reading(self.shape), record_of(self.model)
-        return found if record is None else surviving(found, record)
+        return reading_of(self.facts, default_reading(self.shape), record_of(self.model))

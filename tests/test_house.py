@@ -41,10 +41,11 @@ LAYERS = {
     "nn": 6,
     "recording": 6,
     "watch": 7,
-    "plot": 8,
-    "tasks": 8,
-    "views": 8,
-    "apps": 9,
+    "heads": 8,
+    "plot": 9,
+    "tasks": 9,
+    "views": 9,
+    "apps": 10,
 }
 OPTIONAL = {
     "transformers",
@@ -124,6 +125,7 @@ def test_public_names_are_exactly_these() -> None:
         "config",
         "export_html",
         "head_view",
+        "heads",
         "hf",
         "linear",
         "linear_attention",

@@ -25,7 +25,7 @@ _EXAMPLES = """examples:
   foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
   foveate align --model my-translator pairs.tsv    word alignments in Pharaoh format
   foveate experiment bottleneck                    what one fixed vector loses to attention, by length
-  foveate prune my-translator --keep 0.5 --data valid.tsv -o half    half of the heads, and what that costs
+  foveate prune my-translator --keep 0.5 --data valid.tsv -o half  half of the heads, and what it costs
   foveate cost --forms softmax,window:256          time and memory on this machine as n grows
   foveate demo                                     all of it once, on the built-in model
 """

@@ -13,7 +13,7 @@ from .retrieval import lookup
 from .watch import watch  # from here on `foveate.watch` is the function; the package is still imported by its path
 
 if TYPE_CHECKING:
-    from . import hf, nn, plot, tasks
+    from . import faithful, heads, hf, nn, plot, tasks
     from .apps.head_view import head_view
     from .apps.viewing import export_html, view
     from .change import knockout, scale
@@ -24,7 +24,9 @@ __all__ = [
     "attention",
     "config",
     "export_html",
+    "faithful",
     "head_view",
+    "heads",
     "hf",
     "knockout",
     "linear",
@@ -52,6 +54,8 @@ _LATER = {
     "knockout": "change",
     "scale": "change",
     "plot": "",
+    "heads": "",
+    "faithful": "",
     "nn": "",
     "hf": "",
     "tasks": "",

@@ -27,6 +27,7 @@ from foveate.apps.pieces import in_pieces
 from foveate.apps.workspace import Kind, Report, in_words
 from foveate.apps.writing import Writing, Written, named, write
 from foveate.extras import need
+from foveate.heads.pruning.store import is_pruned, shrink
 from foveate.recording import Recording
 from foveate.views.source import Source
 from foveate.views.words import Tokens, from_encoding, from_pieces
@@ -102,8 +103,19 @@ class HubModel:
                     self._writer = self._read(
                         transformers.AutoModelForCausalLM if writes else loader, use_safetensors=True
                     ).eval()
+                    if self._local and is_pruned(self.where):
+                        shrink(self._writer, self.where)
                 self._model = self._writer.base_model if writes else self._writer
             return self._model
+
+    def whole(self, report: Report) -> Any:
+        """The model with the head that it was saved with, in evaluation mode."""
+        transformers = need("transformers", "hf")
+        report(0.05, f"Loading the weights of {self.name}")
+        names = self.config.architectures or ["AutoModel"]
+        with _explained(self.where, "weights"):
+            model = self._read(getattr(transformers, names[0], transformers.AutoModel), use_safetensors=True).eval()
+        return shrink(model, self.where) if self._local and is_pruned(self.where) else model
 
     def run(self, text: str, target: str | None, report: Report) -> Source:
         """Record the model on a text and put the answer together.

@@ -1,6 +1,6 @@
 """Attention flow (Abnar & Zuidema 2020): how much can pass from a token through all layers, if each weight is a pipe.
 
-Axes: N tokens.
+Axes: Q queries, N tokens (keys).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .attributions import past
 from .layers import Layer, blocks
 
 __all__ = ["MOST_PIPES", "flow", "pipes"]
@@ -20,34 +21,32 @@ _UNITS = 10**9  # capacities are whole numbers, with which maximum flow is exact
 
 def pipes(layers: Sequence[Layer]) -> int:
     """Pipes of the graph: one for each weight of each layer."""
-    return sum(int(layer.weights.shape[-1]) ** 2 for layer in layers)
+    return sum(int(layer.weights.shape[-2] * layer.weights.shape[-1]) for layer in layers)
 
 
-def flow(layers: Sequence[Layer], rows_N: Tensor) -> Tensor:
+def flow(layers: Sequence[Layer], rows_Q: Tensor) -> Tensor:
     """The maximum flow between the predicting token above the last layer and each token below the first.
 
-    The graph has a node for each token and layer; a pipe is as wide as the mean weight of the heads, halved for the
-    other half that goes past attention. Networkx solves it, once for each token.
+    The graph has a node for each token and layer; a pipe is as wide as the mean weight of the heads, and half of each
+    token goes past attention, as in `rollout`. Networkx solves it, once for each token.
     """
     import networkx
 
-    graph, count = networkx.DiGraph(), len(rows_N)
-    graph.add_nodes_from((0, token) for token in range(count))
-    for token in rows_N.nonzero()[:, 0].tolist():
-        graph.add_edge("prediction", (len(layers), token), capacity=round(float(rows_N[token]) * _UNITS))
+    graph = networkx.DiGraph()
+    for query in rows_Q.nonzero()[:, 0].tolist():
+        graph.add_edge("prediction", (len(layers), query), capacity=round(float(rows_Q[query]) * _UNITS))
     for level, layer in enumerate(layers, 1):
-        for query, row in enumerate(_halved(layer)):
-            for key, width in enumerate(row):
-                if width:
-                    graph.add_edge((level, query), (level - 1, key), capacity=width)
-    solve = networkx.maximum_flow_value
-    found = [solve(graph, "prediction", (0, token)) / _UNITS for token in range(count)]
-    return torch.tensor(found, dtype=rows_N.dtype, device=rows_N.device)
+        for query, row in enumerate(_widths(layer)):
+            graph.add_weighted_edges_from(
+                (((level, query), (level - 1, key), width) for key, width in enumerate(row) if width), "capacity"
+            )
+    tokens = range(layers[0].weights.shape[-1])
+    graph.add_nodes_from((0, token) for token in tokens)
+    found = [networkx.maximum_flow_value(graph, "prediction", (0, token)) / _UNITS for token in tokens]
+    return torch.tensor(found, dtype=rows_Q.dtype, device=rows_Q.device)
 
 
-def _halved(layer: Layer) -> list[list[int]]:
-    """Mean weights with the share that goes past attention, in units; each row adds up to one."""
-    w_NN = torch.cat([w_HRK.mean(0) for _, w_HRK in blocks(layer.weights)])
-    w_NN = w_NN + torch.eye(len(w_NN), dtype=w_NN.dtype, device=w_NN.device)
-    whole: list[list[int]] = (w_NN / w_NN.sum(-1, keepdim=True) * _UNITS).round().long().tolist()
+def _widths(layer: Layer) -> list[list[int]]:
+    w_QN = torch.cat([past(w_HRN.mean(0), at, layer.among_tokens) for at, w_HRN in blocks(layer.weights)])
+    whole: list[list[int]] = (w_QN * _UNITS).round().long().tolist()
     return whole

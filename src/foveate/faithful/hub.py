@@ -47,10 +47,11 @@ def of_hub(model: nn.Module, text: Any, target: Any, tokenizer: Any, replacement
     ids = ids_1N[0].tolist()
     special = tuple(one in never for one in ids)
     alone = place is None and getattr(config, "pad_token_id", None) is None  # then it takes no batch
-    hidden = _hidden(tokenizer, replacement)
-    hidden = None if hidden is None else torch.tensor(hidden, device=ids_1N.device)
+    stand_in = _hidden(tokenizer, replacement)
+    hidden = None if stand_in is None else torch.tensor(stand_in, device=ids_1N.device)
+    stands = None if stand_in is None else tokenizer.convert_ids_to_tokens(stand_in)
     names = tuple(tokenizer.convert_ids_to_tokens(ids))
-    return Subject(model, ids_1N, ask, names, special, number, name, hidden, 1 if alone else MOST)
+    return Subject(model, ids_1N, ask, names, special, number, name, hidden, stands, 1 if alone else MOST)
 
 
 def _encoded(model: nn.Module, text: Any, tokenizer: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -77,7 +78,7 @@ def _logits(model: nn.Module, ids_BN: Tensor, given: dict[str, Tensor]) -> Tenso
     logits = getattr(model(input_ids=ids_BN, **given), "logits", None)
     if not isinstance(logits, Tensor):
         raise FaithfulError(
-            f"{type(model).__name__} has no head that predicts; load the model with one: AutoModelForSequenceClassification, "
+            f"{type(model).__name__} has no head that predicts; load it with one: AutoModelForSequenceClassification, "
             "AutoModelForCausalLM or AutoModelForMaskedLM"
         )
     return logits
@@ -125,7 +126,7 @@ def _word(target: Any, logits_C: Tensor, tokenizer: Any, before: str) -> int:
 
 
 def _hidden(tokenizer: Any, replacement: Any) -> int | None:
-    """The id that stands for a removed token: the one given, the mask, or a token for unknown words that is that only."""
+    """The id that stands for a removed token: the one given, the mask, or a token that is for unknown words only."""
     if replacement is not None:
         number = tokenizer.convert_tokens_to_ids(replacement) if isinstance(replacement, str) else replacement
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(tokenizer):

@@ -25,7 +25,8 @@ class Subject:
 
     `input` is (1, N) ids or (1, N, E) vectors, and `ask` gives logits (B, C) of (B, N) or (B, N, E). `target` is the
     class or word that the report is about, `name` what it is called. `special` says which tokens are never removed.
-    `hidden` is the id or vector (E,) that stands for a removed token, if there is one. `most` is how many sequences
+    `hidden` is the id or vector (E,) that stands for a removed token, if there is one, and
+    `stands` what that is called. `most` is how many sequences
     `ask` takes at once.
     """
 
@@ -37,6 +38,7 @@ class Subject:
     target: int
     name: str
     hidden: Tensor | None
+    stands: str | None = None
     most: int = MOST
 
     def log_odds(self, input_BN: Tensor) -> Tensor:
@@ -101,7 +103,11 @@ def own(
     number = chosen(target, logits_C, list(labels) if labels is not None else None)
     name = str(labels[number]) if labels is not None else f"class {number}"
     hidden = None if replacement is None else _vector(replacement, input_1N)
-    return Subject(model, input_1N, ask, names, (False,) * count, number, name, hidden)
+    convert = getattr(tokenizer, "convert_ids_to_tokens", None)
+    stands = (
+        None if hidden is None else str(replacement) if convert is None or hidden.ndim else str(convert(int(hidden)))
+    )
+    return Subject(model, input_1N, ask, names, (False,) * count, number, name, hidden, stands)
 
 
 def _input(given: Any, tokenizer: Any) -> Tensor:

@@ -90,7 +90,12 @@ class MultiHeadAttention(Parts):
             mask, bias: as in `fv.attention`, (..., H, Q, K); K counts what a cache holds.
             cache: self-attention adds its keys and values and reads all so far; cross-attention makes them once.
             return_weights: also the weights, which cost nothing until they are looked at.
+
+        Raises:
+            ValueError: weights of a module whose heads were all pruned.
         """
+        if not self.heads:
+            return self._headless(x_BQM, memory_BKN is None, cache, return_weights)
         memory = x_BQM if memory_BKN is None else memory_BKN
         values = memory if values_BKO is None else values_BKO
 
@@ -122,6 +127,15 @@ class MultiHeadAttention(Parts):
             return q, self.rotated(k, 0, length), v
         k, v = cache.append(self, self.rotated(k, first, length), v)
         return q, k, v
+
+    def _headless(self, x_BQM: Tensor, reads_itself: bool, cache: Cache | None, return_weights: bool) -> Tensor:
+        """What is left where all heads were pruned: the bias of the output. A cache goes on counting positions."""
+        if return_weights:
+            raise ValueError("all heads of this attention were pruned, so it has no weights")
+        if cache is not None and reads_itself:
+            cache.append(self, x_BQM.new_zeros(*x_BQM.shape[:-1], 1))
+        out = x_BQM.new_zeros(*x_BQM.shape[:-1], self.width)
+        return out if self.output.bias is None else out + self.output.bias
 
     def extra_repr(self) -> str:
         groups = "" if self.groups == self.heads else f", groups={self.groups}"

@@ -2,7 +2,7 @@
 
 from .forcing import Forced
 from .shape import Shape
-from .store import builtin, load, save
+from .store import builtin, load, restore, save
 from .translator import Sampling, Translation, Translator
 
-__all__ = ["Forced", "Sampling", "Shape", "Translation", "Translator", "builtin", "load", "save"]
+__all__ = ["Forced", "Sampling", "Shape", "Translation", "Translator", "builtin", "load", "restore", "save"]

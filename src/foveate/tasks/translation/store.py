@@ -1,4 +1,5 @@
-"""A trained translator as a folder: `model.safetensors`, `model.json`, `subwords.json`."""
+"""A trained translator as a folder: `model.safetensors`, `model.json`, `subwords.json`; of a pruned one also
+`removed.safetensors`."""
 
 from __future__ import annotations
 
@@ -9,12 +10,15 @@ from typing import Any
 
 import torch
 
+from ...heads.pruning.prune import record_of
+from ...heads.pruning.store import REMOVED
 from ..subwords import Subwords
 from ..training.checkpoint import load_model, save_model
+from .pruned import facts_of, save_removed, shrink
 from .shape import Shape, Trained, build
 from .translator import Translator
 
-__all__ = ["builtin", "builtins", "load", "save"]
+__all__ = ["builtin", "builtins", "load", "restore", "save"]
 
 BUILTIN = Path(__file__).parent / "weights"
 
@@ -28,7 +32,9 @@ def save(
     if half:
         tensors = {name: t.half() if t.is_floating_point() else t.int() for name, t in tensors.items()}
     subwords.save(folder / "subwords.json")
-    save_model(folder, tensors, {"task": "translation", "shape": asdict(shape), **facts})
+    save_removed(folder, model)
+    told = facts_of(model, {name: value for name, value in facts.items() if name not in ("task", "shape")})
+    save_model(folder, tensors, {"task": "translation", "shape": asdict(shape), **told})
 
 
 def load(folder: str | Path) -> Translator:
@@ -50,6 +56,7 @@ def _load(folder: Path, pieces: Path) -> Translator:
     try:
         shape = Shape(**facts["shape"])
         model = build(shape, len(subwords), tensors["embedding.outputs"].long())
+        shrink(model, facts, folder)
         model.load_state_dict(tensors)  # of half the size too: parameters are float32
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         told = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
@@ -57,6 +64,25 @@ def _load(folder: Path, pieces: Path) -> Translator:
     translator = Translator(model, subwords, shape, facts)
     _ = translator.reading  # raises if it is none
     return translator
+
+
+def restore(folder: str | Path, output: str | Path) -> Translator:
+    """Write the whole model of a folder whose heads were pruned, all of them in their places; returns it.
+
+    Raises:
+        ValueError: nothing was pruned, or what was removed is not there.
+    """
+    translator = load(folder)
+    record = record_of(translator.model)
+    if record is None or not record.removed:
+        raise ValueError(f"no heads were removed from the model in {Path(folder).name}")
+    if not (Path(folder) / REMOVED).is_file():
+        raise ValueError(f"there is no {REMOVED} in {Path(folder).name}, and nothing to put back")
+    record.restore()
+    facts = facts_of(translator.model, translator.facts)
+    half = bool(facts.get("settings", {}).get("half"))
+    save(Path(output), translator.model, translator.subwords, translator.shape, facts, half=half)
+    return Translator(translator.model, translator.subwords, translator.shape, facts)
 
 
 def builtins() -> list[str]:

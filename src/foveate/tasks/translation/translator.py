@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...heads.pruning.prune import record_of
 from ...map import AttentionMap
 from ...nn import search
 from ...nn.search import Hypothesis
@@ -19,6 +20,7 @@ from ..alignment import Links, Reading, hard
 from ..bucketing import SourceBatch, in_length_order
 from ..subwords import BEGIN, END, PAD, UNKNOWN, Encoded, Subwords
 from .forcing import Forced, default_reading, force
+from .pruned import reading_of
 from .shape import Shape, Trained
 
 __all__ = ["Sampling", "Translation", "Translator"]
@@ -92,7 +94,10 @@ class Translator:
 
     @property
     def has_attention(self) -> bool:
-        return self.shape.arch == "transformer" or self.shape.attention != "none"
+        if self.shape.arch == "rnn":
+            return self.shape.attention != "none"
+        model: Any = self.model
+        return any(layer.cross_attention.heads for layer in model.decoder.layers)  # those that were not pruned
 
     @torch.no_grad()
     def translate(
@@ -238,5 +243,4 @@ class Translator:
     @property
     def reading(self) -> Reading:
         """Which attention aligns best, as far as is known."""
-        told = self.facts.get("reading")
-        return default_reading(self.shape) if told is None else Reading.from_json(told)
+        return reading_of(self.facts, default_reading(self.shape), record_of(self.model))

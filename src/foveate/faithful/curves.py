@@ -1,0 +1,99 @@
+"""What happens to a prediction when the tokens that an order puts first are taken away, or they alone are left.
+
+Comprehensiveness and sufficiency are those of DeYoung et al. 2020 (ERASER): p - p(without the top tokens), and
+p - p(with the top tokens alone), averaged over several shares of tokens (AOPC). An order that finds what matters has a
+large comprehensiveness and a small sufficiency.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+__all__ = ["SHARES", "Curve", "Order", "curves", "how_many", "probability", "spearman"]
+
+SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
+
+Order = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An order of tokens, or of links, put to the test.
+
+    `without[i]` and `alone[i]` are the target's log-odds without the first `counts[i]`, and with those alone;
+    `log_odds` with all.
+    """
+
+    counts: tuple[int, ...]
+    log_odds: float
+    without: tuple[float, ...]
+    alone: tuple[float, ...]
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """Of the target without the first tokens."""
+        return tuple(map(probability, self.without))
+
+    @property
+    def comprehensiveness(self) -> float:
+        """Mean fall of the target's probability without the first tokens."""
+        return probability(self.log_odds) - fmean(map(probability, self.without))
+
+    @property
+    def sufficiency(self) -> float:
+        """Mean fall of the target's probability with the first tokens alone; NaN where that was not asked."""
+        return probability(self.log_odds) - fmean(map(probability, self.alone)) if self.alone else math.nan
+
+    @property
+    def log_odds_lost(self) -> float:
+        """Mean fall of the log-odds without the first tokens."""
+        return self.log_odds - fmean(self.without)
+
+
+def probability(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds)) if log_odds >= 0 else math.exp(log_odds) / (1 + math.exp(log_odds))
+
+
+def how_many(count: int, shares: Sequence[float] = SHARES) -> tuple[int, ...]:
+    """These shares of so many things, at least one and never all; halves are rounded up."""
+    return tuple(min(count - 1, max(1, math.floor(count * share + 0.5))) for share in shares)
+
+
+def curves(
+    orders: Sequence[Order], counts: tuple[int, ...], without: Callable[[list[frozenset[int]]], list[float]]
+) -> list[Curve]:
+    """Of each order, asking `without` for the log-odds without sets of places, all in one call."""
+    everything = frozenset(orders[0]) if orders else frozenset()
+    first = [frozenset(order[:count]) for order in orders for count in counts]
+    found = without([frozenset(), *first, *(everything - one for one in first)])
+    whole, gone, left = found[0], found[1 : 1 + len(first)], found[1 + len(first) :]
+    each = len(counts)
+    return [
+        Curve(counts, whole, tuple(gone[i * each : (i + 1) * each]), tuple(left[i * each : (i + 1) * each]))
+        for i in range(len(orders))
+    ]
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Rank correlation, ties at their mean rank; None where one of them is the same everywhere."""
+    x, y = _ranks(a), _ranks(b)
+    x, y = [v - fmean(x) for v in x], [v - fmean(y) for v in y]
+    size = math.sqrt(sum(v * v for v in x) * sum(v * v for v in y))
+    return sum(v * w for v, w in zip(x, y, strict=True)) / size if size else None
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    places = sorted(range(len(values)), key=lambda place: values[place])
+    ranks = [0.0] * len(values)
+    first = 0
+    while first < len(places):
+        last = first
+        while last + 1 < len(places) and values[places[last + 1]] == values[places[first]]:
+            last += 1
+        for place in places[first : last + 1]:
+            ranks[place] = (first + last) / 2
+        first = last + 1
+    return ranks

@@ -1,0 +1,1 @@
+"""Taking heads out of models. See docs/prune.md."""

@@ -1,0 +1,280 @@
+"""`fv.heads.prune`: take heads out of a model, so that it has fewer parameters and computes less.
+
+What was taken out is kept, so that it can be put back. Axes: H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .sites import Site, Slab, find, why_not
+
+__all__ = ["Heads", "Pruned", "prunable", "prune", "record_of", "resolve"]
+
+Heads = Iterable[tuple[str | int, int]] | Mapping[str, Iterable[int]]
+_RECORD = "_foveate_pruned"
+
+
+@dataclass
+class _Kept:
+    """Of one module: how many heads and groups it was made with, and the numbers of those that are left."""
+
+    total: int
+    total_groups: int
+    heads: tuple[int, ...]
+    groups: tuple[int, ...]
+
+    @property
+    def removed(self) -> tuple[int, ...]:
+        return tuple(head for head in range(self.total) if head not in self.heads)
+
+
+@dataclass
+class Pruned:
+    """What was taken out of a model, by original numbers; it grows when the model is pruned again.
+
+    `parts` are the removed parts of parameters, on the CPU: "path of the parameter/section/number" -> tensor.
+    """
+
+    model: nn.Module = field(repr=False)
+    parameters: tuple[int, int] = (0, 0)  # before and now
+    sites: dict[str, _Kept] = field(default_factory=dict)
+    parts: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def kept(self) -> dict[str, tuple[int, ...]]:
+        """Heads that are left, by the module's path, of every module that heads can be taken out of."""
+        return {path: site.heads for path, site in self.sites.items()}
+
+    @property
+    def removed(self) -> dict[str, tuple[int, ...]]:
+        """Heads that are gone, of the modules that lost some."""
+        return {path: site.removed for path, site in self.sites.items() if site.removed}
+
+    @property
+    def heads(self) -> tuple[int, int]:
+        """How many heads there were in all, and are."""
+        sites = self.sites.values()
+        return sum(site.total for site in sites), sum(len(site.heads) for site in sites)
+
+    def _restore_biases(self) -> None:
+        """Biases lose what they were given for heads that went."""
+        for site in find(self.model).values():
+            bias = model_bias(self.model, site)
+            was, now = (self.parts.get(f"{site.output}.bias/{which}") for which in ("was", "now"))
+            if bias is None or was is None or now is None:
+                continue
+            same = torch.equal(bias.detach().cpu(), now)  # else it was trained
+            with torch.no_grad():
+                bias.copy_(was) if same else bias.sub_((now - was).to(bias))
+
+    def restore(self) -> None:
+        """Put everything back in place: bitwise what it was, where nothing was trained in between.
+
+        Parameters are new objects, so an optimiser of the pruned model is not one of the restored model.
+        """
+        self.expand(self.parts)
+        self._restore_biases()
+        for site in self.sites.values():
+            site.heads, site.groups = tuple(range(site.total)), tuple(range(site.total_groups))
+        self.parts.clear()
+        self.parameters = self.parameters[0], _count(self.model)
+
+    def expand(self, parts: Mapping[str, Tensor]) -> None:
+        """Give the model its whole size again, with these removed parts, and zeros where there are none."""
+        for path, site in find(self.model).items():
+            kept = self.sites[path]
+            if not kept.removed:
+                continue
+            for slab in site.slabs:
+                slab.put(_whole(slab, kept, parts))
+            site.resize(tuple(range(kept.total)), kept.total_groups, kept.total)
+
+    def shrink(self) -> dict[str, Tensor]:
+        """The opposite of `expand`: a model of whole size to the heads that are left; returns what was taken out."""
+        return {
+            name: part
+            for path, site in find(self.model).items()
+            if self.sites[path].removed
+            for name, part in _cut(site, self.sites[path], self.sites[path].heads).items()
+        }
+
+
+def prunable(model: nn.Module) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """The heads that can be taken out of a model, by the paths of its attention modules, as `fv.watch` names them.
+
+    Each entry lists units: heads that schedules remove together. A unit is one head; or, where query heads share keys
+    and values in several groups, the heads of a group.
+
+    Raises:
+        ValueError: there are none, with what is known of its attention.
+    """
+    return {path: site.units for path, site in _sites(model).items()}
+
+
+def prune(model: nn.Module, heads: Heads, *, means: Mapping[str, Tensor] | None = None) -> Pruned:
+    """Take heads out of a model, in place: it computes what it computed with these heads knocked out, and less.
+
+    Of each head go its rows of the projections to queries, keys and values, and its columns of the output's; a key and
+    value head goes when all its query heads do. A module without heads adds the bias of its output alone.
+
+    Args:
+        heads: (where, head) pairs, or heads by the module's path. `where` is a module's path, or a layer's number where
+            only one module has it; heads are counted as the module counts them now.
+        means: (H, D) by module, what heads read on average (`fv.heads.average`): what that adds to the output stays, in
+            its bias, as if the head always read it. Modules that are not named, or have no bias, keep nothing.
+
+    Raises:
+        ValueError: no such module or head; query heads that share keys would be left in unequal numbers; or the model
+            has no attention that is known well enough.
+    """
+    sites = _sites(model)
+    chosen = resolve(sites, heads)
+    left = {path: tuple(h for h in range(sites[path].heads) if h not in gone) for path, gone in chosen.items()}
+    groups = {path: sites[path].kept_groups(kept) for path, kept in left.items()}  # raises before anything is cut
+    record = record_of(model) or _begin(model, sites)
+    for path, kept in left.items():
+        before = record.sites[path]
+        after = tuple(before.heads[h] for h in kept)
+        if means is not None and path in means:
+            record.parts |= _keep_average(model, sites[path], means[path], chosen[path], record.parts)
+        record.parts |= _cut(sites[path], before, after)
+        before.heads, before.groups = after, tuple(before.groups[g] for g in groups[path])
+    record.parameters = record.parameters[0], _count(model)
+    return record
+
+
+def record_of(model: nn.Module) -> Pruned | None:
+    """What was taken out of a model; None of one that is whole."""
+    found: Pruned | None = model.__dict__.get(_RECORD)
+    return found
+
+
+def resolve(sites: Mapping[str, Site], heads: Heads) -> dict[str, tuple[int, ...]]:
+    """The heads asked for, by path, in order.
+
+    Raises:
+        ValueError: no such module or head, or a layer's number that several modules have.
+    """
+    pairs = ((path, h) for path, some in heads.items() for h in some) if isinstance(heads, Mapping) else heads
+    found: dict[str, set[int]] = {}
+    for where, head in pairs:
+        path = _path(sites, where)
+        if not isinstance(head, int) or not 0 <= head < sites[path].heads:
+            have = sites[path].heads
+            told = f"heads 0 to {have - 1}" if have else "no heads left"
+            raise ValueError(f"{path} has {told}; got head {head!r}")
+        found.setdefault(path, set()).add(head)
+    return {path: tuple(sorted(some)) for path, some in found.items()}
+
+
+def _path(sites: Mapping[str, Site], where: str | int) -> str:
+    if isinstance(where, str) and where in sites:
+        return where
+    fits = [path for path, site in sites.items() if site.layer == where]
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise ValueError(f"layer {where} has several attention modules; name one of {', '.join(fits)}")
+    raise ValueError(f"no attention {where!r} that can be pruned; there is {', '.join(sites)}")
+
+
+def _sites(model: nn.Module) -> dict[str, Site]:
+    found = find(model)
+    if not found:
+        others = [f"{path or 'the model'} ({why})" for path, why in why_not(model).items()]
+        told = f" What looks like attention: {'; '.join(others[:3])}." if others else ""
+        raise ValueError(f"{type(model).__name__} has no attention that can be pruned.{told} See docs/prune.md")
+    return found
+
+
+def _begin(model: nn.Module, sites: Mapping[str, Site]) -> Pruned:
+    record = Pruned(model, (_count(model), _count(model)))
+    for path, site in sites.items():
+        record.sites[path] = _Kept(site.heads, site.groups, tuple(range(site.heads)), tuple(range(site.groups)))
+    model.__dict__[_RECORD] = record
+    return record
+
+
+def _count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _cut(site: Site, before: _Kept, heads: tuple[int, ...]) -> dict[str, Tensor]:
+    """Leave these original heads of a module that has those of `before` or all; returns what was taken out."""
+    each = before.total // before.total_groups
+    whole = site.heads == before.total
+    had = {
+        "head": tuple(range(before.total)) if whole else before.heads,
+        "group": tuple(range(before.total_groups)) if whole else before.groups,
+    }
+    stay = {"head": set(heads), "group": {head // each for head in heads}}
+    parts: dict[str, Tensor] = {}
+    for slab in site.slabs:
+        old, rows = slab.parameter.detach(), []
+        for section, per, place, span in slab.parts(site.counted):
+            number = had[per][place]
+            if number in stay[per]:
+                rows.append(torch.arange(span.start, span.stop))
+            else:
+                part = old.narrow(slab.axis, span.start, span.stop - span.start)
+                parts[f"{slab.path}/{section}/{number}"] = part.cpu().contiguous().clone()
+        index = torch.cat(rows) if rows else torch.arange(0)
+        slab.put(old.index_select(slab.axis, index.to(old.device)))
+    site.resize(heads, len(stay["group"]), before.total)
+    return parts
+
+
+def model_bias(model: nn.Module, site: Site) -> nn.Parameter | None:
+    """The bias of the projection that reads a module's heads."""
+    return model.get_submodule(site.output)._parameters.get("bias")
+
+
+def _keep_average(
+    model: nn.Module, site: Site, mean_HD: Tensor, heads: tuple[int, ...], parts: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Add what these heads give on average to the bias of the output; returns the bias before and after."""
+    if tuple(mean_HD.shape) != (site.heads, site.width):
+        raise ValueError(
+            f"means of {site.path} must be (heads, head width) = ({site.heads}, {site.width}); "
+            f"got {tuple(mean_HD.shape)}"
+        )
+    bias = model_bias(model, site)
+    if bias is None:
+        return {}
+    (slab,) = (s for s in site.slabs if s.path == f"{site.output}.weight")
+    weight = slab.parameter.detach()
+    weight_MC = weight if slab.axis == 1 else weight.T
+    only_C = torch.zeros_like(mean_HD)
+    only_C[list(heads)] = mean_HD[list(heads)]
+    name = f"{site.output}.bias"
+    was = parts.get(f"{name}/was", bias.detach().cpu().clone())
+    with torch.no_grad():
+        bias.add_(weight_MC @ only_C.flatten().to(weight))
+    return {f"{name}/was": was, f"{name}/now": bias.detach().cpu().clone()}
+
+
+def _whole(slab: Slab, kept: _Kept, parts: Mapping[str, Tensor]) -> Tensor:
+    """A parameter of its whole size: what is there, and removed parts, or zeros."""
+    old = slab.parameter.detach()
+    there = {"head": kept.heads, "group": kept.groups}
+    spans: dict[tuple[Any, ...], slice] = {}
+    for section, per, place, span in slab.parts({"head": len(kept.heads), "group": len(kept.groups)}):
+        spans[section, there[per][place]] = span
+    pieces = []
+    for section, _, number, span in slab.parts({"head": kept.total, "group": kept.total_groups}):
+        have, length = spans.get((section, number)), span.stop - span.start
+        if have is not None:
+            pieces.append(old.narrow(slab.axis, have.start, length))
+            continue
+        shape = [length if axis == slab.axis else size for axis, size in enumerate(old.shape)]
+        part = parts.get(f"{slab.path}/{section}/{number}")
+        if part is not None and list(part.shape) != shape:
+            raise ValueError(f"what was removed of {slab.path} has shape {tuple(part.shape)}; {tuple(shape)} fits")
+        pieces.append(old.new_zeros(shape) if part is None else part.to(old))
+    return torch.cat(pieces, slab.axis)

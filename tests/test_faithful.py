@@ -1,0 +1,178 @@
+"""Does a report say what is known of a model by construction, and are its figures those of a plain loop?"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from statistics import fmean
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from explained import DECISIVE, NOTHING, SEEN, TEXT, Decides
+from foveate.faithful import LABELS, Report, report
+from foveate.faithful.curves import how_many, spearman
+
+SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
+
+
+def of(model: nn.Module, **options: object) -> Report:
+    return report(model.eval(), TEXT, predict=model, **{"replacement": NOTHING, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_attention_that_decides_explains(pooled: bool) -> None:
+    made = of(Decides(pooled=pooled), labels=["no", "yes"], tokens=[f"w{word}" for word in TEXT])
+    assert made.target == "yes"
+    assert made.verdict == "explains", str(made)
+    assert made.attention.order[0] == TEXT.index(DECISIVE)
+    assert str(made).startswith("Attention explains this prediction: without the 3 tokens w7, ")
+    assert "p(yes) goes from 0.98 to 0.1" in str(made)
+
+
+def test_attention_whose_output_is_zeroed_does_not() -> None:
+    made = of(Decides(zeroed=True, reads=SEEN))
+    assert made.verdict == "does not"
+    assert not made.reaches
+    assert "has no gradient there" in str(made)
+    assert made.attention.order[0] == TEXT.index(SEEN)
+    assert made.gradient is not None
+    assert made.gradient.order[0] == TEXT.index(DECISIVE)
+
+
+def test_what_no_gradient_reaches_explains_nothing_even_if_it_finds_the_word() -> None:
+    made = of(Decides(zeroed=True, reads=DECISIVE))
+    assert made.attention.verdict == "explains"  # by removing alone
+    assert made.verdict == "does not"
+
+
+def test_attention_that_reads_the_same_everywhere_does_not() -> None:
+    made = of(Decides(constant=True, reads=SEEN))
+    assert made.reaches
+    assert made.verdict == "does not"
+    assert made.scores["gradient_input"].verdict == "explains"
+    assert made.scores["leave_one_out"].agreement == pytest.approx(1)
+    assert "does not explain this prediction" in str(made)
+
+
+def test_nothing_can_be_told_of_a_model_that_nothing_moves() -> None:
+    model = Decides(constant=True)
+    with torch.no_grad():
+        model.mean.weight.zero_()
+    made = of(model)
+    assert made.verdict == "cannot tell"
+    assert "cannot be told" in str(made)
+
+
+def test_figures_are_those_of_a_plain_loop() -> None:
+    model = Decides()
+    with torch.no_grad():
+        model.mean.weight.copy_(torch.randn(2, 8, generator=torch.Generator().manual_seed(1)) * 20)
+    made = of(model, target=0, samples=3)
+    ids = torch.tensor([TEXT])
+
+    def p(gone: set[int]) -> float:
+        given = ids.clone()
+        for place in gone:
+            given[0, place] = NOTHING
+        with torch.no_grad():
+            return float(model(given).double().softmax(-1)[0, 0])
+
+    whole, everything = p(set()), set(range(len(TEXT)))
+    assert made.probability == pytest.approx(whole, rel=1e-5)
+    for score in made.scores.values():
+        firsts = [set(score.order[: max(1, int(len(TEXT) * share + 0.5))]) for share in SHARES]
+        assert score.curve.comprehensiveness == pytest.approx(whole - fmean(p(f) for f in firsts), abs=1e-6)
+        assert score.curve.sufficiency == pytest.approx(whole - fmean(p(everything - f) for f in firsts), abs=1e-6)
+        values = [score.values[place] for place in score.order]
+        assert all(a >= b for a, b in pairwise(values)), score.name  # type: ignore[operator]
+    odds = [torch.logit(torch.tensor(p({place}), dtype=torch.float64)) for place in range(len(TEXT))]
+    want = torch.logit(torch.tensor(whole, dtype=torch.float64)) - torch.stack(odds)
+    torch.testing.assert_close(
+        torch.tensor(made.scores["leave_one_out"].values, dtype=torch.float64), want, atol=2e-5, rtol=0
+    )
+
+
+def test_hiding_is_a_mask_over_all_other_tokens() -> None:
+    """Of a model that reads in its first place, hiding a token is what a mask over its key is."""
+    model = Decides()
+    made = of(model, replacement=None, samples=2)
+    assert made.how == "hide"
+    assert made.verdict == "explains"
+    assert made.scores["attention"].values[0] is None  # where the prediction is made
+    assert any("not removed" in note for note in made.notes)
+
+    def without(gone: int) -> float:
+        x = model.words(torch.tensor([TEXT]))
+        scores = model.key(x)[0] @ model.query[0]
+        scores[gone] = -torch.inf
+        read = scores.softmax(0) @ model.value(x)[0]
+        odds: Tensor = (read + model.mean(x.mean(1))[0]).diff()[0].detach()
+        return float(odds)
+
+    whole = float(torch.logit(torch.tensor(made.probability, dtype=torch.float64)))
+    for place in (2, 5):
+        found = made.scores["leave_one_out"].values[place]
+        assert found == pytest.approx(whole - without(place), abs=1e-4)
+
+
+def test_links_most_and_least_read() -> None:
+    made = of(Decides(), replacement=None, samples=2)
+    assert made.links is not None
+    n = len(TEXT)
+    assert made.links.count == n * (n - 1)
+    assert made.links.most.counts == tuple(max(1, int(n * (n - 1) * share + 0.5)) for share in SHARES)
+    assert made.links.most.comprehensiveness > 0.3
+    assert abs(made.links.least.comprehensiveness) < 0.01
+    assert of(Decides(pooled=True)).links is None
+    assert of(Decides(), links=False).links is None
+
+
+def test_the_same_seed_gives_the_same_report() -> None:
+    a, b, c = (of(Decides(), samples=4, seed=seed) for seed in (1, 1, 2))
+    assert a == b
+    assert a.random != c.random
+
+
+def test_methods_are_chosen_by_name() -> None:
+    made = of(Decides(), methods=["rollout"], samples=2, links=False)
+    assert set(made.scores) == {"attention", "rollout", "leave_one_out"}
+    assert set(of(Decides(), samples=2, links=False).scores) <= set(LABELS)
+
+
+def test_vectors_can_be_given() -> None:
+    want = of(Decides(), samples=3)
+    model = Decides().eval()
+    vectors = model.words(torch.tensor(TEXT)).detach()
+    model.words = nn.Identity()  # type: ignore[assignment]
+    made = report(model, vectors, predict=model, replacement=torch.zeros(8), samples=3)
+    assert made.verdict == "explains"
+    for name, score in want.scores.items():
+        assert made.scores[name].curve.comprehensiveness == pytest.approx(score.curve.comprehensiveness, abs=1e-6)
+
+
+def test_tables() -> None:
+    pandas = pytest.importorskip("pandas")
+    made = of(Decides(), samples=3, tokens=[str(word) for word in TEXT])
+    scores, tokens = made.to_pandas(), made.to_pandas("tokens")
+    assert isinstance(scores, pandas.DataFrame)
+    assert list(scores["score"]) == [*made.scores, "random"]
+    assert scores["without_20%"][0] == pytest.approx(made.scores["attention"].curve.probabilities[3])
+    assert scores["comprehensiveness"].iloc[-1] == pytest.approx(fmean(c.comprehensiveness for c in made.random))
+    assert list(tokens["token"]) == [str(word) for word in TEXT]
+    with pytest.raises(ValueError, match="unknown table 'links'"):
+        made.to_pandas("links")
+
+
+def test_shares_are_of_tokens_at_least_one_never_all() -> None:
+    assert how_many(30) == (1, 2, 3, 6, 15)
+    assert how_many(2) == (1, 1, 1, 1, 1)
+    assert how_many(1000) == (10, 50, 100, 200, 500)
+
+
+def test_rank_correlation_is_scipys() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    draw = torch.Generator().manual_seed(2)
+    a, b = torch.randint(0, 5, (2, 23), generator=draw).tolist()
+    assert spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
+    assert spearman([1, 1, 1], [1, 2, 3]) is None

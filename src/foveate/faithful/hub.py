@@ -47,7 +47,7 @@ def of_hub(model: nn.Module, text: Any, target: Any, tokenizer: Any, replacement
     ids = ids_1N[0].tolist()
     special = tuple(one in never for one in ids)
     alone = place is None and getattr(config, "pad_token_id", None) is None  # then it takes no batch
-    stand_in = _hidden(tokenizer, replacement)
+    stand_in = _hidden(tokenizer, replacement, getattr(config, "vocab_size", None) or len(tokenizer))
     hidden = None if stand_in is None else torch.tensor(stand_in, device=ids_1N.device)
     stands = None if stand_in is None else tokenizer.convert_ids_to_tokens(stand_in)
     names = tuple(tokenizer.convert_ids_to_tokens(ids))
@@ -125,14 +125,14 @@ def _word(target: Any, logits_C: Tensor, tokenizer: Any, before: str) -> int:
     raise FaithfulError(f"the target {target!r} is {len(pieces)} tokens, {' '.join(pieces)}; a report is about one")
 
 
-def _hidden(tokenizer: Any, replacement: Any) -> int | None:
+def _hidden(tokenizer: Any, replacement: Any, vocabulary: int) -> int | None:
     """The id that stands for a removed token: the one given, the mask, or a token that is for unknown words only."""
     if replacement is not None:
         number = tokenizer.convert_tokens_to_ids(replacement) if isinstance(replacement, str) else replacement
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(tokenizer):
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < vocabulary:
             raise FaithfulError(f"replacement must be a token of the model's vocabulary; got {replacement!r}")
         return number
     mask, unknown = getattr(tokenizer, "mask_token_id", None), tokenizer.unk_token_id
-    if mask is not None:
+    if mask is not None and mask < vocabulary:  # transformers gives tokenizers masks that their models do not know
         return int(mask)
     return None if unknown in (None, tokenizer.bos_token_id, tokenizer.eos_token_id) else int(unknown)

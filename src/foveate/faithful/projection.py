@@ -15,7 +15,7 @@ __all__ = ["projections"]
 def projections(model: nn.Module) -> dict[int, Tensor]:
     """id of an attention module -> (H, V, E): what each of its heads' outputs is multiplied with.
 
-    Known of `nn.MultiheadAttention`, and of what heads can be taken out of: our own modules, and transformers' families.
+    Known of `nn.MultiheadAttention` and of what heads can be taken out of: our modules and transformers' families.
     """
     found: dict[int, Tensor] = {}
     for module in model.modules():

@@ -5,24 +5,22 @@ Axes: B batch (here 1), H heads, Q queries, N tokens, V value width, E width of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..map import AttentionMap
-from ..normalizers import Softmax
-from ..scores import Dot
 from ..watch.checks import reproduces
-from ..watch.events import Call, Event, NotExpressibleError
-from ..watch.standing import Standing
+from ..watch.events import Event, Put
 from .errors import FaithfulError
 from .layers import Layer
 from .projection import projections
 from .subject import Subject
+from .touching import Touching, map_of
 
-__all__ = ["Pass", "map_of", "read"]
+__all__ = ["Pass", "read"]
 
 
 @dataclass(frozen=True)
@@ -87,20 +85,6 @@ def _rows(layers: tuple[Layer, ...]) -> tuple[Tensor, bool]:
     return used_Q / used_Q.sum(), reaches
 
 
-def map_of(event: Event) -> AttentionMap:
-    """The weights of a call, without gradients."""
-    sinks = None if event.sinks is None else event.sinks.detach()
-    bias = event.bias.detach() if isinstance(event.bias, Tensor) else event.bias
-    return AttentionMap(
-        event.query.detach(),
-        event.key.detach(),
-        score=event.score or Dot(event.scale, event.softcap),
-        normalizer=event.normalizer or Softmax(sinks),
-        mask=event.mask,
-        bias=bias,
-    )
-
-
 @dataclass(frozen=True)
 class _Seen:
     name: str
@@ -110,11 +94,8 @@ class _Seen:
     probe: Tensor  # (1, H, Q, V) zeros, added to the heads' outputs
 
 
-class _Reader(Standing):
+class _Reader(Touching):
     """Keeps every call whose keys are the tokens, and adds to its output what has the output's gradient."""
-
-    changes = True
-    error, doing = FaithfulError, "explain"
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject.model)
@@ -122,38 +103,17 @@ class _Reader(Standing):
         self.seen: list[_Seen] = []
         self.others: list[str] = []
 
-    def __enter__(self) -> None:
-        self.find()
-        self.stand()
-
-    def __exit__(self, *_: Any) -> None:
-        self.let_go()
-
-    def wants(self, name: str) -> bool:
-        return True
-
-    def changes_inside(self, module: nn.Module) -> bool:
-        return True
-
-    def change(self, call: Call, wanted: list[tuple[Any, nn.Module]]) -> Call:
-        module = next(found for one, found in wanted if one is self)
+    def touch(self, module: nn.Module, event: Event, out_BHQV: Tensor, put: Put) -> Any:
         name = self.name_of(module)
-        try:
-            with torch.no_grad():
-                event = call.event()
-                understood = event.value is not None and reproduces(event)
-            out_BHQV, put = call.open()
-        except NotExpressibleError as why:
-            raise FaithfulError(f"the attention of {name} is not understood: {why}") from None
-        if not understood:
-            raise FaithfulError(f"the attention of {name} is not understood: its weights do not give its output")
-        assert event.value is not None
+        with torch.no_grad():
+            if event.value is None or not reproduces(event):
+                raise FaithfulError(f"the attention of {name} is not understood: its weights do not give its output")
         if len(event.query) != 1 or event.key.shape[2] != self.count:
             self.others.append(f"{name} {tuple(event.query.shape)} x {tuple(event.key.shape)}")
-            return call
+            return None
         probe = torch.zeros_like(out_BHQV, requires_grad=True)
         self.seen.append(_Seen(name, module, map_of(event), event.value.detach()[0], probe))
-        return replace(call, result=put(out_BHQV + probe, None))
+        return put(out_BHQV + probe, None)
 
     def nothing(self) -> str:
         told = f"no attention to the {self.count} tokens of the text was seen"

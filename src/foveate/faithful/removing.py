@@ -6,18 +6,15 @@ Axes: B sequences that differ in what was removed, H heads, Q queries, N tokens 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import masks
-from ..watch.events import Call, NotExpressibleError
-from ..watch.standing import Standing
-from .errors import FaithfulError
-from .reading import map_of
+from ..watch.events import Event, Put
 from .subject import Subject
+from .touching import Touching, map_of
 
 __all__ = ["HOW", "Hidden", "Removal"]
 
@@ -63,55 +60,29 @@ class Removal:
         count = self.subject.input.shape[1]
         for some in _split(list(tables), min(self.subject.most, max(1, _LINKS // count**2))):
             given_BN = self.subject.input.expand(len(some), *self.subject.input.shape[1:])
-            with Hidden(self.subject.model, torch.stack(some), own=True):
+            with Hidden(self.subject.model, torch.stack(some)):
                 found += self.subject.log_odds(given_BN).tolist()
         return found
 
 
-class Hidden(Standing):
+class Hidden(Touching):
     """Inside the `with`, links (B, Q|1, N) are gone from every call of attention to the N tokens: what is left is
-    normalised again. A token always reads itself, unless `own` links may go, too."""
+    normalised again. A token always reads itself."""
 
-    changes = True
-    error, doing = FaithfulError, "change"
-
-    def __init__(self, model: nn.Module, gone_BQN: Tensor, own: bool = False) -> None:
+    def __init__(self, model: nn.Module, gone_BQN: Tensor) -> None:
         super().__init__(model)
-        self.gone_BQN, self.own = gone_BQN, own
-        self.changed = 0
+        self.gone_BQN = gone_BQN
 
-    def __enter__(self) -> None:
-        self.find()
-        self.stand()
-
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        self.let_go()
-        if kind is None and not self.changed:
-            raise FaithfulError("no attention to the text's tokens ran that could be changed")
-
-    def wants(self, name: str) -> bool:
-        return True
-
-    def changes_inside(self, module: nn.Module) -> bool:
-        return True
-
-    def change(self, call: Call, wanted: list[tuple[Any, nn.Module]]) -> Call:
-        try:
-            event, (out_BHQV, put) = call.event(), call.open()
-        except NotExpressibleError as why:
-            raise FaithfulError(f"attention could not be changed: {why}") from None
+    def touch(self, module: nn.Module, event: Event, out_BHQV: Tensor, put: Put) -> Any:
         queries, keys = event.query.shape[2], event.key.shape[2]
-        if len(event.query) != len(self.gone_BQN) or keys != self.gone_BQN.shape[-1]:
-            return call
         gone_BQN = self.gone_BQN
-        if gone_BQN.shape[1] not in (1, queries):
-            return call
-        if queries == keys and not self.own:
+        fits = len(event.query) == len(gone_BQN) and keys == gone_BQN.shape[2] and gone_BQN.shape[1] in (1, queries)
+        if not fits:
+            return None
+        if queries == keys:
             gone_BQN = gone_BQN & ~torch.eye(keys, dtype=torch.bool, device=gone_BQN.device)
-        left = masks.tensor(~gone_BQN[:, None])
-        weights = map_of(replace(event, mask=left if event.mask is None else event.mask & left))
-        self.changed += 1
-        return replace(call, result=put(weights.read(event.value)[0].to(out_BHQV.dtype), weights))
+        weights = map_of(event, masks.tensor(~gone_BQN[:, None]))
+        return put(weights.read(event.value)[0].to(out_BHQV.dtype), weights)
 
 
 def _split(things: list[Any], size: int) -> list[list[Any]]:

@@ -41,10 +41,11 @@ LAYERS = {
     "nn": 6,
     "recording": 6,
     "watch": 7,
-    "plot": 8,
-    "tasks": 8,
-    "views": 8,
-    "apps": 9,
+    "heads": 9,
+    "plot": 10,
+    "tasks": 10,
+    "views": 10,
+    "apps": 11,
 }
 OPTIONAL = {
     "transformers",
@@ -58,9 +59,12 @@ OPTIONAL = {
     "anywidget",
     "faiss",
     "hnswlib",
+    "pandas",
+    "pyarrow",
+    "ray",
     "triton",
 }
-MAY_IMPORT_OPTIONAL = {"apps", "plot", "tasks", "hf"}
+MAY_IMPORT_OPTIONAL = {"apps", "heads", "plot", "tasks", "hf"}
 MAY_IMPORT_TRITON = {"gpu"}  # and nothing else that is optional
 
 
@@ -124,6 +128,7 @@ def test_public_names_are_exactly_these() -> None:
         "config",
         "export_html",
         "head_view",
+        "heads",
         "hf",
         "linear",
         "linear_attention",

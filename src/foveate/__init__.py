@@ -13,7 +13,7 @@ from .retrieval import lookup
 from .watch import watch  # from here on `foveate.watch` is the function; the package is still imported by its path
 
 if TYPE_CHECKING:
-    from . import hf, nn, plot, tasks
+    from . import heads, hf, nn, plot, tasks
     from .apps.head_view import head_view
     from .apps.viewing import export_html, view
 
@@ -24,6 +24,7 @@ __all__ = [
     "config",
     "export_html",
     "head_view",
+    "heads",
     "hf",
     "linear",
     "linear_attention",
@@ -48,6 +49,7 @@ _LATER = {
     "head_view": "apps.head_view",
     "plot": "",
     "nn": "",
+    "heads": "",
     "hf": "",
     "tasks": "",
 }

@@ -57,8 +57,7 @@ def survey(
         special: ids that are no part of a text, beside those that the tokenizer names.
         processes: how many work side by side. The result is the same, bit by bit, for any number, as long as each has
             one thread.
-        engine: "local", or "ray".
-        progress: told how many texts are done.
+        engine: "local" or "ray"; `progress` is told how many texts are done.
 
     Returns:
         A pandas DataFrame with a row for each head: `module`, `layer`, `kind` (encoder, decoder, cross), `head`,
@@ -67,8 +66,7 @@ def survey(
         `examples`. NaN or None where something is not defined. `attrs` says of what, and what each measure is.
 
     Raises:
-        ValueError: something is no text, or an option is unknown.
-        CaptureError: no attention of the model can be seen.
+        ValueError: something is no text, or an option is unknown. CaptureError: no attention can be seen.
         MissingExtraError: pandas (or Ray) is not installed.
     """
     need("pandas", "heads")
@@ -157,7 +155,7 @@ def chosen(measures: Iterable[str] | None) -> tuple[str, ...]:
 
 def facts_of(state: State, wanted: tuple[str, ...]) -> dict[str, Any]:
     """What a survey was made of, for the table's metadata."""
-    versions = {"torch": torch.__version__}
+    versions = {"torch": str(torch.__version__)}
     for name in ("foveate", "transformers"):
         with contextlib.suppress(PackageNotFoundError):
             versions[name] = version(name)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import foveate
-from foveate.apps.commands import align, cost, demo, experiment, prune, record, resolve, train, translate, view
+from foveate.apps.commands import align, cost, demo, experiment, heads, prune, record, resolve, train, translate, view
 from foveate.apps.errors import UsageError, UserError
 
 _EXAMPLES = """examples:
@@ -21,6 +21,7 @@ _EXAMPLES = """examples:
   foveate view run.fov                             a saved recording
   foveate resolve "The cat sat on the mat because it was tired."
   foveate record bert-base-uncased --file doc.txt -o run.fov
+  foveate heads bert-base-uncased sentences.txt -o heads.parquet
   foveate translate "How are you?"                 a translation, and which word each word came from
   foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
   foveate align --model my-translator pairs.tsv    word alignments in Pharaoh format
@@ -41,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"foveate {foveate.__version__}")
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (view, translate, train, align, experiment, resolve, record, prune, cost, demo):
+    for module in (view, translate, train, align, experiment, resolve, record, heads, prune, cost, demo):
         module.add(commands)
     return top
 

@@ -12,6 +12,9 @@ from torch import nn
 import foveate as fv
 from explained import NOTHING, TEXT, Decides
 from foveate.faithful import LABELS, FaithfulError, report
+from foveate.faithful.attributions import value_norms
+from foveate.faithful.reading import read
+from foveate.faithful.subject import own
 
 transformers = pytest.importorskip("transformers")
 from tiny import save_tokenizer  # noqa: E402
@@ -144,11 +147,32 @@ def test_classes_from_a_decoder_without_a_padding_token(tokenizers: dict[str, An
     assert made.target in ("LABEL_0", "LABEL_1")
 
 
-def test_value_norms_of_families_know_the_projection(tokenizers: dict[str, Any]) -> None:
-    tokenizer = tokenizers["plain"]
-    for model in (decoder(tokenizer), build("LlamaForCausalLM", "LlamaConfig", len(tokenizer), **SMALL)):
-        made = report(model, SENTENCE, tokenizer=tokenizer, samples=2, links=False, methods=["value_norm"])
-        assert not [note for note in made.notes if "projection" in note]
+FAMILIES = {
+    "bert": ("BertForMaskedLM", "BertConfig", SMALL, "bert.encoder.layer.1.attention.output.dense"),
+    "gpt2": ("GPT2LMHeadModel", "GPT2Config", GPT2, "transformer.h.1.attn.c_proj"),
+    "llama": ("LlamaForCausalLM", "LlamaConfig", SMALL, "model.layers.1.self_attn.o_proj"),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_value_norms_are_of_the_vectors_that_families_add(name: str) -> None:
+    """What all tokens add together is what the module's output projection gives, but for its bias."""
+    kind, config, options, path = FAMILIES[name]
+    model = build(kind, config, 31, **options)
+    output = model.get_submodule(path)
+    given: list[torch.Tensor] = []
+    output.register_forward_hook(lambda module, args, result: given.append(result.detach()))
+    seen = read(own(model, [5, 9, 22, 7, 14], 1, lambda ids: model(ids).logits[:, 2], None, None, None, None))
+    layer = seen.layers[1]
+    assert layer.projection_HVE is not None
+    added_NE = torch.einsum(
+        "hn,hnv,hve->ne", layer.weights[0, :, 2].double(), layer.values(), layer.projection_HVE.double()
+    )
+    bias = 0 if output.bias is None else output.bias
+    torch.testing.assert_close(added_NE.sum(0).float(), given[0][0, 2] - bias, atol=1e-5, rtol=1e-4)
+    rows = torch.zeros(5, dtype=torch.float64)
+    rows[2] = 1
+    torch.testing.assert_close(value_norms(layer, rows), added_NE.norm(dim=-1))
 
 
 def test_what_does_not_fit(tokenizers: dict[str, Any]) -> None:

@@ -82,7 +82,10 @@ def report(
     if whole(samples, "samples") < 2:
         raise FaithfulError(f"samples must be at least 2; got {samples}")
     subject = _subject(model, text, target, tokenizer, predict, tokens, labels, replacement)
-    how = _how(how, subject)
+    return _report(subject, wanted, links, _how(how, subject), samples, seed)
+
+
+def _report(subject: Subject, wanted: set[str], links: bool, how: str, samples: int, seed: int) -> Report:
     seen = read(subject)
     places, notes = _removable(subject, seen, how)
     removal = Removal(subject, how)
@@ -95,7 +98,7 @@ def report(
     elif links:
         notes.append(f"links are tested in texts of up to {MOST_TOKENS} tokens; this one has {len(subject.tokens):,}")
     return Report(
-        model=type(model).__name__,
+        model=type(subject.model).__name__,
         tokens=subject.tokens,
         target=subject.name,
         probability=probability(seen.log_odds),

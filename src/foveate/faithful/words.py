@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .curves import SHARES, probability
+from .curves import Curve, probability
 from .judging import Chance, spread
 
 if TYPE_CHECKING:
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["in_words"]
 
-_AT = SHARES.index(0.2)  # the step that is told
+_SHARE = 0.2  # of the tokens: the step that is told
 _SAID: dict[Verdict, str] = {
     "explains": "Attention explains this prediction",
     "partly": "Attention explains this prediction in part",
     "does not": "Attention does not explain this prediction",
     "cannot tell": "Whether attention explains this prediction cannot be told",
 }
-_OF_A_SCORE = {"explains": "explains", "partly": "in part", "does not": "no better than chance"}
+_OF_A_SCORE = {"explains": "explains", "partly": "in part", "does not": "no better than chance", "cannot tell": ""}
 
 
 def in_words(report: Report) -> str:
@@ -31,30 +31,36 @@ def in_words(report: Report) -> str:
 
 def _verdict(report: Report) -> str:
     score, gradient, before = report.attention, report.gradient, _p(report.probability)
-    after, many = _p(score.curve.probabilities[_AT]), score.curve.counts[_AT]
+    after, many = _p(_without(score.curve)), _many(score.curve)
     became = f"stays at {before}" if after == before else f"goes from {before} to {after}"
     found = (
         f"{_SAID[report.verdict]}: without {_named(report, score)} read most, p({report.target}) {became}; without "
-        f"{'a random one' if many == 1 else f'{many} random ones'}, to {_chance(spread(report.random, _AT))}"
+        f"{'a random one' if many == 1 else f'{many} random ones'}, to {_chance(spread(report.random, _SHARE))}"
     )
     if gradient is not None:
         found += f"; without what the gradient finds, {_named(report, gradient)}, "
-        found += f"to {_p(gradient.curve.probabilities[_AT])}"
+        found += f"to {_p(_without(gradient.curve))}"
     if report.verdict == "cannot tell":
-        found += ". No order of tokens does better than chance, not even by single removals or gradients"
+        found += f". {_why_not(report)}"
     elif not report.reaches:
         found += ". Nothing that attention reads reaches the prediction: it has no gradient there"
     return found + "."
 
 
+def _why_not(report: Report) -> str:
+    if report.attention.verdict == "cannot tell":
+        return "Hardly anything that was removed moves the prediction"
+    return "No order of tokens does better than chance, not even by single removals or gradients"
+
+
 def _alone(report: Report) -> str:
     score, gradient = report.attention, report.gradient
     found = (
-        f"With nothing but what is read most, p is {_p(probability(score.curve.alone[_AT]))}; with as many random "
-        f"tokens, {_chance(spread(report.random, _AT, alone=True))}"
+        f"With nothing but what is read most, p is {_p(_left(score.curve))}; with as many random "
+        f"tokens, {_chance(spread(report.random, _SHARE, alone=True))}"
     )
     if gradient is not None:
-        found += f"; with what the gradient finds, {_p(probability(gradient.curve.alone[_AT]))}"
+        found += f"; with what the gradient finds, {_p(_left(gradient.curve))}"
     return found + "."
 
 
@@ -62,11 +68,11 @@ def _links(report: Report) -> str:
     links = report.links
     if links is None:
         return ""
-    most, least, gradient = (curve.probabilities[_AT] for curve in (links.most, links.least, links.gradient))
+    most, least, gradient = (_without(curve) for curve in (links.most, links.least, links.gradient))
     return (
-        f"Links: without the {links.most.counts[_AT]:,} of {links.count:,} with most weight, p is {_p(most)}; with "
+        f"Links: without the {_many(links.most):,} of {links.count:,} with most weight, p is {_p(most)}; with "
         f"least, {_p(least)}; with the largest gradient x attention, {_p(gradient)}; without random ones, "
-        f"{_chance(spread(links.random, _AT))}."
+        f"{_chance(spread(links.random, _SHARE))}."
     )
 
 
@@ -77,15 +83,20 @@ def _scores(report: Report) -> str:
         [
             f"  {'mean fall of p':<26}{'without':>8}{'alone':>8}{'agrees':>8}",
             *(_line(score) for score in report.scores.values()),
-            f"  {'random':<26}{chance['comprehensiveness']:8.2f}{chance['sufficiency']:8.2f}",
+            f"  {'random':<26}{_fall(chance['comprehensiveness']):8.2f}{_fall(chance['sufficiency']):8.2f}",
         ]
     )
 
 
 def _line(score: Score) -> str:
-    numbers = f"{score.curve.comprehensiveness:8.2f}{score.curve.sufficiency:8.2f}"
+    numbers = f"{_fall(score.curve.comprehensiveness):8.2f}{_fall(score.curve.sufficiency):8.2f}"
     agreement = "-" if score.agreement is None else f"{score.agreement:.2f}"
-    return f"  {score.label:<26}{numbers}{agreement:>8}  {_OF_A_SCORE[score.verdict]}"
+    return f"  {score.label:<26}{numbers}{agreement:>8}  {_OF_A_SCORE[score.verdict]}".rstrip()
+
+
+def _fall(value: float) -> float:
+    """Rounded, and never -0.00."""
+    return round(value, 2) + 0.0
 
 
 def _how(report: Report) -> str:
@@ -95,10 +106,22 @@ def _how(report: Report) -> str:
 
 
 def _named(report: Report, score: Score) -> str:
-    count = score.curve.counts[_AT]
+    count = _many(score.curve)
     names = [report.tokens[place] for place in score.order[:count]]
     shown = ", ".join(names[:4]) + (", ..." if count > 4 else "")
     return f"the token {shown}" if count == 1 else f"the {count} tokens {shown}"
+
+
+def _many(curve: Curve) -> int:
+    return curve.counts[curve.step(_SHARE)]
+
+
+def _without(curve: Curve) -> float:
+    return probability(curve.without[curve.step(_SHARE)])
+
+
+def _left(curve: Curve) -> float:
+    return probability(curve.alone[curve.step(_SHARE)])
 
 
 def _chance(chance: Chance) -> str:
@@ -107,5 +130,7 @@ def _chance(chance: Chance) -> str:
 
 
 def _p(value: float) -> str:
-    """Two digits, and more where p is small or nearly 1."""
-    return f"{value:.2f}" if 0.1 <= value <= 0.995 else f"{value:.3g}" if value < 0.1 else f"{value:.4f}"
+    """Two digits, and a third where p is small or large."""
+    if value < 0.001 or value > 0.999:
+        return "under 0.001" if value < 0.5 else "over 0.999"
+    return f"{value:.2f}" if 0.1 <= value <= 0.995 else f"{value:.3f}"

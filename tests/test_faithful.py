@@ -181,6 +181,12 @@ def test_the_page_runs_and_shows_what_it_prints(capsys: pytest.CaptureFixture[st
     assert printed[:200] in page
 
 
+def test_names_move_no_cursor() -> None:
+    made = of(Decides(), samples=2, tokens=["\x1b[2J\n"] * len(TEXT))
+    assert "\x1b" not in made.text
+    assert "the 3 tokens ?[2J?, " in made.text
+
+
 def test_shares_are_of_tokens_at_least_one_never_all() -> None:
     assert how_many(30) == (1, 2, 3, 6, 15)
     assert how_many(2) == (1,)

@@ -11,6 +11,7 @@ from torch import nn
 
 import foveate as fv
 from explained import NOTHING, TEXT, Decides
+from foveate.apps import cli
 from foveate.faithful import LABELS, FaithfulError, report
 from foveate.faithful.attributions import value_norms
 from foveate.faithful.reading import read
@@ -263,3 +264,19 @@ def test_inside_an_intervention_it_is_refused() -> None:
     vectors = torch.randn(5, 8)
     with pytest.raises(FaithfulError, match="whose attention is being changed"), fv.knockout(model, ("self_attn", 0)):
         report(model, vectors, predict=lambda x: model(x)[:, 0])
+
+
+def test_the_command(tmp_path: Path, tokenizers: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = tokenizers["wrapped"]
+    classifier(tokenizer).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    options = ["--target", "glad", "--how", "hide", "--samples", "2", "--seed", "3"]
+    assert cli.main(["faithful", str(tmp_path / "model"), SENTENCE, *options]) == 0
+    made = report(classifier(tokenizer), SENTENCE, "glad", tokenizer=tokenizer, how="hide", samples=2, seed=3)
+    assert capsys.readouterr().out == f"{made}\n"
+    assert cli.main(["faithful", str(tmp_path / "model"), SENTENCE, "--target", "happy"]) == 1
+    assert capsys.readouterr().err == "foveate: no class is called 'happy'; there is 'sad', 'glad', 'odd'\n"
+    build("BertModel", "BertConfig", len(tokenizer), **SMALL).save_pretrained(tmp_path / "bare")
+    tokenizer.save_pretrained(tmp_path / "bare")
+    assert cli.main(["faithful", str(tmp_path / "bare"), SENTENCE]) == 1
+    assert "BertModel has no head that predicts" in capsys.readouterr().err

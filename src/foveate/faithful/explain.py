@@ -77,16 +77,20 @@ def report(
     Raises:
         FaithfulError: model, text, target or an option do not fit; the text says what does.
     """
+    _check(model, samples)
+    wanted = _methods(methods)
+    subject = _subject(model, text, target, tokenizer, predict, tokens, labels, replacement)
+    subject = _keeping(subject, keep)
+    return _report(subject, wanted, links, _how(how, subject), samples, seed)
+
+
+def _check(model: nn.Module, samples: int) -> None:
     if not isinstance(model, nn.Module):
         raise FaithfulError(f"report takes an nn.Module; got {type(model).__name__}")
     if model.training:
         raise FaithfulError("the model is in training mode, and drops parts at random; call model.eval() first")
-    wanted = _methods(methods)
     if whole(samples, "samples") < 2:
         raise FaithfulError(f"samples must be at least 2; got {samples}")
-    subject = _subject(model, text, target, tokenizer, predict, tokens, labels, replacement)
-    subject = _keeping(subject, keep)
-    return _report(subject, wanted, links, _how(how, subject), samples, seed)
 
 
 def _report(subject: Subject, wanted: set[str], links: bool, how: str, samples: int, seed: int) -> Report:

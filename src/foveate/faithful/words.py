@@ -34,8 +34,8 @@ def _verdict(report: Report) -> str:
     after, many = _p(_without(score.curve)), _many(score.curve)
     became = f"stays at {before}" if after == before else f"goes from {before} to {after}"
     found = (
-        f"{_SAID[report.verdict]}: without {_named(report, score)} read most, p({report.target}) {became}; without "
-        f"{'a random one' if many == 1 else f'{many} random ones'}, to {_chance(spread(report.random, _SHARE))}"
+        f"{_SAID[report.verdict]}: without {_named(report, score)} read most, p({_shown(report.target)}) {became}; "
+        f"without {'a random one' if many == 1 else f'{many} random ones'}, to {_chance(spread(report.random, _SHARE))}"
     )
     if gradient is not None:
         found += f"; without what the gradient finds, {_named(report, gradient)}, "
@@ -101,13 +101,13 @@ def _fall(value: float) -> float:
 
 def _how(report: Report) -> str:
     if report.how == "replace":
-        return f"Tokens were removed by putting {report.replacement} in their place."
+        return f"Tokens were removed by putting {_shown(str(report.replacement))} in their place."
     return "Tokens were removed by hiding them: no other token can read them, in any layer or head."
 
 
 def _named(report: Report, score: Score) -> str:
     count = _many(score.curve)
-    names = [report.tokens[place] for place in score.order[:count]]
+    names = [_shown(report.tokens[place]) for place in score.order[:count]]
     shown = ", ".join(names[:4]) + (", ..." if count > 4 else "")
     return f"the token {shown}" if count == 1 else f"the {count} tokens {shown}"
 
@@ -122,6 +122,11 @@ def _without(curve: Curve) -> float:
 
 def _left(curve: Curve) -> float:
     return probability(curve.alone[curve.step(_SHARE)])
+
+
+def _shown(name: str) -> str:
+    """A name without what could move a terminal's cursor."""
+    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def _chance(chance: Chance) -> str:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 import foveate as fv
+from foveate.heads.sampling import spread_out
 from foveate.views import measures, rowpass
-from foveate.views.measures import MEASURES, HeadSurvey, spread_out
+from foveate.views.measures import MEASURES, HeadSurvey
 from foveate.views.rowpass import Part, pass_over
 
 N, H, G, D = 37, 6, 3, 5

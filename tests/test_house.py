@@ -61,9 +61,12 @@ OPTIONAL = {
     "anywidget",
     "faiss",
     "hnswlib",
+    "pandas",
+    "pyarrow",
+    "ray",
     "triton",
 }
-MAY_IMPORT_OPTIONAL = {"apps", "plot", "tasks", "hf"}
+MAY_IMPORT_OPTIONAL = {"apps", "heads", "plot", "tasks", "hf"}
 MAY_IMPORT_TRITON = {"gpu"}  # and nothing else that is optional
 
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 import foveate as fv
+from foveate.heads.sampling import scattered
 from foveate.views import overview
 from foveate.views.axes import Axis
-from foveate.views.background import Worker, scattered
+from foveate.views.background import Worker
 from foveate.views.overview import Overview, Overviews
 from foveate.views.pooling import to_log_bytes
 from foveate.views.source import Source

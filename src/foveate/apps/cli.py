@@ -18,6 +18,7 @@ from foveate.apps.commands import (
     demo,
     experiment,
     faithful,
+    heads,
     prune,
     record,
     resolve,
@@ -33,6 +34,7 @@ _EXAMPLES = """examples:
   foveate view run.fov                             a saved recording
   foveate resolve "The cat sat on the mat because it was tired."
   foveate record bert-base-uncased --file doc.txt -o run.fov
+  foveate heads bert-base-uncased sentences.txt -o heads.parquet
   foveate translate "How are you?"                 a translation, and which word each word came from
   foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
   foveate align --model my-translator pairs.tsv    word alignments in Pharaoh format
@@ -54,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"foveate {foveate.__version__}")
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (view, translate, train, align, experiment, resolve, record, faithful, prune, cost, demo):
+    for module in (view, translate, train, align, experiment, resolve, record, heads, faithful, prune, cost, demo):
         module.add(commands)
     return top
 

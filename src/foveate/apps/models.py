@@ -28,6 +28,7 @@ from foveate.apps.workspace import Kind, Report, in_words
 from foveate.apps.writing import Writing, Written, named, write
 from foveate.extras import need
 from foveate.heads.pruning.store import is_pruned, shrink
+from foveate.heads.subject import most_positions
 from foveate.recording import Recording
 from foveate.views.source import Source
 from foveate.views.words import Tokens, from_encoding, from_pieces
@@ -40,8 +41,6 @@ EXAMPLES = [
 ]
 MOST_TOKENS = 16_384  # on a page that runs the model
 NEW_TOKENS = 64
-_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_target_positions", "max_sequence_length")
-_PADDED_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet", "data2vec-text"}
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,12 @@ class HubModel:
     def _read(self, kind: Any, **options: Any) -> Any:
         return kind.from_pretrained(self.where, trust_remote_code=False, local_files_only=self._local, **options)
 
+    def network(self, loader: Any) -> Any:
+        """The model as a class of transformers reads it, in evaluation mode, without the heads that were pruned."""
+        with _explained(self.where, "weights"):
+            model = self._read(loader, use_safetensors=True).eval()
+            return shrink(model, self.where) if self._local and is_pruned(self.where) else model
+
     def load(self, report: Report) -> Any:
         """The model in evaluation mode; read once."""
         with self._lock:
@@ -99,12 +104,7 @@ class HubModel:
                 writes = self.kind == "decoder" and self.writing is not None
                 two_sided = self.kind == "encoder-decoder"
                 loader = transformers.AutoModelForSeq2SeqLM if two_sided else transformers.AutoModel
-                with _explained(self.where, "weights"):
-                    self._writer = self._read(
-                        transformers.AutoModelForCausalLM if writes else loader, use_safetensors=True
-                    ).eval()
-                    if self._local and is_pruned(self.where):
-                        shrink(self._writer, self.where)
+                self._writer = self.network(transformers.AutoModelForCausalLM if writes else loader)
                 self._model = self._writer.base_model if writes else self._writer
             return self._model
 
@@ -113,9 +113,7 @@ class HubModel:
         transformers = need("transformers", "hf")
         report(0.05, f"Loading the weights of {self.name}")
         names = self.config.architectures or ["AutoModel"]
-        with _explained(self.where, "weights"):
-            model = self._read(getattr(transformers, names[0], transformers.AutoModel), use_safetensors=True).eval()
-        return shrink(model, self.where) if self._local and is_pruned(self.where) else model
+        return self.network(getattr(transformers, names[0], transformers.AutoModel))
 
     def run(self, text: str, target: str | None, report: Report) -> Source:
         """Record the model on a text and put the answer together.
@@ -272,12 +270,7 @@ def _kind(transformers: Any, config: Any) -> Kind:
 
 def _limit(config: Any, tokenizer: Any) -> int:
     """The longest text in tokens: positions of the model, or what the tokenizer says where it tells none."""
-    text_config = config.get_text_config()
-    found = [getattr(text_config, name, None) for name in _POSITIONS]
-    limits = [n for n in found if isinstance(n, int) and n > 0]
-    if text_config.model_type in _PADDED_POSITIONS:
-        limits = [n - 2 for n in limits]
-    return max(1, min(limits or [int(tokenizer.model_max_length)]))
+    return most_positions(config) or max(1, int(tokenizer.model_max_length))
 
 
 def _hub_has_an_address() -> bool:

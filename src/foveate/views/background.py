@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Step", "Worker", "scattered"]
+__all__ = ["Step", "Worker"]
 
 
 class Step(Protocol):
@@ -60,10 +60,3 @@ class Worker:
                 chosen.step()
             except Exception as error:  # whoever asks for it is told
                 chosen.error = error
-
-
-def scattered(count: int) -> list[int]:
-    """0 .. count - 1 so that those first come from everywhere: what is half done is done everywhere by half."""
-    bits = max(1, (count - 1).bit_length())
-    turned = [int(f"{n:0{bits}b}"[::-1], 2) for n in range(1 << bits)]
-    return [n for n in turned if n < count]

@@ -1,22 +1,6 @@
-"""Measures of attention heads, by which one is picked out of hundreds: exact over the rows that they are taken from.
+"""Measures of the heads of one text, step by step over more and more of its rows; `heads.measures` says what each is.
 
-Weights w_ij of query i on key j of one sequence; a row is measured if it sees a key and is not NaN. Each measure is a
-mean over those of the measured rows for which it is defined, NaN where there is none:
-
-- `entropy`: -sum_j w_ij log w_ij, in nats.
-- `spread`: the entropy divided by the largest it could be, the log of the number of keys that the row sees. Of rows
-  that see two or more.
-- `distance`: sum_j w_ij abs(i - j) / sum_j w_ij, in tokens.
-- `first`: w_i0, the share of the sequence's first token.
-- `sink`: the share of the four keys that receive most over all measured rows (attention sinks, Xiao et al. 2023).
-- `previous`: w_i,i-1 (previous-token heads, Elhage et al. 2021). Of rows whose token has one before it.
-- `duplicate`: sum of w_ij over earlier places j of the row's own token (duplicate-token heads, Wang et al. 2022). Of
-  rows where there is one.
-- `induction`: sum of w_ij over the places j < i that follow an earlier place of the row's own token (the prefix
-  matching score of induction heads, Olsson et al. 2022). Of rows where there is one.
-
-The last three, and `distance`, ask where a query's own token stands among the keys, so cross-attention has none of
-them. A long text is measured from rows spread evenly over it, first few, then more: the order is the same every time.
+A long text is measured from rows spread evenly over it, first few, then more: the order is the same every time.
 
 Axes: H heads, R rows, K keys of the sequence, M measures, w cells of a thumbnail.
 """
@@ -30,15 +14,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from foveate.heads.measures import SINKS
+from foveate.heads.sampling import spread_out
 from foveate.operator.problem import Problem
-from foveate.views.background import scattered
 from foveate.views.rowpass import ENTRIES, Part, RowPass, pass_over
 
-__all__ = ["MEASURES", "SAMPLE", "HeadMeasures", "HeadSurvey", "spread_out"]
+__all__ = ["MEASURES", "HeadMeasures", "HeadSurvey"]
 
 MEASURES = ("entropy", "spread", "distance", "first", "sink", "previous", "duplicate", "induction")
-SAMPLE = 256  # rows of one step
-SINKS = 4  # keys that `sink` adds up
 _PER_ROW = tuple(name for name in MEASURES if name != "sink")
 
 
@@ -229,13 +212,6 @@ class HeadSurvey:
         weights = problem.normalizer.weights(scores, statistic[None].to(device), picked)[0].double().cpu()
         earlier = columns < own[:, None]
         return torch.where(earlier, weights, 0.0).sum(-1), earlier.any(-1)
-
-
-def spread_out(rows: int, sample: int = SAMPLE) -> list[Int[Tensor, " R"]]:
-    """All of `rows` rows in steps of at most `sample`, each spread evenly over them, the steps likewise."""
-    stride = max(1, -(-rows // sample))
-    offsets = [(n + stride // 2) % stride for n in scattered(stride)]
-    return [torch.arange(first, rows, stride) for first in offsets if first < rows]
 
 
 def _numbered(tokens: Sequence[Hashable], keys: int) -> Int[Tensor, " K"]:

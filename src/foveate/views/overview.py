@@ -19,11 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveate.heads.sampling import scattered
 from foveate.map import AttentionMap
 from foveate.operator.tiles import Grid, survey, tile
 from foveate.shapes import sum_dtype
 from foveate.views.axes import Axis
-from foveate.views.background import Step, Worker, scattered
+from foveate.views.background import Step, Worker
 from foveate.views.pooling import How, to_log_bytes
 
 __all__ = ["TILE", "MapTile", "Overview", "Overviews"]

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveate.heads.sampling import SAMPLE
 from foveate.recording import Recording
 from foveate.recording.beside import Beside
 from foveate.stats import Entropy
@@ -29,7 +30,7 @@ from foveate.views.catalog import Entry, Maps, calls_of, entries_of
 from foveate.views.document import DIRECTIONS, LEVELS, Call, Direction, Document, Focus, Level
 from foveate.views.generated import decoding_of, notes_on
 from foveate.views.given import UNKNOWN, is_given
-from foveate.views.measures import SAMPLE, HeadMeasures, HeadSurvey
+from foveate.views.measures import HeadMeasures, HeadSurvey
 from foveate.views.overview import MapTile, Overview, Overviews
 from foveate.views.pooling import Floats, How, Picture, Pool, to_bytes
 from foveate.views.rowpass import Part

@@ -15,7 +15,7 @@ from foveate.apps import cli
 from foveate.faithful import LABELS, FaithfulError, report
 from foveate.faithful.attributions import value_norms
 from foveate.faithful.reading import read
-from foveate.faithful.subject import own
+from foveate.faithful.subject import log_odds, own
 
 transformers = pytest.importorskip("transformers")
 from tiny import save_tokenizer  # noqa: E402
@@ -100,6 +100,32 @@ def test_hiding_is_what_a_2d_attention_mask_does_to_the_class(tokenizers: dict[s
         assert found == pytest.approx(odds([]) - odds([place]), abs=1e-4)
     first = made.scores["rollout"]
     assert first.curve.without[-1] == pytest.approx(odds(list(first.order[: first.curve.counts[-1]])), abs=1e-4)
+
+
+def test_hiding_is_blocking_every_link_to_a_token(tokenizers: dict[str, Any]) -> None:
+    """`fv.block` takes the same links away one by one, in a model that masks what comes later."""
+    tokenizer = tokenizers["plain"]
+    model = decoder(tokenizer)
+    made = report(model, SENTENCE, "dog", tokenizer=tokenizer, how="hide", samples=2)
+    ids = tokenizer(SENTENCE, return_tensors="pt")["input_ids"]
+    target, count = tokenizer.convert_tokens_to_ids("dog"), ids.shape[1]
+
+    def odds(links: list[tuple[int, int]]) -> float:
+        with torch.no_grad(), fv.block(model, links):
+            logits = model(ids).logits[0, -1].double()
+        return float(log_odds(logits[None], target)[0])
+
+    for place in (0, 3):
+        links = [(query, place) for query in range(place + 1, count)]
+        assert made.scores["leave_one_out"].values[place] == pytest.approx(odds([]) - odds(links), abs=1e-4)
+    with torch.no_grad():
+        weights = [w[0].mean(0) for w in decoder(tokenizer, how="eager")(ids, output_attentions=True).attentions]
+    read = torch.stack(weights).mean(0).fill_diagonal_(0)
+    assert made.links is not None
+    for curve, sign in ((made.links.most, 1), (made.links.least, -1)):
+        order = sorted(((i, j) for i in range(count) for j in range(i)), key=lambda link: -sign * float(read[link]))
+        assert curve.without[0] == pytest.approx(odds(order[: curve.counts[0]]), abs=1e-4)
+        assert curve.without[-1] == pytest.approx(odds(order[: curve.counts[-1]]), abs=1e-4)
 
 
 @pytest.mark.parametrize("how", ["sdpa", "eager"])

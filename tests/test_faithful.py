@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -14,6 +16,7 @@ from foveate.faithful import LABELS, Report, report
 from foveate.faithful.curves import how_many, spearman
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
+COUNTS = (1, 3, 7)  # of the 14 words of TEXT, each once
 
 
 def of(model: nn.Module, **options: object) -> Report:
@@ -24,17 +27,17 @@ def of(model: nn.Module, **options: object) -> Report:
 def test_attention_that_decides_explains(pooled: bool) -> None:
     made = of(Decides(pooled=pooled), labels=["no", "yes"], tokens=[f"w{word}" for word in TEXT])
     assert made.target == "yes"
-    assert made.verdict == "explains", str(made)
+    assert made.verdict == "explains", made.text
     assert made.attention.order[0] == TEXT.index(DECISIVE)
-    assert str(made).startswith("Attention explains this prediction: without the 3 tokens w7, ")
-    assert "p(yes) goes from 0.98 to 0.1" in str(made)
+    assert made.text.startswith("Attention explains this prediction: without the 3 tokens w7, ")
+    assert "p(yes) goes from 0.98 to 0.1" in made.text
 
 
 def test_attention_whose_output_is_zeroed_does_not() -> None:
     made = of(Decides(zeroed=True, reads=SEEN))
     assert made.verdict == "does not"
     assert not made.reaches
-    assert "has no gradient there" in str(made)
+    assert "has no gradient there" in made.text
     assert made.attention.order[0] == TEXT.index(SEEN)
     assert made.gradient is not None
     assert made.gradient.order[0] == TEXT.index(DECISIVE)
@@ -52,7 +55,7 @@ def test_attention_that_reads_the_same_everywhere_does_not() -> None:
     assert made.verdict == "does not"
     assert made.scores["gradient_input"].verdict == "explains"
     assert made.scores["leave_one_out"].agreement == pytest.approx(1)
-    assert "does not explain this prediction" in str(made)
+    assert "does not explain this prediction" in made.text
 
 
 def test_nothing_can_be_told_of_a_model_that_nothing_moves() -> None:
@@ -61,7 +64,7 @@ def test_nothing_can_be_told_of_a_model_that_nothing_moves() -> None:
         model.mean.weight.zero_()
     made = of(model)
     assert made.verdict == "cannot tell"
-    assert "cannot be told" in str(made)
+    assert "cannot be told" in made.text
 
 
 def test_figures_are_those_of_a_plain_loop() -> None:
@@ -81,7 +84,7 @@ def test_figures_are_those_of_a_plain_loop() -> None:
     whole, everything = p(set()), set(range(len(TEXT)))
     assert made.probability == pytest.approx(whole, rel=1e-5)
     for score in made.scores.values():
-        firsts = [set(score.order[: max(1, int(len(TEXT) * share + 0.5))]) for share in SHARES]
+        firsts = [set(score.order[:count]) for count in COUNTS]
         assert score.curve.comprehensiveness == pytest.approx(whole - fmean(p(f) for f in firsts), abs=1e-6)
         assert score.curve.sufficiency == pytest.approx(whole - fmean(p(everything - f) for f in firsts), abs=1e-6)
         values = [score.values[place] for place in score.order]
@@ -96,7 +99,7 @@ def test_figures_are_those_of_a_plain_loop() -> None:
 def test_hiding_is_a_mask_over_all_other_tokens() -> None:
     """Of a model that reads in its first place, hiding a token is what a mask over its key is."""
     model = Decides()
-    made = of(model, replacement=None, samples=2)
+    made = of(model, replacement=None)
     assert made.how == "hide"
     assert made.verdict == "explains"
     assert made.scores["attention"].values[0] is None  # where the prediction is made
@@ -157,16 +160,37 @@ def test_tables() -> None:
     scores, tokens = made.to_pandas(), made.to_pandas("tokens")
     assert isinstance(scores, pandas.DataFrame)
     assert list(scores["score"]) == [*made.scores, "random"]
-    assert scores["without_20%"][0] == pytest.approx(made.scores["attention"].curve.probabilities[3])
+    curve = made.scores["attention"].curve
+    assert scores["without_20%"][0] == pytest.approx(curve.probabilities[1])
+    assert scores["without_5%"][0] == pytest.approx(curve.probabilities[0])
     assert scores["comprehensiveness"].iloc[-1] == pytest.approx(fmean(c.comprehensiveness for c in made.random))
     assert list(tokens["token"]) == [str(word) for word in TEXT]
     with pytest.raises(ValueError, match="unknown table 'links'"):
         made.to_pandas("links")
 
 
+def test_the_page_runs_and_shows_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "faithful.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    scope: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/faithful.md", "exec"), scope)
+    printed = capsys.readouterr().out
+    assert max(len(line) for line in printed.split("\n")) <= 100
+    assert printed[:200] in page
+
+
+def test_names_move_no_cursor() -> None:
+    made = of(Decides(), samples=2, tokens=["\x1b[2J\n"] * len(TEXT))
+    assert "\x1b" not in made.text
+    assert "the 3 tokens ?[2J?, " in made.text
+
+
 def test_shares_are_of_tokens_at_least_one_never_all() -> None:
     assert how_many(30) == (1, 2, 3, 6, 15)
-    assert how_many(2) == (1, 1, 1, 1, 1)
+    assert how_many(2) == (1,)
+    assert how_many(14) == COUNTS
     assert how_many(1000) == (10, 50, 100, 200, 500)
 
 

@@ -11,7 +11,11 @@ from torch import nn
 
 import foveate as fv
 from explained import NOTHING, TEXT, Decides
+from foveate.apps import cli
 from foveate.faithful import LABELS, FaithfulError, report
+from foveate.faithful.attributions import value_norms
+from foveate.faithful.reading import read
+from foveate.faithful.subject import log_odds, own
 
 transformers = pytest.importorskip("transformers")
 from tiny import save_tokenizer  # noqa: E402
@@ -98,6 +102,32 @@ def test_hiding_is_what_a_2d_attention_mask_does_to_the_class(tokenizers: dict[s
     assert first.curve.without[-1] == pytest.approx(odds(list(first.order[: first.curve.counts[-1]])), abs=1e-4)
 
 
+def test_hiding_is_blocking_every_link_to_a_token(tokenizers: dict[str, Any]) -> None:
+    """`fv.block` takes the same links away one by one, in a model that masks what comes later."""
+    tokenizer = tokenizers["plain"]
+    model = decoder(tokenizer)
+    made = report(model, SENTENCE, "dog", tokenizer=tokenizer, how="hide", samples=2)
+    ids = tokenizer(SENTENCE, return_tensors="pt")["input_ids"]
+    target, count = tokenizer.convert_tokens_to_ids("dog"), ids.shape[1]
+
+    def odds(links: list[tuple[int, int]]) -> float:
+        with torch.no_grad(), fv.block(model, links):
+            logits = model(ids).logits[0, -1].double()
+        return float(log_odds(logits[None], target)[0])
+
+    for place in (0, 3):
+        links = [(query, place) for query in range(place + 1, count)]
+        assert made.scores["leave_one_out"].values[place] == pytest.approx(odds([]) - odds(links), abs=1e-4)
+    with torch.no_grad():
+        weights = [w[0].mean(0) for w in decoder(tokenizer, how="eager")(ids, output_attentions=True).attentions]
+    read = torch.stack(weights).mean(0).fill_diagonal_(0)
+    assert made.links is not None
+    for curve, sign in ((made.links.most, 1), (made.links.least, -1)):
+        order = sorted(((i, j) for i in range(count) for j in range(i)), key=lambda link: -sign * float(read[link]))
+        assert curve.without[0] == pytest.approx(odds(order[: curve.counts[0]]), abs=1e-4)
+        assert curve.without[-1] == pytest.approx(odds(order[: curve.counts[-1]]), abs=1e-4)
+
+
 @pytest.mark.parametrize("how", ["sdpa", "eager"])
 def test_the_next_word(tokenizers: dict[str, Any], how: str) -> None:
     tokenizer = tokenizers["plain"]
@@ -144,11 +174,32 @@ def test_classes_from_a_decoder_without_a_padding_token(tokenizers: dict[str, An
     assert made.target in ("LABEL_0", "LABEL_1")
 
 
-def test_value_norms_of_families_know_the_projection(tokenizers: dict[str, Any]) -> None:
-    tokenizer = tokenizers["plain"]
-    for model in (decoder(tokenizer), build("LlamaForCausalLM", "LlamaConfig", len(tokenizer), **SMALL)):
-        made = report(model, SENTENCE, tokenizer=tokenizer, samples=2, links=False, methods=["value_norm"])
-        assert not [note for note in made.notes if "projection" in note]
+FAMILIES = {
+    "bert": ("BertForMaskedLM", "BertConfig", SMALL, "bert.encoder.layer.1.attention.output.dense"),
+    "gpt2": ("GPT2LMHeadModel", "GPT2Config", GPT2, "transformer.h.1.attn.c_proj"),
+    "llama": ("LlamaForCausalLM", "LlamaConfig", SMALL, "model.layers.1.self_attn.o_proj"),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_value_norms_are_of_the_vectors_that_families_add(name: str) -> None:
+    """What all tokens add together is what the module's output projection gives, but for its bias."""
+    kind, config, options, path = FAMILIES[name]
+    model = build(kind, config, 31, **options)
+    output = model.get_submodule(path)
+    given: list[torch.Tensor] = []
+    output.register_forward_hook(lambda module, args, result: given.append(result.detach()))
+    seen = read(own(model, [5, 9, 22, 7, 14], 1, lambda ids: model(ids).logits[:, 2], None, None, None, None))
+    layer = seen.layers[1]
+    assert layer.projection_HVE is not None
+    added_NE = torch.einsum(
+        "hn,hnv,hve->ne", layer.weights[0, :, 2].double(), layer.values(), layer.projection_HVE.double()
+    )
+    bias = 0 if output.bias is None else output.bias
+    torch.testing.assert_close(added_NE.sum(0).float(), given[0][0, 2] - bias, atol=1e-5, rtol=1e-4)
+    rows = torch.zeros(5, dtype=torch.float64)
+    rows[2] = 1
+    torch.testing.assert_close(value_norms(layer, rows), added_NE.norm(dim=-1))
 
 
 def test_what_does_not_fit(tokenizers: dict[str, Any]) -> None:
@@ -239,3 +290,19 @@ def test_inside_an_intervention_it_is_refused() -> None:
     vectors = torch.randn(5, 8)
     with pytest.raises(FaithfulError, match="whose attention is being changed"), fv.knockout(model, ("self_attn", 0)):
         report(model, vectors, predict=lambda x: model(x)[:, 0])
+
+
+def test_the_command(tmp_path: Path, tokenizers: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = tokenizers["wrapped"]
+    classifier(tokenizer).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    options = ["--target", "glad", "--how", "hide", "--samples", "2", "--seed", "3"]
+    assert cli.main(["faithful", str(tmp_path / "model"), SENTENCE, *options]) == 0
+    made = report(classifier(tokenizer), SENTENCE, "glad", tokenizer=tokenizer, how="hide", samples=2, seed=3)
+    assert capsys.readouterr().out == f"{made}\n"
+    assert cli.main(["faithful", str(tmp_path / "model"), SENTENCE, "--target", "happy"]) == 1
+    assert capsys.readouterr().err == "foveate: no class is called 'happy'; there is 'sad', 'glad', 'odd'\n"
+    build("BertModel", "BertConfig", len(tokenizer), **SMALL).save_pretrained(tmp_path / "bare")
+    tokenizer.save_pretrained(tmp_path / "bare")
+    assert cli.main(["faithful", str(tmp_path / "bare"), SENTENCE]) == 1
+    assert "BertModel has no head that predicts" in capsys.readouterr().err

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from . import faithful, heads, hf, nn, plot, tasks
     from .apps.head_view import head_view
     from .apps.viewing import export_html, view
-    from .change import knockout, scale
+    from .change import block, knockout, replace, scale
 
 __all__ = [
     "AttentionMap",
     "Recording",
     "attention",
+    "block",
     "config",
     "export_html",
     "faithful",
@@ -38,6 +39,7 @@ __all__ = [
     "normalizers",
     "plot",
     "positions",
+    "replace",
     "scale",
     "scores",
     "stats",
@@ -51,7 +53,9 @@ _LATER = {
     "view": "apps.viewing",
     "export_html": "apps.viewing",
     "head_view": "apps.head_view",
+    "block": "change",
     "knockout": "change",
+    "replace": "change",
     "scale": "change",
     "plot": "",
     "heads": "",

@@ -12,7 +12,20 @@ import sys
 from collections.abc import Sequence
 
 import foveate
-from foveate.apps.commands import align, cost, demo, experiment, heads, prune, record, resolve, train, translate, view
+from foveate.apps.commands import (
+    align,
+    cost,
+    demo,
+    experiment,
+    faithful,
+    heads,
+    prune,
+    record,
+    resolve,
+    train,
+    translate,
+    view,
+)
 from foveate.apps.errors import UsageError, UserError
 
 _EXAMPLES = """examples:
@@ -26,6 +39,7 @@ _EXAMPLES = """examples:
   foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
   foveate align --model my-translator pairs.tsv    word alignments in Pharaoh format
   foveate experiment bottleneck                    what one fixed vector loses to attention, by length
+  foveate faithful gpt2 "The cat sat on the"       does attention explain what the model predicts?
   foveate prune my-translator --keep 0.5 --data valid.tsv -o half  half of the heads, and what it costs
   foveate cost --forms softmax,window:256          time and memory on this machine as n grows
   foveate demo                                     all of it once, on the built-in model
@@ -42,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"foveate {foveate.__version__}")
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (view, translate, train, align, experiment, resolve, record, heads, prune, cost, demo):
+    for module in (view, translate, train, align, experiment, resolve, record, heads, faithful, prune, cost, demo):
         module.add(commands)
     return top
 

@@ -6,13 +6,16 @@ Weights are changed before outputs are multiplied. B batch, H heads, Q queries, 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from ..scores import Placed
 from ..watch.events import Call, NotExpressibleError
 from .errors import ChangeError
+from .reading import Reading
 
 if TYPE_CHECKING:
     from .intervention import Intervention
@@ -32,12 +35,31 @@ def change(call: Call, wanted: list[tuple[Intervention, nn.Module]]) -> Call:
     except NotExpressibleError as why:
         raise ChangeError(f"the heads of {name} cannot be changed: {why}") from None
     batch, heads = out_BHQV.shape[:2]
+    event, shown = call.event, None
+    reweighing = [(one, module) for one, module in wanted if one.reweighs]
+    if reweighing:
+        reading = _reading(call, name, wanted[0][1], batch)
+        for one, _ in reweighing:
+            one.reweigh(reading)
+        if bool(reading.touched.any()):
+            out_BHQV = changed = reading.output(out_BHQV)
+            event, shown = partial(reading.changed, changed), reading.map(changed)
     factors: dict[int, list[float | Tensor]] = {}
     for intervention, module in wanted:
         found = intervention.factors(intervention.name_of(module), batch, heads)
         for head, factor in found.items():
             factors.setdefault(head, []).append(factor)
-    return replace(call, result=put(multiplied(out_BHQV, factors), None))
+    return replace(call, result=put(multiplied(out_BHQV, factors), shown), event=event)
+
+
+def _reading(call: Call, name: str, module: nn.Module, batch: int) -> Reading:
+    try:
+        event = call.event()
+    except (NotExpressibleError, RuntimeError, ValueError, TypeError) as why:
+        raise ChangeError(f"the weights of {name} cannot be changed: {why}") from why
+    if isinstance(event.score, Placed) or event.value is None:
+        raise ChangeError(f"the weights of {name} cannot be changed: its scores are no function of query and key")
+    return Reading(event, name, module, batch)
 
 
 def multiplied(out_BHQV: Tensor, factors: dict[int, list[float | Tensor]]) -> Tensor:

@@ -11,6 +11,7 @@ from ..watch.standing import Standing, some
 from . import combining, eager
 from .errors import ChangeError
 from .naming import Chosen, Pair
+from .reading import Reading
 
 __all__ = ["Intervention"]
 
@@ -18,11 +19,12 @@ __all__ = ["Intervention"]
 class Intervention(Standing):
     """A context manager that changes attention inside it. One object may be entered again once it has been left.
 
-    Subclasses say what becomes of a call by `factors` (of the heads' output), or by `weights`.
+    Subclasses say what becomes of a call by `factors`, or, if it `reweighs`, by `reweigh`.
     """
 
     changes = True
     error, doing = ChangeError, "change"
+    reweighs = False  # whether it changes weights
 
     def __init__(self, model: nn.Module, pairs: list[Pair]) -> None:
         if not isinstance(model, nn.Module):
@@ -112,3 +114,6 @@ class Intervention(Standing):
     def factors(self, name: str, batch: int, total: int) -> dict[int, float | Tensor]:
         """Head -> what its output is multiplied with: a number, or a tensor () or (batch,)."""
         return {}
+
+    def reweigh(self, reading: Reading) -> None:
+        """Change the weights of a call."""

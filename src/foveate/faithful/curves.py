@@ -1,7 +1,7 @@
 """What happens to a prediction when the tokens that an order puts first are taken away, or they alone are left.
 
 Comprehensiveness and sufficiency are those of DeYoung et al. 2020 (ERASER): p - p(without the top tokens), and
-p - p(with the top tokens alone), averaged over several shares of tokens (AOPC). An order that finds what matters has a
+p - p(with the top tokens alone), averaged over several numbers of tokens (AOPC). An order that finds what matters has a
 large comprehensiveness and a small sufficiency.
 """
 
@@ -23,14 +23,19 @@ Order = tuple[int, ...]
 class Curve:
     """An order of tokens, or of links, put to the test.
 
-    `without[i]` and `alone[i]` are the target's log-odds without the first `counts[i]`, and with those alone;
-    `log_odds` with all.
+    `without[i]` and `alone[i]` are the target's log-odds without the first `counts[i]` of `total`, and with those
+    alone; `log_odds` with all.
     """
 
+    total: int
     counts: tuple[int, ...]
     log_odds: float
     without: tuple[float, ...]
     alone: tuple[float, ...]
+
+    def step(self, share: float) -> int:
+        """Which of `counts` is that of a share."""
+        return self.counts.index(_count(self.total, share))
 
     @property
     def probabilities(self) -> tuple[float, ...]:
@@ -57,9 +62,14 @@ def probability(log_odds: float) -> float:
     return 1 / (1 + math.exp(-log_odds)) if log_odds >= 0 else math.exp(log_odds) / (1 + math.exp(log_odds))
 
 
-def how_many(count: int, shares: Sequence[float] = SHARES) -> tuple[int, ...]:
-    """These shares of so many things, at least one and never all; halves are rounded up."""
-    return tuple(min(count - 1, max(1, math.floor(count * share + 0.5))) for share in shares)
+def how_many(total: int, shares: Sequence[float] = SHARES) -> tuple[int, ...]:
+    """These shares of so many things, at least one and never all; halves are rounded up, and each number is there once:
+    of few things, small shares are all one, which must not count several times."""
+    return tuple(dict.fromkeys(_count(total, share) for share in shares))
+
+
+def _count(total: int, share: float) -> int:
+    return min(total - 1, max(1, math.floor(total * share + 0.5)))
 
 
 def curves(
@@ -72,7 +82,13 @@ def curves(
     whole, gone, left = found[0], found[1 : 1 + len(first)], found[1 + len(first) :]
     each = len(counts)
     return [
-        Curve(counts, whole, tuple(gone[i * each : (i + 1) * each]), tuple(left[i * each : (i + 1) * each]))
+        Curve(
+            len(everything),
+            counts,
+            whole,
+            tuple(gone[i * each : (i + 1) * each]),
+            tuple(left[i * each : (i + 1) * each]),
+        )
         for i in range(len(orders))
     ]
 

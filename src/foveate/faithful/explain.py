@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from .curves import Curve, Order, curves, how_many, probability, spearman
 from .errors import FaithfulError
 from .flow import MOST_PIPES, flow, pipes
 from .hub import of_hub
-from .judging import RANKS, Verdict, judge, overall
+from .judging import RANKS, Verdict, judge, moved, overall
 from .links import MOST_TOKENS, links_tested
 from .reading import Pass, read
 from .removing import HOW, Removal
@@ -38,6 +39,7 @@ def report(
     links: bool = True,
     how: str | None = None,
     replacement: Any = None,
+    keep: Iterable[int] = (),
     samples: int = 30,
     seed: int = 0,
 ) -> Report:
@@ -65,6 +67,7 @@ def report(
         how: "replace" tokens by `replacement`, or "hide" them from all others. Default: replace if there is something.
         replacement: a token (its text or id; of vectors: a vector) that stands for a removed one. Default: the
             tokenizer's mask, or its unknown token, if it has one.
+        keep: places of tokens that are never removed; special tokens never are.
         samples: random orders, at least 2.
         seed: of these, and of the order of tokens with equal scores.
 
@@ -74,15 +77,23 @@ def report(
     Raises:
         FaithfulError: model, text, target or an option do not fit; the text says what does.
     """
+    _check(model, samples)
+    wanted = _methods(methods)
+    subject = _subject(model, text, target, tokenizer, predict, tokens, labels, replacement)
+    subject = _keeping(subject, keep)
+    return _report(subject, wanted, links, _how(how, subject), samples, seed)
+
+
+def _check(model: nn.Module, samples: int) -> None:
     if not isinstance(model, nn.Module):
         raise FaithfulError(f"report takes an nn.Module; got {type(model).__name__}")
     if model.training:
         raise FaithfulError("the model is in training mode, and drops parts at random; call model.eval() first")
-    wanted = _methods(methods)
     if whole(samples, "samples") < 2:
         raise FaithfulError(f"samples must be at least 2; got {samples}")
-    subject = _subject(model, text, target, tokenizer, predict, tokens, labels, replacement)
-    how = _how(how, subject)
+
+
+def _report(subject: Subject, wanted: set[str], links: bool, how: str, samples: int, seed: int) -> Report:
     seen = read(subject)
     places, notes = _removable(subject, seen, how)
     removal = Removal(subject, how)
@@ -95,11 +106,11 @@ def report(
     elif links:
         notes.append(f"links are tested in texts of up to {MOST_TOKENS} tokens; this one has {len(subject.tokens):,}")
     return Report(
-        model=type(model).__name__,
+        model=type(subject.model).__name__,
         tokens=subject.tokens,
         target=subject.name,
         probability=probability(seen.log_odds),
-        verdict=_verdict(scores, chance, seen.reaches),
+        verdict=_verdict(scores, seen.reaches),
         scores=scores,
         random=tuple(chance),
         links=tested,
@@ -140,6 +151,15 @@ def _subject(
         if tokens is not None or labels is not None:
             raise FaithfulError("tokens and labels of a transformers model are its tokenizer's and configuration's")
         return of_hub(model, text, target, tokenizer, replacement)
+
+
+def _keeping(subject: Subject, keep: Iterable[int]) -> Subject:
+    count, special = len(subject.tokens), list(subject.special)
+    for place in keep:
+        if not 0 <= whole(place, "a place to keep") < count:
+            raise FaithfulError(f"keep holds places of the {count} tokens, 0 to {count - 1}; got {place}")
+        special[place] = True
+    return replace(subject, special=tuple(special))
 
 
 def _how(how: str | None, subject: Subject) -> str:
@@ -225,6 +245,8 @@ def _tested(
     found = curves([*orders.values(), *chance], how_many(len(places)), removal.without)
     by_name, by_chance = dict(zip(orders, found, strict=False)), found[len(orders) :]
     gradients = [by_name[name] for name in ("gradient_norm", "gradient_input") if name in by_name]
+    gradients = gradients or [by_name["leave_one_out"]]
+    some = moved(found)
     reference = [values["leave_one_out"][place] for place in places]
     scores = {
         name: Score(
@@ -233,16 +255,16 @@ def _tested(
             orders[name],
             by_name[name],
             spearman([numbers[place] for place in places], reference),
-            judge(by_name[name], by_chance, gradients or [by_name["leave_one_out"]]),
+            judge(by_name[name], by_chance, gradients) if some else "cannot tell",
         )
         for name, numbers in values.items()
     }
     return scores, by_chance
 
 
-def _verdict(scores: dict[str, Score], chance: list[Curve], reaches: bool) -> Verdict:
+def _verdict(scores: dict[str, Score], reaches: bool) -> Verdict:
     plain = [scores[name].verdict for name in ("attention", "attention_mean") if name in scores]
     references = [
         scores[name].verdict for name in ("gradient_norm", "gradient_input", "leave_one_out") if name in scores
     ]
-    return overall(max(plain, key=RANKS.index), references, [*(s.curve for s in scores.values()), *chance], reaches)
+    return overall(max(plain, key=RANKS.index), references, reaches)

@@ -19,13 +19,13 @@ from typing import Literal
 
 from .curves import Curve, probability
 
-__all__ = ["BEYOND", "NEAR", "RANKS", "STILL", "Chance", "Verdict", "judge", "overall", "spread"]
+__all__ = ["BEYOND", "NEAR", "RANKS", "STILL", "Chance", "Verdict", "judge", "moved", "overall", "spread"]
 
 Verdict = Literal["explains", "partly", "does not", "cannot tell"]
 RANKS: tuple[Verdict, ...] = ("cannot tell", "does not", "partly", "explains")
 BEYOND = 1.645  # standard deviations of random orders
 NEAR = 0.8  # of what the best gradient gains over random orders
-STILL = 0.01  # log-odds: what moves less is not moved by anything
+STILL = 0.1  # log-odds, 2.5 points at p = 0.5: what is moved by less is not moved
 
 
 @dataclass(frozen=True)
@@ -57,22 +57,24 @@ def judge(curve: Curve, random: Sequence[Curve], gradients: Sequence[Curve]) -> 
     return "partly" if finds or suffices else "does not"
 
 
-def overall(attention: Verdict, references: Sequence[Verdict], curves: Sequence[Curve], reaches: bool) -> Verdict:
+def moved(curves: Sequence[Curve]) -> bool:
+    """Whether anything that was removed moved the prediction; where not, nothing can be told of any order."""
+    return max(abs(c.log_odds - x) for c in curves for x in (*c.without, *c.alone)) >= STILL
+
+
+def overall(attention: Verdict, references: Sequence[Verdict], reaches: bool) -> Verdict:
     """What is to be said of attention, whose better reading was judged `attention`.
 
-    It does not explain what no gradient reaches through it. Nothing can be told where nothing moves the prediction, or
-    neither attention nor any reference (gradients, leaving out one token at a time) is better than random orders.
+    It does not explain what no gradient reaches through it. Nothing can be told where neither attention nor any
+    reference (gradients, leaving out one token at a time) is better than random orders.
     """
-    moved = max(abs(c.log_odds - x) for c in curves for x in (*c.without, *c.alone))
-    if moved < STILL:
-        return "cannot tell"
-    if not reaches:
+    if not reaches and attention != "cannot tell":
         return "does not"
     if attention == "does not" and all(one == "does not" for one in references):
         return "cannot tell"
     return attention
 
 
-def spread(curves: Sequence[Curve], index: int, alone: bool = False) -> Chance:
-    """The target's probability after one step of random orders."""
-    return Chance.of([probability((c.alone if alone else c.without)[index]) for c in curves])
+def spread(curves: Sequence[Curve], share: float, alone: bool = False) -> Chance:
+    """The target's probability without a share of the tokens in random orders, or with it alone."""
+    return Chance.of([probability((c.alone if alone else c.without)[c.step(share)]) for c in curves])

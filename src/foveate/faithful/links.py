@@ -69,4 +69,5 @@ def _curves(removal: Removal, orders: Sequence[Tensor], tokens: int, log_odds: f
             tables.append(gone.view(tokens, tokens))
     found = removal.without_links(tables)
     each = len(counts)
-    return [Curve(counts, log_odds, tuple(found[i * each : (i + 1) * each]), ()) for i in range(len(orders))]
+    total = len(orders[0])
+    return [Curve(total, counts, log_odds, tuple(found[i * each : (i + 1) * each]), ()) for i in range(len(orders))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,13 +72,15 @@ class Report:
 
     @property
     def text(self) -> str:
-        """What was found, in words."""
+        """What was found, in words, a line for each thing."""
         from .words import in_words  # which knows Report
 
         return in_words(self)
 
     def __str__(self) -> str:
-        return self.text
+        """`text`, with long lines broken."""
+        lines = self.text.split("\n")
+        return "\n".join(line if line.startswith(" ") else textwrap.fill(line, 100) for line in lines)
 
     @property
     def attention(self) -> Score:
@@ -122,7 +125,8 @@ class Report:
 
 
 def _steps(curve: Curve) -> dict[str, float]:
-    named = zip(SHARES, map(probability, curve.without), map(probability, curve.alone), strict=True)
+    steps = [(share, curve.step(share)) for share in SHARES]
+    named = [(share, probability(curve.without[step]), probability(curve.alone[step])) for share, step in steps]
     return {
         f"{what}_{share:.0%}": p for share, *both in named for what, p in zip(("without", "alone"), both, strict=True)
     }

@@ -21,6 +21,7 @@ class Touching(Standing):
     """A context manager inside which every call of attention goes through `touch`. Subclasses say what that does."""
 
     changes = True
+    reweighs = False
     error, doing = FaithfulError, "explain"
 
     def __enter__(self) -> None:

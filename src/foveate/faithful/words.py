@@ -4,109 +4,138 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .curves import SHARES, probability
-from .judging import spread
+from .curves import Curve, probability
+from .judging import Chance, spread
 
 if TYPE_CHECKING:
     from .judging import Verdict
-    from .links import Links
     from .result import Report, Score
 
 __all__ = ["in_words"]
 
-_AT = SHARES.index(0.2)  # the step that is told
+_SHARE = 0.2  # of the tokens: the step that is told
 _SAID: dict[Verdict, str] = {
     "explains": "Attention explains this prediction",
     "partly": "Attention explains this prediction in part",
     "does not": "Attention does not explain this prediction",
     "cannot tell": "Whether attention explains this prediction cannot be told",
 }
+_OF_A_SCORE = {"explains": "explains", "partly": "in part", "does not": "no better than chance", "cannot tell": ""}
 
 
 def in_words(report: Report) -> str:
-    """The verdict with the figures it stands on, then links, the other scores, and what to know about both."""
-    parts = [_verdict(report), _sufficiency(report), _links(report), _scores(report), _how(report)]
-    return "\n".join([part for part in parts if part] + [f"Note: {note}" for note in report.notes])
+    """The verdict with the figures it stands on, then links, all scores, and what to know about them."""
+    parts = [_verdict(report), _alone(report), _links(report), _scores(report), _how(report)]
+    return "\n".join([part for part in parts if part] + [f"Note: {note}." for note in report.notes])
 
 
 def _verdict(report: Report) -> str:
-    score, gradient = report.attention, report.gradient
-    chance = spread(report.random, _AT)
+    score, gradient, before = report.attention, report.gradient, _p(report.probability)
+    after, many = _p(_without(score.curve)), _many(score.curve)
+    became = f"stays at {before}" if after == before else f"goes from {before} to {after}"
     found = (
-        f"{_SAID[report.verdict]}: without {_named(report, score)} read most, p({report.target}) goes from "
-        f"{_p(report.probability)} to {_p(score.curve.probabilities[_AT])}; without {_many(score)} random "
-        f"{'one' if score.curve.counts[_AT] == 1 else 'ones'} to {_p(chance.mean)} (± {chance.error:.2g})"
+        f"{_SAID[report.verdict]}: without {_named(report, score)} read most, p({_shown(report.target)}) {became}; "
+        f"without {'a random one' if many == 1 else f'{many} random ones'}, to {_chance(spread(report.random, _SHARE))}"
     )
     if gradient is not None:
-        found += f"; without {_named(report, gradient)} that the gradient finds, "
-        found += f"to {_p(gradient.curve.probabilities[_AT])}"
+        found += f"; without what the gradient finds, {_named(report, gradient)}, "
+        found += f"to {_p(_without(gradient.curve))}"
     if report.verdict == "cannot tell":
-        found += ". No order of tokens that was tried, by single removals or gradients either, does better than chance"
+        found += f". {_why_not(report)}"
     elif not report.reaches:
         found += ". Nothing that attention reads reaches the prediction: it has no gradient there"
     return found + "."
 
 
-def _sufficiency(report: Report) -> str:
+def _why_not(report: Report) -> str:
+    if report.attention.verdict == "cannot tell":
+        return "Hardly anything that was removed moves the prediction"
+    return "No order of tokens does better than chance, not even by single removals or gradients"
+
+
+def _alone(report: Report) -> str:
     score, gradient = report.attention, report.gradient
-    chance = spread(report.random, _AT, alone=True)
     found = (
-        f"With nothing but {_many(score)} of the tokens read most, p is {_p(probability(score.curve.alone[_AT]))}; "
-        f"with random ones {_p(chance.mean)} (± {chance.error:.2g})"
+        f"With nothing but what is read most, p is {_p(_left(score.curve))}; with as many random "
+        f"tokens, {_chance(spread(report.random, _SHARE, alone=True))}"
     )
     if gradient is not None:
-        found += f"; with the gradient's {_p(probability(gradient.curve.alone[_AT]))}"
+        found += f"; with what the gradient finds, {_p(_left(gradient.curve))}"
     return found + "."
 
 
 def _links(report: Report) -> str:
-    links: Links | None = report.links
+    links = report.links
     if links is None:
         return ""
-    chance = spread(links.random, _AT)
-    most, least, gradient = (curve.probabilities[_AT] for curve in (links.most, links.least, links.gradient))
+    most, least, gradient = (_without(curve) for curve in (links.most, links.least, links.gradient))
     return (
-        f"Links: without the {links.most.counts[_AT]:,} of {links.count:,} links between tokens with most weight, p is "
-        f"{_p(most)}; with least weight {_p(least)}; random ones {_p(chance.mean)} (± {chance.error:.2g}); with the "
-        f"largest gradient x attention {_p(gradient)}."
+        f"Links: without the {_many(links.most):,} of {links.count:,} with most weight, p is {_p(most)}; with "
+        f"least, {_p(least)}; with the largest gradient x attention, {_p(gradient)}; without random ones, "
+        f"{_chance(spread(links.random, _SHARE))}."
     )
 
 
 def _scores(report: Report) -> str:
-    lines = [
-        "Comprehensiveness (high is good), sufficiency (low is good), agreement with leaving one out:",
-        *(_line(score) for score in report.scores.values()),
-    ]
-    rows = report.rows()[-1]
-    lines.append(f"  {'random':<27}{rows['comprehensiveness']:6.2f}{rows['sufficiency']:7.2f}")
-    return "\n".join(lines)
+    """A table: what p falls by without the first tokens (large is good) and with nothing but them (small is good)."""
+    chance = report.rows()[-1]
+    return "\n".join(
+        [
+            f"  {'mean fall of p':<26}{'without':>8}{'alone':>8}{'agrees':>8}",
+            *(_line(score) for score in report.scores.values()),
+            f"  {'random':<26}{_fall(chance['comprehensiveness']):8.2f}{_fall(chance['sufficiency']):8.2f}",
+        ]
+    )
 
 
 def _line(score: Score) -> str:
-    agreement = "      -" if score.agreement is None else f"{score.agreement:7.2f}"
-    said = {"explains": "explains", "partly": "in part", "does not": "no better than chance"}[score.verdict]
-    numbers = f"{score.curve.comprehensiveness:6.2f}{score.curve.sufficiency:7.2f}"
-    return f"  {score.label:<27}{numbers}{agreement}  {said}"
+    numbers = f"{_fall(score.curve.comprehensiveness):8.2f}{_fall(score.curve.sufficiency):8.2f}"
+    agreement = "-" if score.agreement is None else f"{score.agreement:.2f}"
+    return f"  {score.label:<26}{numbers}{agreement:>8}  {_OF_A_SCORE[score.verdict]}".rstrip()
+
+
+def _fall(value: float) -> float:
+    """Rounded, and never -0.00."""
+    return round(value, 2) + 0.0
 
 
 def _how(report: Report) -> str:
     if report.how == "replace":
-        return f"Tokens were removed by putting {report.replacement} in their place."
+        return f"Tokens were removed by putting {_shown(str(report.replacement))} in their place."
     return "Tokens were removed by hiding them: no other token can read them, in any layer or head."
 
 
-def _many(score: Score) -> str:
-    return str(score.curve.counts[_AT])
-
-
 def _named(report: Report, score: Score) -> str:
-    """ "the 3 tokens (a, b, c)" """
-    count = score.curve.counts[_AT]
-    names = [report.tokens[place] for place in score.order[:count]]
+    count = _many(score.curve)
+    names = [_shown(report.tokens[place]) for place in score.order[:count]]
     shown = ", ".join(names[:4]) + (", ..." if count > 4 else "")
     return f"the token {shown}" if count == 1 else f"the {count} tokens {shown}"
 
 
+def _many(curve: Curve) -> int:
+    return curve.counts[curve.step(_SHARE)]
+
+
+def _without(curve: Curve) -> float:
+    return probability(curve.without[curve.step(_SHARE)])
+
+
+def _left(curve: Curve) -> float:
+    return probability(curve.alone[curve.step(_SHARE)])
+
+
+def _shown(name: str) -> str:
+    """A name without what could move a terminal's cursor."""
+    return "".join(character if character.isprintable() else "?" for character in name)
+
+
+def _chance(chance: Chance) -> str:
+    error = f"± {chance.error:.2f}" if chance.error >= 0.005 else "± less than 0.01"
+    return f"{_p(chance.mean)} ({error})"
+
+
 def _p(value: float) -> str:
-    """Two digits, and more where p is small or nearly 1."""
-    return f"{value:.2f}" if 0.1 <= value <= 0.995 else f"{value:.3g}" if value < 0.1 else f"{value:.5f}".rstrip("0")
+    """Two digits, and a third where p is small or large."""
+    if value < 0.001 or value > 0.999:
+        return "under 0.001" if value < 0.5 else "over 0.999"
+    return f"{value:.2f}" if 0.1 <= value <= 0.995 else f"{value:.3f}"

@@ -9,18 +9,16 @@ Axes: B batch, H heads, Q queries, K keys; R rows and C columns of a block, P po
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from foveate.map import AttentionMap
-from foveate.normalizers import Blocks, Normalizer, safe
+from foveate.normalizers.given import AsGiven
 from foveate.recording import CallInfo, MemoryCall, Notes, Recording
-from foveate.scores import Placed
-from foveate.shapes import Picked
+from foveate.scores.table import Table
 
 __all__ = ["GIVEN", "UNKNOWN", "is_given", "recording_of", "tables_of"]
 
@@ -30,57 +28,9 @@ UNKNOWN: dict[str, Any] = {"query": [], "key": [], "score": None, "scaled": None
 _RULE = "weights are a tensor (batch, heads, queries, keys), or one for each layer, as a model's outputs.attentions"
 
 
-@dataclass(frozen=True, eq=False)
-class _Table(Placed):
-    """The "score" of a query and a key: the weight that was given for them."""
-
-    weights: Tensor
-
-    fresh = False
-
-    @property
-    def name(self) -> str:
-        return GIVEN
-
-    def block(self, q_BHQD: Tensor, k_BGKE: Tensor, at: tuple[slice, slice, Picked, Picked]) -> Tensor:
-        batch, heads, rows, columns = at
-        found = self.weights[batch, heads][:, :, rows][..., columns]
-        return found.to(torch.promote_types(found.dtype, torch.float32))
-
-    def points(self, q_BHQD: Tensor, k_BGKE: Tensor, at: tuple[Tensor, ...]) -> Tensor:
-        found = self.weights[at]
-        return found.to(torch.promote_types(found.dtype, torch.float32))
-
-    def to(self, device: Any) -> _Table:
-        return _Table(self.weights.to(device))
-
-
-@dataclass(frozen=True)
-class _AsGiven(Normalizer):
-    """What was looked up is the weight; rows need not sum to 1."""
-
-    means: ClassVar[str] = "sum"
-
-    @property
-    def name(self) -> str:
-        return GIVEN
-
-    def statistic(self, blocks: Blocks, empty: Tensor, heads: Any = slice(None)) -> Tensor:
-        total = torch.zeros_like(empty)
-        for _, s in blocks:
-            total = total + safe(s).sum(-1).to(total.dtype)
-        return total
-
-    def weights(self, s: Tensor, statistic: Tensor, columns: Picked = slice(0, 0)) -> Tensor:
-        return safe(s)
-
-    def dense(self, s_BHQK: Tensor) -> Tensor:
-        return safe(s_BHQK)
-
-
 def is_given(one: AttentionMap) -> bool:
     """Whether a map's weights were given as numbers, so that nobody knows its queries, keys and scores."""
-    return isinstance(one.problem.score, _Table)
+    return isinstance(one.problem.score, Table)
 
 
 def tables_of(weights: Any, name: str = "attention") -> list[Tensor]:
@@ -142,7 +92,7 @@ def _calls(tables: dict[str, list[Tensor]], numbers: Sequence[int] | None) -> It
             nothing = table.new_zeros(1, 1, 1, 1)  # in the place of queries and keys; takes no memory
             info = CallInfo(name, known, f"layer {number}", number, heads, GIVEN)
             sides = nothing.expand(batch, heads, queries, 1), nothing.expand(batch, heads, keys, 1)
-            yield MemoryCall(info, 0, *sides, None, {"score": _Table(table), "normalizer": _AsGiven()})
+            yield MemoryCall(info, 0, *sides, None, {"score": Table(table), "normalizer": AsGiven()})
 
 
 def _is_causal(table: Tensor) -> bool:

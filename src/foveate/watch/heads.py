@@ -16,14 +16,25 @@ from ..biases import Distances, Given
 from ..masks import Mask
 from ..masks.given import Dense, Where
 from ..masks.layouts import BlockSparse
+from ..masks.links import Links
 from ..normalizers import Softmax
 from ..normalizers.plain import Sigmoid
 from ..scores import Placed, Score
+from ..scores.table import Table
 from .events import Event, NotExpressibleError
 
 __all__ = ["of_heads"]
 
-_HEAD_AXIS = {Dense: -3, Given: -3, Distances: 0, BlockSparse: 0, Softmax: 0, Sigmoid: 0}  # of their tensors
+_HEAD_AXIS = {
+    Dense: -3,
+    Given: -3,
+    Distances: 0,
+    BlockSparse: 0,
+    Links: 0,
+    Table: 1,
+    Softmax: 0,
+    Sigmoid: 0,
+}  # of their tensors
 
 
 def of_heads(event: Event, heads: Sequence[int]) -> Event:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -69,8 +69,11 @@ def read_mask(
     if key not in _memory.known:
         with torch.inference_mode(False), torch.no_grad():
             t = given.detach()
-            _memory.known[key] = (given, _read(t if form is None else form(t), shape))
-    return _memory.known[key][1]
+            _memory.known[key] = (given, _read(_canonical(t if form is None else form(t), shape), shape))
+    found = _memory.known[key][1]
+    if found.bias is not None and given.requires_grad and torch.is_grad_enabled():  # whoever computes with it
+        found = replace(found, bias=_canonical(given if form is None else form(given), shape))
+    return found
 
 
 def band(shape: tuple[int, int, int, int], align: str = "end", left: int | None = None) -> Mask | None:
@@ -87,13 +90,18 @@ def band(shape: tuple[int, int, int, int], align: str = "end", left: int | None 
     return mask if left is None or left >= keys - 1 else mask & masks.window(left, 0)
 
 
-def _read(given: Tensor, shape: tuple[int, int, int, int]) -> Masking:
+def _canonical(given: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+    """Four axes, of which expanded ones hold one entry, and as many keys as there are."""
     t = given.reshape((1,) * (4 - given.ndim) + tuple(given.shape))
     for axis in range(4):  # an expanded axis holds one entry
         if t.shape[axis] > 1 and t.stride(axis) == 0 and axis != 3:
             t = t.narrow(axis, 0, 1)
     if t.shape[-1] > shape[3]:  # made for a longer cache than there are keys
         t = t[..., : shape[3]]
+    return t
+
+
+def _read(t: Tensor, shape: tuple[int, int, int, int]) -> Masking:
     if t.dtype != torch.bool:
         hidden = t <= torch.finfo(t.dtype).min
         if not bool(((t == 0) | hidden).all()):

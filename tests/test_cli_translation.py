@@ -377,7 +377,7 @@ def test_lines_are_answered_as_they_arrive() -> None:
     assert list(lines.groups(Slow(*chunks), 3)) == [["a", "b"], ["c"]]
     assert list(lines.groups(Slow(b"a", b"b\nc\r\n d\n\ne", b"f"), 2)) == [["ab", "c"], ["d", ""], ["ef"]]
     assert list(lines.groups(Slow(b"a\n", b"b\n", b"c\nd\n", b"e\n"), 2, full=True)) == [["a", "b"], ["c", "d"], ["e"]]
-    ((long, short),) = lines.groups(Slow(*[b"x" * (1 << 19)] * 5, b"\ny"), 9)
+    (long,), (short,) = lines.groups(Slow(*[b"x" * (1 << 19)] * 5, b"\ny"), 9)
     assert isinstance(long, lines.Unreadable) and short == "y"
     assert list(lines.groups(Slow(), 3)) == []
 

@@ -76,8 +76,8 @@ def _add_schedule(group: Any) -> None:
     about = "greedy removes each time the head without which the loss is smallest; leave-one-out those without which "
     about += "alone it grows least; gradient asks the gradient of the loss, in one pass (greedy)"
     add("--rank", choices=RANKS, default="greedy", help=about)
-    about = "have nothing stay of removed heads; else what each gave on average stays, in the bias of the output"
-    add("--no-average", action="store_true", help=about)
+    about = "leave the heads that stay as they are; else they stand in for the others, as well as a linear map can"
+    add("--no-refit", action="store_true", help=about)
     add("--rounds", type=common.whole(1), default=4, help="of iterative (4)")
     about = "of greedy: how many heads are tried at each step, those that cost least before (8); 0: all"
     add("--probes", type=common.whole(0), default=8, metavar="HEADS", help=about)
@@ -159,7 +159,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         arguments.rank,
         arguments.rounds,
         arguments.probes or None,
-        not arguments.no_average,
+        not arguments.no_refit,
         _options(arguments) if arguments.train else None,
         seed=arguments.seed,
     )

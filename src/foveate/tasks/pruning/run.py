@@ -9,10 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
+from ...heads.pruning.moments import Moments, moments
 from ...heads.pruning.prune import prunable, prune, record_of
-from ...heads.pruning.switches import average
 from ..files import save_text
 from ..training import Options, train
 from ..training.checkpoint import CHECKPOINT
@@ -39,8 +37,8 @@ class Plan:
         rank: "greedy" removes each time the head without which the loss is smallest; "leave-one-out" the heads without
             which alone the loss grows least; "gradient" by the gradient of the loss with respect to each head.
         probes: of "greedy", how many heads are tried at each step; None: all.
-        average: what a removed head gave on average stays, in the bias of the output; not with gates, which train
-            without it, and not where there is no bias.
+        refit: the heads that stay stand in for those that go, as well as a linear map can (`fv.heads.moments`); not
+            with gates, which train without it.
         tune: how it is trained after heads went, in each round; None: not at all, except that gates must be trained.
     """
 
@@ -49,7 +47,7 @@ class Plan:
     rank: str = "greedy"
     rounds: int = 4
     probes: int | None = 8
-    average: bool = True
+    refit: bool = True
     tune: Options | None = None
     seed: int = field(default=1, kw_only=True)
 
@@ -170,14 +168,14 @@ def _round(plan: Plan, subject: Subject, folder: Path, number: int, goal: int, q
     """Heads go until `goal` are left, and the model is trained, if the plan says so."""
     here = folder / f"round-{number:02d}"
     count = sum(len(unit) for units in prunable(subject.model).values() for unit in units) - goal
-    means: dict[str, Tensor] = {}
+    stand_ins: dict[str, Moments] = {}
     if plan.schedule == "gates":
         gone = _gated(plan, subject, here / "gates", goal, quiet)
     else:
         progress = lambda done, of, line: tell(f"{done} of {of}: {line}")  # noqa: E731
-        means = average(subject.model, lambda: mean_loss(subject)) if plan.average else {}
-        gone = chosen(subject, plan.rank, count, folder / ORDER, number, plan.probes, means, progress)
-    prune(subject.model, gone, means=means)
+        stand_ins = moments(subject.model, lambda: mean_loss(subject)) if plan.refit else {}
+        gone = chosen(subject, plan.rank, count, folder / ORDER, number, plan.probes, stand_ins, progress)
+    prune(subject.model, gone, stand_ins=stand_ins)
     if plan.tune is not None:
         _train(subject.task(), subject.model, plan, here, quiet)
     subject.save(here / "model")

@@ -32,8 +32,8 @@ class Plan:
 
     Args:
         keep: the share of heads that is to stay, from 0 to 1.
-        schedule: "one-shot" removes all at once; "iterative" some in each of `rounds`, and trains in between; "gates"
-            trains the model with gates that close, and removes what they closed.
+        schedule: "one-shot" removes all at once; "iterative" some in each of `rounds`, and in between refits and, if
+            `tune` says how, trains; "gates" trains the model with gates that close, and removes what they closed.
         rank: "greedy" removes each time the head without which the loss is smallest; "leave-one-out" the heads without
             which alone the loss grows least; "gradient" by the gradient of the loss with respect to each head.
         probes: of "greedy", how many heads are tried at each step; None: all.
@@ -59,8 +59,8 @@ class Plan:
                 raise ValueError(f"unknown {name} {value!r}; expected one of {', '.join(map(repr, known))}")
         if self.rounds < 1:
             raise ValueError(f"rounds must be at least 1; got {self.rounds}")
-        if self.schedule != "one-shot" and self.tune is None:
-            raise ValueError(f"the schedule {self.schedule!r} trains the model; say how, tune=Options(...)")
+        if self.schedule == "gates" and self.tune is None:
+            raise ValueError("gates are trained with the model; say how, tune=Options(...)")
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,22 @@ class Report:
 
 
 def run(
-    plan: Plan, subject: Subject, folder: Path, *, resume: bool = False, quiet: bool = False, tell: Tell | None = None
+    plan: Plan,
+    subject: Subject,
+    folder: Path,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    tell: Tell | None = None,
+    order: Path | None = None,
 ) -> Report:
     """Prune a subject's model, and write it into `folder`; with `resume` go on where an earlier run was stopped.
 
     Args:
         quiet: show no progress of trainings.
         tell: is told each step of choosing, as a line.
+        order: a file of greedy steps to go on after, and to add to: who removes more heads of the same model, on the
+            same data, need not begin again. Default: one of this run.
 
     Raises:
         ValueError: the plan trains, and there is nothing to train on; nothing would be removed; or a run is resumed by
@@ -98,7 +107,7 @@ def run(
     if state["round"]:
         subject.reopen(folder / f"round-{state['round']:02d}" / "model")
     for number, goal in enumerate(goals[state["round"] :], state["round"] + 1):
-        _round(plan, subject, folder, number, goal, quiet, tell)
+        _round(plan, subject, folder, number, goal, quiet, tell, order or folder / ORDER)
         state["round"] = number
         _keep(folder, state)
     after = measured(subject)
@@ -164,7 +173,9 @@ def _keep(folder: Path, state: dict[str, Any]) -> None:
     save_text(folder / STATE, json.dumps(state, indent=1) + "\n")
 
 
-def _round(plan: Plan, subject: Subject, folder: Path, number: int, goal: int, quiet: bool, tell: Tell) -> None:
+def _round(
+    plan: Plan, subject: Subject, folder: Path, number: int, goal: int, quiet: bool, tell: Tell, order: Path
+) -> None:
     """Heads go until `goal` are left, and the model is trained, if the plan says so."""
     here = folder / f"round-{number:02d}"
     count = sum(len(unit) for units in prunable(subject.model).values() for unit in units) - goal
@@ -174,7 +185,7 @@ def _round(plan: Plan, subject: Subject, folder: Path, number: int, goal: int, q
     else:
         progress = lambda done, of, line: tell(f"{done} of {of}: {line}")  # noqa: E731
         stand_ins = moments(subject.model, lambda: mean_loss(subject)) if plan.refit else {}
-        gone = chosen(subject, plan.rank, count, folder / ORDER, number, plan.probes, stand_ins, progress)
+        gone = chosen(subject, plan.rank, count, order, number, plan.probes, stand_ins, progress)
     prune(subject.model, gone, stand_ins=stand_ins)
     if plan.tune is not None:
         _train(subject.task(), subject.model, plan, here, quiet)

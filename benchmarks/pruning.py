@@ -39,6 +39,7 @@ KEEP = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 TRAINED = (0.5, 0.4, 0.3, 0.2)
 ONE_SHOT = {
     "greedy": {},
+    "greedy, in rounds": {"schedule": "iterative", "rounds": 6},
     "leave-one-out": {"rank": "leave-one-out"},
     "gradient": {"rank": "gradient"},
     "greedy, not refitted": {"refit": False},
@@ -68,7 +69,8 @@ def measured(
     def work() -> dict[str, Any]:
         resume = (where / "state.json").is_file()
         tell = lambda line: print(f"{name}, keep {plan.keep:g}: {line}", file=sys.stderr, flush=True)  # noqa: E731
-        order = where.parent / "order.jsonl" if plan.tune is None else None  # fewer heads go on where more ended
+        once = plan.schedule == "one-shot" and plan.tune is None
+        order = where.parent / "order.jsonl" if once else None  # fewer heads go on where more ended
         report: Report = run(plan, subject(), where, resume=resume, tell=tell, order=order)
         return {"before": report.before, "after": report.after, "folder": str(where.relative_to(folder))}
 
@@ -139,7 +141,8 @@ def sentences(chosen: argparse.Namespace) -> None:
     """MiniLM: how far pairs of sentences stay as alike as they were."""
     texts = [p.source for p in read_pairs((data_folder("tatoeba-en-fr") / "valid.tsv",)).pairs]
     texts = list(dict.fromkeys(texts))[:SENTENCES]
-    for name, more in ONE_SHOT.items():
+    plans = {name: more for name, more in ONE_SHOT.items() if more.get("rank") != "gradient"}
+    for name, more in plans.items():
         for share in KEEP:
             found = measured(chosen.output, name, Plan(share, **more), lambda: minilm(texts), {})
             print(json.dumps({k: found[k] for k in ("schedule", "keep", "after")}), flush=True)
@@ -179,6 +182,7 @@ def draw(folder: Path, metric: str, title: str) -> None:
             axes.plot(*zip(*points, strict=True), label=name, markersize=4, linewidth=1.3, linestyle=dashed, **style)
         axes.set(xlabel=f"heads that are left, of {before['heads']:g}", ylabel=metric, title=title)
         axes.set_xlim(0, before["heads"])
+        axes.set_ylim(bottom=min([before[metric] * 0.8, *(line["after"][metric] for line in lines)]))
         axes.legend(frameon=False, loc="lower right")
         both(picture, folder / "curve.png")
 

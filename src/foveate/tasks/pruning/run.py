@@ -91,13 +91,18 @@ def run(
             same data, need not begin again. Default: one of this run.
 
     Raises:
-        ValueError: the plan trains, and there is nothing to train on; nothing would be removed; or a run is resumed by
-            another plan.
+        ValueError: the plan trains, and there is nothing to train on; it asks a gradient that is 0; nothing would be
+            removed; or a run is resumed by another plan.
         Stopped: Ctrl-C in a training, after a checkpoint.
     """
     tell = tell or (lambda line: None)
     if plan.tune is not None and subject.task() is None:
         raise ValueError("this plan trains the model, and there are no data to train on")
+    if plan.rank == "gradient" and plan.schedule != "gates" and subject.relative:
+        raise ValueError(
+            f"the loss of {subject.name} is how far it is from what it was, and its gradient there is 0; rank by "
+            "'greedy' or 'leave-one-out'"
+        )
     goals = budget(subject, plan)
     folder.mkdir(parents=True, exist_ok=True)
     state = _begun(plan, folder, resume)

@@ -13,7 +13,7 @@ from .retrieval import lookup
 from .watch import watch  # from here on `foveate.watch` is the function; the package is still imported by its path
 
 if TYPE_CHECKING:
-    from . import hf, nn, plot, tasks
+    from . import heads, hf, nn, plot, tasks
     from .apps.head_view import head_view
     from .apps.viewing import export_html, view
     from .change import block, knockout, replace, scale
@@ -26,6 +26,7 @@ __all__ = [
     "config",
     "export_html",
     "head_view",
+    "heads",
     "hf",
     "knockout",
     "linear",
@@ -56,6 +57,7 @@ _LATER = {
     "replace": "change",
     "scale": "change",
     "plot": "",
+    "heads": "",
     "nn": "",
     "hf": "",
     "tasks": "",

@@ -1,0 +1,6 @@
+"""Heads: whether each one matters."""
+
+from .importance import importance
+from .ranking import Importance, agreement
+
+__all__ = ["Importance", "agreement", "importance"]

@@ -18,8 +18,6 @@ export interface Report {
 /** A row of heads in the picture: one call of one module. */
 export interface Line { label: string; module: string; heads: number[] }
 
-const KINDS: Record<string, string> = { encoder: "encoder", decoder: "decoder", cross: "cross" };
-
 /** The rows of the picture, in the order of the table. */
 export function linesOf(report: Report): Line[] {
   const several = new Set(report.heads.map((head) => head.kind)).size > 1;
@@ -29,7 +27,7 @@ export function linesOf(report: Report): Line[] {
     const same = `${head.module} ${head.call}`;
     if (same !== last) {
       const layer = head.layer === null ? head.module : `layer ${head.layer}${head.call ? ` · ${head.call}` : ""}`;
-      found.push({ label: several ? `${KINDS[head.kind] ?? head.kind} ${layer}` : layer, module: head.module, heads: [] });
+      found.push({ label: several ? `${head.kind} ${layer}` : layer, module: head.module, heads: [] });
     }
     last = same;
     found[found.length - 1]!.heads.push(at);

@@ -336,7 +336,10 @@ def test_shared_layers_are_told_apart_by_their_calls() -> None:
         embedding_size=8,
     )
     torch.manual_seed(1)
-    table = check(transformers.AlbertModel(config).eval(), corpus(count=4))
+    model = transformers.AlbertModel(config).eval()
+    for name, p in model.encoder.named_parameters():
+        p.data.mul_(12.0 if "query" in name or "key" in name else 1.0)  # as made, attention is nearly even
+    table = check(model, corpus(count=4))
     assert table["call"].tolist() == [0] * 6 + [1] * 6 + [2] * 6
     assert table["module"].nunique() == 1
 

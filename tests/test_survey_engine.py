@@ -17,17 +17,14 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("transformers")
-pytest.importorskip("pandas")
-
 from foveate.heads import engine, workers
 from foveate.heads.engine import Folder, Job, SurveyError, gather, here, jobs_of
 from foveate.heads.shard import Options
 from foveate.heads.state import State
-from survey_workers import Dying, bert
+from survey_workers import Dying, small
 
 OPTIONS = Options(rows=16)
-ABOUT = {"model": "bert"}
+ABOUT = {"model": "small"}
 
 
 def texts(count: int = 150) -> list[list[int]]:
@@ -43,7 +40,7 @@ def jobs() -> Iterator[Job]:
 def wanted() -> bytes:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    found = gather(jobs(), here(bert(), OPTIONS)).to_bytes()
+    found = gather(jobs(), here(small(), OPTIONS)).to_bytes()
     torch.set_num_threads(before)
     return found
 
@@ -67,13 +64,13 @@ def test_a_state_comes_back_from_its_bytes(wanted: bytes) -> None:
 
 def test_parts_of_another_model_are_refused() -> None:
     job = next(jobs())
-    one, other = (State.of_bytes(next(here(bert(), o)(iter([job])))[1]) for o in (OPTIONS, Options(rows=8)))
+    one, other = (State.of_bytes(next(here(small(), o)(iter([job])))[1]) for o in (OPTIONS, Options(rows=8)))
     with pytest.raises(ValueError, match="parts of a survey are of different models or options"):
         one.merge(other)
 
 
 def test_four_processes_give_the_same_bits(wanted: bytes) -> None:
-    assert gather(jobs(), workers.in_processes(bert, OPTIONS, 4)).to_bytes() == wanted
+    assert gather(jobs(), workers.in_processes(small, OPTIONS, 4)).to_bytes() == wanted
 
 
 def test_two_processes_give_the_same_bits_when_one_is_killed(wanted: bytes, tmp_path: Path) -> None:
@@ -90,20 +87,20 @@ def test_workers_that_always_die_end_it() -> None:
 def test_mistakes_in_workers_are_said() -> None:
     bad = jobs_of([[5], []])
     with pytest.raises(ValueError, match="text 1 has no token"):
-        gather(bad, workers.in_processes(bert, OPTIONS, 1))
+        gather(bad, workers.in_processes(small, OPTIONS, 1))
 
 
 def test_it_goes_on_where_it_stopped(wanted: bytes, tmp_path: Path) -> None:
     """Any shards may be there; they are not measured again."""
     folder = Folder(tmp_path / "parts", ABOUT)
-    gather(jobs(), here(bert(), OPTIONS), folder)
+    gather(jobs(), here(small(), OPTIONS), folder)
     files = sorted((tmp_path / "parts").glob("shard-*.safetensors"))
     assert [path.name[:12] for path in files] == [f"shard-{n:05d}-" for n in range(4)]
     files[1].unlink(), files[3].unlink()
     done: list[int] = []
 
     def counted(given: Iterator[Job]) -> Iterator[tuple[Job, bytes]]:
-        for job, data in here(bert(), OPTIONS)(given):
+        for job, data in here(small(), OPTIONS)(given):
             done.append(job.number)
             yield job, data
 
@@ -116,14 +113,14 @@ def test_it_goes_on_where_it_stopped(wanted: bytes, tmp_path: Path) -> None:
 
 def test_what_is_not_to_be_gone_on_with_is_refused(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "parts", ABOUT)
-    gather(jobs(), here(bert(), OPTIONS), folder)
+    gather(jobs(), here(small(), OPTIONS), folder)
     with pytest.raises(SurveyError, match=r"an unfinished survey is in .*; go on with it: --resume"):
         Folder(tmp_path / "parts", ABOUT)
-    with pytest.raises(SurveyError, match="its model is bert, and now it is gpt2"):
+    with pytest.raises(SurveyError, match="its model is small, and now it is gpt2"):
         Folder(tmp_path / "parts", {"model": "gpt2"}, resume=True)
     changed = jobs_of([[7], *texts()[1:]], most=40)
     with pytest.raises(SurveyError, match="the texts of shard 0 have changed"):
-        gather(changed, here(bert(), OPTIONS), folder)
+        gather(changed, here(small(), OPTIONS), folder)
 
 
 KILLED = """
@@ -155,7 +152,7 @@ def test_kill_9_loses_nothing_that_was_done(wanted: bytes, tmp_path: Path) -> No
     child.wait()
     kept = len(list(parts.glob("shard-*.safetensors")))
     assert 0 < kept < 4
-    assert gather(jobs(), here(bert(), OPTIONS), Folder(parts, ABOUT, resume=True)).to_bytes() == wanted
+    assert gather(jobs(), here(small(), OPTIONS), Folder(parts, ABOUT, resume=True)).to_bytes() == wanted
     while _members(child.pid):
         assert time.monotonic() < deadline, "workers outlive the program that started them"
         time.sleep(0.05)

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE, STATIC = ROOT / "web", ROOT / "src/foveate/apps/static"
-BUILT = ["foveate.js", "foveate.css", "foveate-widget.js"]
+BUILT = ["foveate.js", "foveate.css", "foveate-widget.js", "foveate-survey.js", "foveate-survey.css"]
 
 
 def source_hash() -> str:

@@ -1,5 +1,5 @@
 // Builds the page into the Python package, or checks that what is there is what this source builds.
-//   node build.mjs            write src/foveate/apps/static/foveate.{js,css} and foveate-widget.js
+//   node build.mjs            write src/foveate/apps/static/foveate.{js,css}, foveate-survey.{js,css} and foveate-widget.js
 //   node build.mjs --check    build in memory and compare; writes nothing
 //   node build.mjs --tests    bundle the unit tests for `node --test`
 //   node build.mjs --dev      bundle the page generator of web/dev
@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const target = join(here, "../src/foveate/apps/static");
-const names = ["foveate.js", "foveate.css", "foveate-widget.js"];
+const names = ["foveate.js", "foveate.css", "foveate-widget.js", "foveate-survey.js", "foveate-survey.css"];
 const browsers = ["es2022", "chrome109", "firefox115", "safari16.4"];
 
 function sourceHash() {
@@ -36,6 +36,9 @@ const styleAsText = {
   },
 };
 
+// The report takes the page's colours and cards.
+const bothStyles = { contents: '@import "./foveate.css"; @import "./survey/survey.css";', loader: "css", resolveDir: join(here, "src") };
+
 async function page() {
   const banner = `/* foveate page, built from web/src; do not edit. source sha256 ${sourceHash()} */`;
   const options = {
@@ -45,6 +48,8 @@ async function page() {
   const built = await Promise.all([
     build({ ...options, entryPoints: { foveate: "src/main.ts" }, format: "iife" }),
     build({ ...options, entryPoints: { foveate: "src/foveate.css" } }),
+    build({ ...options, entryPoints: { "foveate-survey": "src/survey/main.ts" }, format: "iife" }),
+    build({ ...options, outdir: undefined, outfile: join(target, "foveate-survey.css"), stdin: bothStyles }),
     build({ ...options, entryPoints: { "foveate-widget": "src/widget.ts" }, format: "esm", plugins: [styleAsText] }),
   ]);
   return built

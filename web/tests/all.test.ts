@@ -9,4 +9,5 @@ import "./messages.test";
 import "./long.test";
 import "./session.test";
 import "./state.test";
+import "./survey.test";
 import "./text.test";

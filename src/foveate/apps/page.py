@@ -55,9 +55,9 @@ def live() -> str:
     )
 
 
-def static(data: str, title: str) -> str:
-    """A page in one file. `data` is the JSON of docs/DESIGN.md's static page, not yet escaped."""
-    script, style = assets()
+def static(data: str, title: str, name: str = "foveate") -> str:
+    """A page in one file: JSON, not yet escaped, for the script and style that are built under `name`."""
+    script, style = assets(name)
     title = title.encode("utf-8", "replace").decode()
     policy = content_policy(scripts=script_hash(script), styles=script_hash(style), connect="'none'")
     return (
@@ -69,12 +69,12 @@ def static(data: str, title: str) -> str:
     )
 
 
-@lru_cache(maxsize=1)
-def assets() -> tuple[str, str]:
+@lru_cache(maxsize=2)
+def assets(name: str = "foveate") -> tuple[str, str]:
     """The built script and style, fit to stand inside their elements."""
     folder = resources.files("foveate.apps") / "static"
-    script = (folder / "foveate.js").read_text(encoding="utf-8")
-    style = (folder / "foveate.css").read_text(encoding="utf-8")
+    script = (folder / f"{name}.js").read_text(encoding="utf-8")
+    style = (folder / f"{name}.css").read_text(encoding="utf-8")
     script = re.sub(r"<(/script|!--|script)", r"\\x3c\1", script, flags=re.IGNORECASE)
     if re.search("</style", style, flags=re.IGNORECASE):
         raise ValueError("the built style must not contain an end tag")

@@ -81,5 +81,5 @@ class Profile:
 
 def _share(sums: Tensor, pairs: Tensor, squares: Tensor, even: Tensor) -> Tensor:
     between = (sums.square() / pairs.clamp(min=1)).sum(-1)
-    known = squares > 1e-10 * even  # less is rounding
+    known = squares > 1e-8 * even  # less is rounding
     return torch.where(known, between / squares, torch.nan).clamp(0, 1)

@@ -16,7 +16,7 @@ from .state import Example, Layer, State
 from .subject import Subject, Text
 from .sums import Pieces, added
 
-__all__ = ["Options", "measure"]
+__all__ = ["Options", "batches_of", "measure"]
 
 PROBE = 4  # tokens that tell which modules there are
 AROUND = 12  # tokens shown on either side of an example's
@@ -155,9 +155,9 @@ def measure(subject: Subject, texts: Sequence[tuple[int, Text]], options: Option
     with Listening(subject.model, listening.hear, layers) as seen:
         probe = min(encoded, key=lambda one: one.number)
         first = Encoded(probe.number, probe.ids[:PROBE], None if probe.target is None else probe.target[:PROBE])
-        subject.run(_batches(subject, [first], options)[0])
+        subject.run(batches_of(subject, [first], options)[0])
         state = listening.start()
-        for batch in _batches(subject, encoded, options):
+        for batch in batches_of(subject, encoded, options):
             listening.begin(batch)
             subject.run(batch)
             listening.end()
@@ -172,7 +172,7 @@ def measure(subject: Subject, texts: Sequence[tuple[int, Text]], options: Option
     return state
 
 
-def _batches(subject: Subject, texts: Iterable[Encoded], options: Options) -> list[Batch]:
+def batches_of(subject: Subject, texts: Iterable[Encoded], options: Options) -> list[Batch]:
     return batched(list(texts), subject.special, subject.pad, whole=options.rows, mixed=subject.mixed)
 
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..normalizers import Softmax
 from ..operator.problem import Problem
 from .batches import Side
 from .measures import MEANS, SINKS
@@ -164,7 +165,9 @@ def _weights(problem: Problem, piece: Piece) -> tuple[Float[Tensor, "b h R K"], 
     first, last = int(rows[0]), int(rows[-1])
     picked = slice(first, last + 1) if last - first + 1 == len(rows) else rows.to(device)
     at = piece.texts, slice(0, g.heads), picked, slice(0, g.keys)
-    w = problem.normalizer.rows(problem.scores(*at))[1]
+    scores, normalizer = problem.scores(*at), problem.normalizer
+    fused = type(normalizer) is Softmax and normalizer.sinks is None  # rows that see nothing are NaN, and not plain
+    w = torch.softmax(scores, -1) if fused else normalizer.rows(scores)[1]
     allowed = problem.allowed(*at)
     if allowed is None:
         allowed = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)

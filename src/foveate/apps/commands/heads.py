@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from foveate.apps.commands import common
 from foveate.apps.commands.record import layers
-from foveate.apps.errors import UserError
+from foveate.apps.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from foveate.heads.documents import Documents
@@ -25,6 +25,7 @@ _EXAMPLES = """  foveate heads bert-base-uncased sentences.txt -o heads.parquet
   foveate heads ./my-model corpus.jsonl.gz --field body -o heads.parquet --processes 4
   foveate heads gpt2 books/*.txt --per file -o heads.parquet --measures induction,previous
   foveate heads ./my-model corpus.parquet -o heads.parquet --resume     after Ctrl-C or a power cut
+  foveate heads heads.parquet --report page.html                        the page of a table that is there
   cut -f1 pairs.tsv | foveate heads ./my-model - -o heads.parquet
 """
 
@@ -34,8 +35,13 @@ def add(commands: Any) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help="a Hugging Face model: a folder or a hub name")
     about = "files of texts: text (one on each line), .jsonl, .parquet, the first two also .gz; - reads standard input"
-    add("corpus", metavar="CORPUS", nargs="+", help=about)
-    add("-o", "--output", metavar="HEADS.parquet", required=True, help="the table to write: a row for each head")
+    add("corpus", metavar="CORPUS", nargs="*", help=about)
+    add("-o", "--output", metavar="HEADS.parquet", help="the table to write: a row for each head")
+    add(
+        "--report",
+        metavar="PAGE.html",
+        help="write a page that shows it, in one file; of a table that is there: name it alone",
+    )
     corpus = parser.add_argument_group("the corpus")
     add = corpus.add_argument
     add("--field", default="text", help="of .jsonl and .parquet: where the text stands (text)")
@@ -80,6 +86,14 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.report is not None:
+        common.check_target(Path(arguments.report))
+    if not arguments.corpus and arguments.model.endswith(".parquet") and arguments.report is not None:
+        return _report(Path(arguments.model), Path(arguments.report))
+    if not arguments.corpus:
+        raise UsageError("a survey needs a CORPUS: files of texts, or - for standard input")
+    if arguments.output is None:
+        raise UsageError("say where the table goes: -o HEADS.parquet")
     output = Path(arguments.output)
     if output.exists():
         raise UserError(f"{output} exists already; choose another name or remove it")
@@ -118,6 +132,17 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     if not arguments.keep_parts:
         folder.remove()
+    return 0 if arguments.report is None else _report(output, Path(arguments.report))
+
+
+def _report(table: Path, to: Path) -> int:
+    """The page of a table."""
+    from foveate.apps.survey_page import report_of
+
+    with common.explained():
+        text = report_of(table)
+    to.write_text(text, encoding="utf-8")
+    print(f"{to}: {len(text.encode()) / 1e6:.1f} MB")
     return 0
 
 

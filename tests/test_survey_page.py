@@ -1,0 +1,99 @@
+"""The report of a survey: one file that holds what it shows, and shows it to hands, keys and eyes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("transformers")
+
+from foveate.apps.cli import main
+from foveate.apps.survey_page import report_of
+from foveate.heads import subject_of
+from foveate.heads.shard import Options, measure
+from foveate.heads.surveying import facts_of
+from foveate.heads.table import write_parquet
+from hf_models import FAMILIES
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+class Words:
+    """Ids as words; one of them would like to be markup."""
+
+    all_special_ids = (3,)
+    pad_token_id = 0
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        return [HOSTILE if i == 7 else f"w{i}" for i in ids]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    subject = subject_of(FAMILIES["gpt2"].build("sdpa"), Words(), name="a <b>model</b>")
+    draw = torch.Generator().manual_seed(1)
+    texts = [(n, torch.randint(3, 14, (9,), generator=draw).tolist()) for n in range(12)]
+    state, path = measure(subject, texts, Options()), tmp_path_factory.mktemp("survey") / "heads.parquet"
+    wanted = ("entropy", "previous", "copy", "redundancy")
+    write_parquet(path, state, {"corpus": ["texts.txt"], **facts_of(state, wanted)}, wanted)
+    return path
+
+
+def test_nothing_in_it_becomes_markup(table: Path) -> None:
+    text = report_of(table)
+    assert HOSTILE not in text
+    assert "<b>model" not in text
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
+    assert policy
+    assert "default-src &#x27;none&#x27;" in policy[1]
+    assert "unsafe" not in policy[1]
+
+
+def test_only_a_survey_has_a_report(tmp_path: Path, table: Path, capsys: Any) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    other, page = tmp_path / "other.parquet", tmp_path / "page.html"
+    parquet.write_table(pyarrow.table({"a": [1]}), other)
+    assert main(["heads", str(other), "--report", str(page)]) == 1
+    assert "other.parquet is no survey of heads" in capsys.readouterr().err
+    assert main(["heads", str(table), "--report", str(page)]) == 0
+    assert page.read_text(encoding="utf-8") == report_of(table)
+    assert main(["heads", "model", "-o", "x.parquet"]) == 2
+    assert "a survey needs a CORPUS" in capsys.readouterr().err
+
+
+@pytest.mark.browser
+def test_heads_are_looked_at_by_hand_and_by_keys(table: Path, tmp_path: Path, browser: Any) -> None:
+    (tmp_path / "page.html").write_text(report_of(table), encoding="utf-8")
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    page, said = context.new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((tmp_path / "page.html").as_uri())
+    cells = page.locator(".sv-cell")
+    assert cells.count() == 12
+    assert page.locator("h1").inner_text() == "What the heads of a <b>model</b> do"
+    page.get_by_role("button", name="Previous", exact=True).click()
+    cells.nth(1).click()
+    assert page.locator(".sv-detail h2").inner_text() == "Layer 0, head 1"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".sv-detail h2").inner_text() == "Layer 1, head 2"
+    assert re.fullmatch(r"1\.2: Previous 0\.\d+ ± [\d.]+", cells.nth(8).get_attribute("aria-label"))
+    assert page.locator(".sv-examples li").count() == 8
+    shown = [float(text) for text in page.locator(".sv-value").all_inner_texts()]
+    assert shown == sorted(shown, reverse=True)
+    page.locator("input[type=range]").fill("0.5")
+    assert page.locator(".sv-group").count() == 1
+    assert page.locator(".sv-group .sv-chip").count() == 12
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1200
+    held = page.evaluate("JSON.stringify(JSON.parse(document.getElementById('foveate-data').textContent).examples)")
+    assert HOSTILE in held
+    assert page.locator("img").count() == 0
+    assert said == []
+    context.close()

@@ -71,10 +71,11 @@ def test_a_pruned_model_computes_what_is_left(kind: Any, first_empty: bool) -> N
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("first_empty", [True, False])
-def test_a_cache_counts_on_where_no_heads_are_left(first_empty: bool) -> None:
+@pytest.mark.parametrize("gone", ["first", "some", "all"])
+def test_a_cache_counts_on_where_no_heads_are_left(gone: str) -> None:
     model = made(decoder)
-    fv.heads.prune(model, some_heads(model, first_empty=first_empty))
+    everywhere = {path: tuple(range(H)) for path in find(model) if "cross" not in path}
+    fv.heads.prune(model, everywhere if gone == "all" else some_heads(model, first_empty=gone == "first"))
     torch.manual_seed(5)
     x, memory, cache = torch.randn(B, L, M), torch.randn(B, S, M), Cache()
     with torch.no_grad():

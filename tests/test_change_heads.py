@@ -195,3 +195,19 @@ def test_our_own_decoder_goes_on_without_the_head() -> None:
     for a, b, c in zip(got, want, plain, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
         assert far(a, c) > 1e-3
+
+
+def test_models_that_run_on_our_own_operator() -> None:
+    fv.hf.register()
+    kind, _ = fresh("llama")
+    model = FAMILIES["llama"].build("foveate")
+    factors = {(path, 1): 0.0 for path in kind.projections}
+    with torch.no_grad():
+        want = kind.run(kind.scaled(model, factors))
+        with fv.knockout(model, factors), fv.block(model, [(4, 2)]), fv.watch(model) as seen:
+            kind.run(model)
+        with fv.knockout(model, factors):
+            got = kind.run(model)
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+    assert seen.not_captured == ()
+    assert not seen["model.layers.0.self_attn"][..., 4, 2].any()

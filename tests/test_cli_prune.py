@@ -123,6 +123,7 @@ def _first(name: str) -> str:
         (["bert", "--keep", "0.5", "--data", "missing.txt"], "cannot read"),
         (["nowhere", "--keep", "0.5", "--data", "pairs.tsv"], "Cannot find a model|There is no folder"),
         (["translator", "--keep", "0.5", "--data", "pairs.tsv", "--resume"], "nothing to resume"),
+        (["bert", "--keep", "0.5", "--data", "texts.txt", "--rank", "gradient"], "its gradient there is 0; rank by"),
         (["--restore", "translator"], "no heads were removed from the model in translator"),
         (["--restore", "bert"], "there is no removed.safetensors in bert"),
         (["translator", "--restore", "bert"], "names the model already"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -61,7 +62,7 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str], command: str) -
         ("train", "the following arguments are required: TASK"),
         ("train nonsense", "invalid choice: 'nonsense'"),
         ("train translation", "the following arguments are required: --train, --valid, -o/--output"),
-        ("translate x --beam 0", "argument --beam: expected a whole number from 1; got '0'"),
+        ("translate x --beam 0", "argument --beam: expected a whole number from 1 to 1,000; got '0'"),
         ("translate x --temperature nan", "--temperature: expected a number above 0; got 'nan'"),
         ("translate x --top-p 1.5", "--top-p: expected a number above 0 and at most 1; got '1.5'"),
         ("translate x --json --pharaoh", "argument --pharaoh: not allowed with argument --json"),
@@ -230,7 +231,7 @@ def test_what_cannot_be_translated_keeps_its_line(run: Runner) -> None:
     assert first == last.strip() == "je vois deux chats ."
     assert re.sub(r"[\d,]{6,}", "N", err) == (
         "foveate: line 2: the text has N tokens; at most 511 are translated at once\n"
-        "foveate: line 4: the text has N tokens; at most 511 are translated at once\n"
+        "foveate: line 4: a line may have N bytes; got more\n"
     )
     code, out, _ = run("translate - --model en-fr --json", stdin="cats " * 600)
     assert code == 1
@@ -240,12 +241,31 @@ def test_what_cannot_be_translated_keeps_its_line(run: Runner) -> None:
     assert err == "foveate: the text has 600 tokens; at most 511 are translated at once\n"
 
 
-def test_bytes_that_are_no_text_are_read_past(run: Runner, tmp_path: Path) -> None:
-    (tmp_path / "in.txt").write_bytes(b"\xef\xbb\xbfI see two cats .\n\xff\xfe\x00\nI see two cats .")
-    code, out, _ = run(f"translate --file {tmp_path}/in.txt --model en-fr")
-    assert code == 0
-    first, _, last = out.splitlines()
-    assert first == last == "je vois deux chats ."
+def test_lines_that_are_no_text_are_named_and_the_rest_is_translated(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_bytes(b"\xef\xbb\xbfI see two cats .\n\xff\xfe\x01\nnul\0\nI see two cats .")
+    code, out, err = run(f"translate --file {tmp_path}/in.txt --model en-fr")
+    assert code == 1
+    first, *failed, last = out.splitlines()
+    assert first == last == "je vois deux chats ." and failed == ["", ""]
+    assert err == (
+        "foveate: line 2: expected UTF-8 text; byte 1 of the line is 0xFF\n"
+        "foveate: line 3: expected text; byte 4 of the line is 0x00\n"
+    )
+
+
+def test_packed_text_is_unpacked(run: Runner, tmp_path: Path) -> None:
+    packed = gzip.compress(b"I see two cats .\r\nI see two cats .\n")
+    (tmp_path / "in.txt.gz").write_bytes(packed)
+    code, out, _ = run(f"translate --file {tmp_path}/in.txt.gz --model en-fr")
+    assert (code, out) == (0, "je vois deux chats .\nje vois deux chats .\n")
+    for name, data, rule in (
+        ("cut.gz", packed[:-9], "the file is cut off in the middle"),
+        ("odd.gz", b"I see two cats .", "not packed by gzip"),
+        ("in.txt", packed, "this is packed by gzip. Let its name end in .gz"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        code, _, err = run(f"translate --file {tmp_path}/{name} --model en-fr")
+        assert code == 1 and rule in err
 
 
 def test_options_of_search_reach_it(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,10 +377,8 @@ def test_lines_are_answered_as_they_arrive() -> None:
     assert list(lines.groups(Slow(*chunks), 3)) == [["a", "b"], ["c"]]
     assert list(lines.groups(Slow(b"a", b"b\nc\r\n d\n\ne", b"f"), 2)) == [["ab", "c"], ["d", ""], ["ef"]]
     assert list(lines.groups(Slow(b"a\n", b"b\n", b"c\nd\n", b"e\n"), 2, full=True)) == [["a", "b"], ["c", "d"], ["e"]]
-    assert [len(text) for group in lines.groups(Slow(*[b"x" * (1 << 19)] * 5, b"\ny"), 9) for text in group] == [
-        1 << 20,
-        1,
-    ]
+    (long,), (short,) = lines.groups(Slow(*[b"x" * (1 << 19)] * 5, b"\ny"), 9)
+    assert isinstance(long, lines.Unreadable) and short == "y"
     assert list(lines.groups(Slow(), 3)) == []
 
 
@@ -371,7 +389,7 @@ def test_a_line_without_end_takes_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 10 * lines.MOST_BYTES
     finally:
         tracemalloc.stop()
-    assert len(line) == lines.MOST_BYTES
+    assert line == lines.Unreadable("a line may have 1,048,576 bytes; got more")
 
 
 def test_a_pipe_is_answered_line_by_line(place: Path) -> None:

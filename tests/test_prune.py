@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,6 +161,17 @@ def test_heads_that_are_not_there(heads: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         fv.heads.prune(model, heads)
     assert fv.heads.prunable(model)["layers.1.attention"] == ((0, 1), (2, 3), (4, 5))
+
+
+def test_the_page_on_pruning_runs() -> None:
+    blocks = re.findall(
+        r"```python\n(.*?)```", (Path(__file__).parent.parent / "docs" / "prune.md").read_text(), re.DOTALL
+    )
+    assert len(blocks) == 2
+    scope: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "docs/prune.md", "exec"), scope)
+    assert scope["pruned"].heads == (12, 10)  # what the second block left
 
 
 def test_attention_that_cannot_be_pruned_says_why() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+import foveate as fv
 import miniature
+from foveate.heads.pruning.moments import Moments, moments
 from foveate.heads.pruning.order import eliminate, ranked, until
 from foveate.heads.pruning.prune import prunable, prune, record_of
-from foveate.heads.pruning.switches import Switches, average
+from foveate.heads.pruning.switches import Switches
 from foveate.tasks.pruning import Plan, run
 from foveate.tasks.pruning.choosing import mean_loss
 from foveate.tasks.pruning.gates import GatedTask, Gates
@@ -86,43 +89,70 @@ def test_elimination_takes_the_best_head_each_time_and_goes_on_where_it_stopped(
         list(eliminate(made.model, counted, 4, probes=0))
 
 
-def test_what_a_head_gave_on_average_stays(learned: Path, tmp_path: Path) -> None:
+def refitted(made: TranslatorSubject) -> dict[str, Moments]:
+    return moments(made.model, lambda: mean_loss(made))
+
+
+def test_heads_that_stay_stand_in_for_those_that_go(learned: Path, tmp_path: Path) -> None:
     made = subject(learned)
     state = {name: t.clone() for name, t in made.model.state_dict().items()}
-    means = average(made.model, lambda: mean_loss(made))
     units = Switches(made.model).units[::3]
-    with Switches(made.model, means=means) as switches:
+    found = refitted(made)
+    with Switches(made.model) as switches:
+        switches.off = units
+        alone = mean_loss(made)
+    with Switches(made.model, stand_ins=found) as switches:
         switches.off = units
         wanted = mean_loss(made)
-    first, second = units[:4], units[4:]
-    prune(made.model, until(first, 9), means=means)
-    now = {path: mean[torch.tensor(record_of(made.model).kept[path])] for path, mean in means.items()}  # type: ignore[union-attr]
-    gone = {
-        path: tuple(record_of(made.model).kept[path].index(h) for h in heads)
-        for path, heads in until(second, 9).items()
-    }  # type: ignore[union-attr]
-    prune(made.model, gone, means=now)
+    assert wanted < alone
+    record = prune(made.model, until(units, 99), stand_ins=found)
     assert mean_loss(made) == pytest.approx(wanted, abs=1e-4)
-    made.save(tmp_path)
-    for record in (record_of(made.model), record_of(load(tmp_path).model)):
-        assert record is not None
-        record.restore()
-        assert all(torch.equal(t, state[name]) for name, t in record.model.state_dict().items())
-    with pytest.raises(ValueError, match=r"must be \(heads, head width\) = \(4, 12\); got \(2, 3\)"):
-        prune(made.model, {(first[0][0], 0)}, means={first[0][0]: torch.ones(2, 3)})
-
-
-def test_a_bias_that_was_trained_loses_only_what_it_was_given(learned: Path) -> None:
-    made = subject(learned)
-    means = average(made.model, lambda: mean_loss(made))
     path = "encoder.layers.0.attention"
-    bias = made.model.get_submodule(path).output.bias
-    was = bias.detach().clone()
-    pruned = prune(made.model, {(path, 1)}, means=means)
-    assert not bias.equal(was)
-    bias.data += 0.5
+    prune(made.model, {path: (0,)}, stand_ins=refitted(made))  # again, by new moments
+    prune(made.model, {path: (0,)})  # and without any
+    assert not record.kept[path]
+    made.save(tmp_path)
+    for one in (record, record_of(load(tmp_path).model)):
+        assert one is not None
+        one.restore()
+        assert all(torch.equal(t, state[name]) for name, t in one.model.state_dict().items())
+    with pytest.raises(ValueError, match="has 4 heads; the moments are of 3"):
+        prune(made.model, {path: (0,)}, stand_ins={path: replace(found[path], mean_C=torch.zeros(36))})
+
+
+def test_what_was_trained_loses_only_what_refits_added(learned: Path) -> None:
+    made = subject(learned)
+    path = "encoder.layers.0.attention"
+    output = made.model.get_submodule(path).output
+    weight, bias = output.weight.detach().clone(), output.bias.detach().clone()
+    pruned = prune(made.model, {path: (1,)}, stand_ins=refitted(made))
+    assert not output.bias.equal(bias)
+    output.bias.data += 0.5
+    output.weight.data -= 0.25
+    prune(made.model, {path: (2,)}, stand_ins=refitted(made))  # 3, by its first number
     pruned.restore()
-    assert bias.detach() == pytest.approx(was + 0.5, abs=1e-6)
+    assert output.bias.detach() == pytest.approx(bias + 0.5, abs=1e-5)
+    wide = weight.shape[1] // 4
+    expected = weight - 0.25
+    expected[:, wide : 2 * wide] += 0.25  # gone before it was trained
+    assert output.weight.detach() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_copy_of_a_head_stands_in_for_it_exactly() -> None:
+    torch.manual_seed(0)
+    layer = fv.nn.MultiHeadAttention(24, 3, bias=False)
+    with torch.no_grad():
+        for name in ("query", "key", "value"):
+            weight = getattr(layer, name).weight
+            weight[8:16] = weight[:8]
+    x = torch.randn(4, 50, 24)
+    wanted = layer(x).detach()
+    found = moments(layer, lambda: layer(x))
+    plain = copy.deepcopy(layer)
+    prune(plain, {"": (1,)})
+    prune(layer, {"": (1,)}, stand_ins=found)
+    near, far = (float((one(x).detach() - wanted).abs().max()) for one in (layer, plain))
+    assert near < 0.05 * far
 
 
 def test_a_ranking_goes_by_units_and_wants_all_heads(learned: Path) -> None:
@@ -226,7 +256,7 @@ def test_the_bound_of_the_gates_waits_for_no_model(learned: Path) -> None:
         ({"keep": 1.5}, "keep must be a share of the heads, from 0 to 1; got 1.5"),
         ({"keep": 0.5, "schedule": "slowly"}, "unknown schedule 'slowly'; expected one of 'one-shot'"),
         ({"keep": 0.5, "rank": "luck"}, "unknown rank 'luck'; expected one of 'greedy'"),
-        ({"keep": 0.5, "schedule": "gates"}, "the schedule 'gates' trains the model; say how"),
+        ({"keep": 0.5, "schedule": "gates"}, "gates are trained with the model; say how"),
         ({"keep": 0.5, "rounds": 0}, "rounds must be at least 1; got 0"),
     ],
 )

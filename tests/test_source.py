@@ -313,6 +313,7 @@ def test_maps_with_fewer_axes_are_shown_too() -> None:
         ("one two", "one two", [0, 1], []),
         ("ĠnaÃ¯ve Ċ", "naïve ⏎", [0, 1], []),
         ("a </script>", "a </script>", [0, 1], []),
+        ("ÐŁÑĢ Ð¸", "Пр и", [0, 1], []),
     ],
 )
 def test_words_by_the_marks_of_each_tokenizer(pieces: str, text: str, word: list[int], special: list[int]) -> None:
@@ -320,6 +321,20 @@ def test_words_by_the_marks_of_each_tokenizer(pieces: str, text: str, word: list
     assert list(tokens.text) == text.split()
     assert list(tokens.word) == word
     assert [i for i, flag in enumerate(tokens.special) if flag] == special
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [["Ġa", "ä½", "ł", "åĽ", "½!"], ["▁a", "<0xE4>", "<0xBD>", "<0xA0>", "国!"]],
+)
+def test_a_character_in_several_tokens_is_that_of_the_first(pieces: list[str]) -> None:
+    text = list(from_pieces(pieces).text)
+    assert "".join(text) == "a你国!" and text[1] == "你" and "" in text
+
+
+def test_bytes_that_are_no_character_read_so() -> None:
+    assert from_pieces(["Ġa", "½", "Ġb"]).text == ("a", "\ufffd", "b")
+    assert from_pieces(["café", "né"]).text == ("café", "né")
 
 
 def test_word_numbers_are_checked() -> None:

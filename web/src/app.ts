@@ -315,7 +315,7 @@ export class App {
 /** Of a text of which only a part is in the page, the page itself must do what a browser does. */
 function searches(event: KeyboardEvent): boolean {
   if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey) return event.key === "f";
-  return event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !(event.target as HTMLElement).matches("textarea, select, input");
+  return event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !(event.target as HTMLElement).matches("textarea, select, input:not([type=checkbox], [type=range])");
 }
 
 function wordKey(key: string, session: Session, words: WordsView): (() => void) | null {

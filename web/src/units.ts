@@ -19,6 +19,8 @@ export interface Axis {
 
 /** Letters of a unit that are ever shown; measuring and fitting more would hold the page up. */
 const LONGEST = 120;
+/** What is shown of a token that holds only the rest of a character. */
+const REST = "‥";
 
 /** Spans of equal word number, as starts with one past the end. */
 export function wordStarts(word: readonly number[], offset: number, length: number): Int32Array {
@@ -41,7 +43,7 @@ function makeAxis(tokens: Tokens, side: "source" | "target", offset: number, len
   for (let u = 0; u < units; u++) {
     const from = offset + (starts[u] as number);
     const to = offset + (starts[u + 1] as number);
-    text[u] = clip(tokens.text.slice(from, to).join(""), LONGEST);
+    text[u] = clip(tokens.text.slice(from, to).join(""), LONGEST) || REST;
     special[u] = Boolean(tokens.special[from]);
     joined[u] = level === "token" && u > 0 && tokens.word[from] === tokens.word[from - 1];
   }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from foveate.apps import terminal
+from foveate.apps.lines import Unreadable
 from foveate.apps.translation import MOST_TOKENS
 from foveate.tasks.alignment import format_links
 
@@ -38,13 +39,16 @@ class Answer:
     error: str = ""
 
 
-def answers(translator: Translator, lines: Sequence[str], search: Search, *, first: int = 1) -> Iterator[Answer]:
+def answers(
+    translator: Translator, lines: Sequence[str | Unreadable], search: Search, *, first: int = 1
+) -> Iterator[Answer]:
     """Answers to some lines, of which one has the number `first`; what is drawn depends on that number, too."""
-    lengths = [len(ids) for ids in translator.subwords.ids(lines)]
+    texts = ["" if isinstance(line, Unreadable) else line for line in lines]
+    lengths = [len(ids) for ids in translator.subwords.ids(texts)]
     sampling = search.sampling and replace(search.sampling, seed=search.sampling.seed + first - 1)
     translated = iter(
         translator.translate(
-            [line for line, length in zip(lines, lengths, strict=True) if 0 < length < MOST_TOKENS],
+            [text for text, length in zip(texts, lengths, strict=True) if 0 < length < MOST_TOKENS],
             beam=search.beam,
             nbest=search.nbest,
             length_penalty=search.length_penalty,
@@ -52,12 +56,14 @@ def answers(translator: Translator, lines: Sequence[str], search: Search, *, fir
             weights=search.weights,
         )
     )
-    for number, (line, length) in enumerate(zip(lines, lengths, strict=True), first):
-        if length >= MOST_TOKENS:
+    for number, (line, text, length) in enumerate(zip(lines, texts, lengths, strict=True), first):
+        if isinstance(line, Unreadable):
+            yield Answer(number, "", error=line.why)
+        elif length >= MOST_TOKENS:
             error = f"the text has {length:,} tokens; at most {MOST_TOKENS - 1:,} are translated at once"
-            yield Answer(number, line, error=error)
+            yield Answer(number, text, error=error)
         else:
-            yield Answer(number, line, next(translated) if length else None)
+            yield Answer(number, text, next(translated) if length else None)
 
 
 def as_json(answer: Answer, *, alternatives: bool) -> str:

@@ -6,7 +6,6 @@ Axes: B sentences (one), T target tokens (the end symbol among them), M width of
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from foveate.recording import Recording
 from foveate.recording.calls import MemoryCall
 from foveate.views.document import Alternative, Beside, Decoding, Focus, Step
 from foveate.views.source import Source
-from foveate.views.words import Tokens
+from foveate.views.words import Tokens, decoded, written
 from foveate.watch import watch
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ EXAMPLES = [
 ]
 MOST_TOKENS = 512
 ALTERNATIVES = 5
-_BYTE = re.compile("<0x([0-9A-F]{2})>")
 BEGIN_TEXT, END_TEXT = "<s>", "</s>"
 FIXED = "The same model with one fixed summary of the sentence instead of attention"
 GIVEN = "The translation was given: the model read it, and how probable it found each word is shown."
@@ -250,22 +248,7 @@ def tokens_of(encoded: Encoded, *, begin: bool = False, end: bool = False) -> To
 
 def _spelled(pieces: Sequence[str]) -> list[str]:
     """What each piece says; of a character that is written in bytes the first byte says it, the others nothing."""
-    found: list[str] = []
-    held, first = b"", 0
-    for piece in pieces:
-        byte = _BYTE.fullmatch(piece)
-        if byte is None:
-            found.append(_plain(piece))
-            held = b""
-            continue
-        first = first if held else len(found)
-        held += bytes([int(byte[1], 16)])
-        found.append("")
-        try:
-            found[first], held = held.decode(), b""
-        except UnicodeDecodeError:
-            found[first] = "\ufffd"
-    return found
+    return decoded(written(_plain(piece), byte_level=False) for piece in pieces)
 
 
 def _told_apart(pieces: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from ..views.words import spelled
+from ..views.words import decoded, is_byte_level, written
 
 __all__ = ["named", "shortened", "visible"]
 
@@ -41,14 +41,12 @@ def visible(tokens: Sequence[str], *, pieces: bool = True) -> list[str]:
     >>> visible([" a", "\\n", "New York", ""]), visible(["Ġcaf", "Ã©"]), visible(["▁the"])
     (['␣a', '⏎', 'New York', '∅'], ['␣caf', 'é'], ['␣the'])
     """
-    byte_level = pieces and any(token[:1] in "ĠĊ" for token in tokens if token)
-    return [_visible(token, byte_level, pieces) for token in tokens]
+    if pieces and is_byte_level(tokens):
+        tokens = decoded(written(token, byte_level=True) for token in tokens)
+    return [_visible(token, pieces) for token in tokens]
 
 
-def _visible(token: str, byte_level: bool, piece: bool) -> str:
-    if byte_level:
-        text = spelled(token)
-        token = token.replace("Ġ", " ") if text is None else text
+def _visible(token: str, piece: bool) -> str:
     if piece and token.startswith("▁"):
         token = " " + token[1:]
     start = len(token) - len(token.lstrip())

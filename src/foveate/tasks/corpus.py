@@ -170,7 +170,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     except (gzip.BadGzipFile, zlib.error) as error:
         raise Malformed(path.name, f"the file is broken, or not packed by gzip ({error})") from None
     except OSError as error:
-        raise Malformed(path.name, f"the file cannot be read: {error.strerror or error}") from None
+        raise Malformed(str(path), f"the file cannot be read: {error.strerror or error}") from None
 
 
 def _check_beginning(path: Path, line: bytes) -> None:

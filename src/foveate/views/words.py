@@ -2,14 +2,16 @@
 
 A fast tokenizer knows its words (`from_encoding`); a saved recording only has token strings, so `from_pieces` reads the
 marks that tokenizers leave: `##ing` (WordPiece), `Ġcat` (byte-level BPE), `▁cat` (SentencePiece), `cat</w>` (BPE).
+A character whose bytes several tokens share is that of the first of them; the others say nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 _SPECIAL = re.compile(
@@ -17,6 +19,7 @@ _SPECIAL = re.compile(
     re.IGNORECASE,
 )
 _SPACE_MARKS = "Ġ▁Ċ"
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # a byte that SentencePiece has no piece for
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def from_pieces(pieces: Sequence[str], special: Sequence[bool] | None = None) ->
     hashed = any(piece.startswith("##") and len(piece) > 2 for piece in ordinary)
     marked = any(piece[:1] in _SPACE_MARKS for piece in ordinary if piece)
     ended = any(piece.endswith("</w>") for piece in ordinary)
-    byte_level = any(piece[:1] in "ĠĊ" for piece in ordinary if piece)
+    byte_level = is_byte_level(ordinary)
     number, word, text = -1, [], []
     for i, piece in enumerate(pieces):
         previous = pieces[i - 1] if i else ""
@@ -90,7 +93,11 @@ def from_pieces(pieces: Sequence[str], special: Sequence[bool] | None = None) ->
             starts = True
         number += starts
         word.append(number)
-        text.append(piece if special[i] else _clean(piece, byte_level))
+        text.append(piece if special[i] or byte_level else _clean(piece))
+    if byte_level or any(_BYTE.fullmatch(piece) for piece in ordinary):
+        for run in _runs(special):
+            said = decoded(written(piece, byte_level) for piece in text[run])
+            text[run] = [_seen(piece) for piece in said] if byte_level else said
     return Tokens(tuple(text), tuple(word), tuple(special))
 
 
@@ -129,23 +136,63 @@ def _is_letter(character: str) -> bool:
     return character.isalnum() or character == "_" or ord(character) > 127
 
 
-def _clean(piece: str, byte_level: bool) -> str:
-    if byte_level:
-        text = spelled(piece)
-        piece = piece.lstrip("Ġ") if text is None else text
-        return piece.strip() or ("⏎" if "\n" in piece else "·")
+def _clean(piece: str) -> str:
     if piece.startswith("##") and len(piece) > 2:
         return piece[2:]
     return piece.removesuffix("</w>").lstrip("▁") or piece
 
 
-def spelled(piece: str) -> str | None:
-    """What a piece of byte-level BPE spells, white space included; None where its bytes are no whole characters."""
-    table = _bytes_of_characters()
+def _seen(text: str) -> str:
+    """A token without the white space around it; what is nothing else becomes a sign."""
+    return text.strip() or ("⏎" if "\n" in text else "·" if text else "")
+
+
+def _runs(special: Sequence[bool]) -> Iterator[slice]:
+    """Runs of tokens that are not special."""
+    edges = [-1, *(i for i, flag in enumerate(special) if flag), len(special)]
+    return (slice(a + 1, b) for a, b in pairwise(edges) if b - a > 1)
+
+
+def is_byte_level(pieces: Sequence[str]) -> bool:
+    """Whether pieces are those of byte-level BPE: by its marks for white space, or as their bytes are UTF-8 text.
+
+    >>> is_byte_level(["Ġcat"]), is_byte_level(["ÐŁÑĢ", "Ð¸"]), is_byte_level(["café", "a"])
+    (True, True, False)
+    """
+    if any(piece[:1] in "ĠĊ" for piece in pieces if piece):
+        return True
+    table, whole = _bytes_of_characters(), "".join(pieces)
+    if whole.isascii() or not all(character in table for character in whole):
+        return False
     try:
-        return bytes(table[character] for character in piece).decode()
-    except (KeyError, UnicodeDecodeError):
-        return None
+        bytes(table[character] for character in whole).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def written(piece: str, byte_level: bool) -> bytes:
+    """The bytes of the text that a piece stands for: in the alphabet of byte-level BPE, as `<0x0A>`, or as it is."""
+    byte = _BYTE.fullmatch(piece)
+    if byte is not None:
+        return bytes([int(byte[1], 16)])
+    table = _bytes_of_characters()
+    if not byte_level or not all(character in table for character in piece):
+        return piece.encode()
+    return bytes(table[character] for character in piece)
+
+
+def decoded(parts: Iterable[bytes]) -> list[str]:
+    """What each part of a text says; a character is that of the part in which it begins. No UTF-8 reads U+FFFD."""
+    parts = list(parts)
+    owner = [number for number, part in enumerate(parts) for _ in part]
+    said: list[list[str]] = [[] for _ in parts]
+    at = 0
+    for character in b"".join(parts).decode("utf-8", "surrogateescape"):
+        lost = "\udc80" <= character <= "\udcff"
+        said[owner[at]].append("\ufffd" if lost else character)
+        at += 1 if lost else len(character.encode())
+    return ["".join(one) for one in said]
 
 
 @lru_cache(maxsize=1)

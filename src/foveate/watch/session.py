@@ -112,8 +112,10 @@ class Session(Standing):
             )
         super().find()
         if self.patterns is not None and not any(self.accepts(self.shown(p)) for p in self.paths.values()):
+            there = sorted({n for n in map(layer_of, self.paths.values()) if n is not None})
+            layers = f"its layers are {there[0]} to {there[-1]}, " if there else ""
             raise CaptureError(
-                f"layers={self.patterns} matches no module of {self.recording.model}; its modules are "
+                f"layers={self.patterns} matches no module of {self.recording.model}; {layers}its modules "
                 f"{some(p for p in self.paths.values() if p)}"
             )
 

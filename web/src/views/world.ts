@@ -376,8 +376,9 @@ export class WorldView {
     const kept = this.tiles.get(spot);
     if (!kept) return "…";
     const at = Math.floor((i - spot.row * span) / 2 ** zoom) * kept.width + Math.floor((j - spot.column * span) / 2 ** zoom);
-    const weight = byteWeight(kept.pixels[at] ?? 0);
-    const value = weight ? `≈ ${weight < 0.001 ? weight.toExponential(0).replace("-", "−") : weight.toPrecision(2)}` : "0";
+    const byte = kept.pixels[at] ?? 0;
+    const weight = byteWeight(byte);
+    const value = byte ? `${byte === 1 ? "≤" : "≈"} ${weight < 0.001 ? weight.toExponential(0).replace("-", "−") : weight.toPrecision(2)}` : "0";
     return `${zoom ? `${this.session.state.how === "max" ? "largest" : "mean"} ` : ""}${value}${kept.exact ? "" : " (not refined yet)"}`;
   }
 

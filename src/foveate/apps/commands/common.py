@@ -93,12 +93,13 @@ def add_showing(parser: argparse.ArgumentParser) -> None:
     add_serving(parser)
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """The type of an argument that is a whole number, `least` or more."""
+def whole(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:
+    """The type of an argument that is a whole number, from `least` to `most`."""
 
     def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least}; got {text!r}")
+        if not text.isdecimal() or len(text) > 19 or not least <= int(text) <= most:
+            to = f" to {most:,}" if most < 2**31 or len(text) >= 19 else ""
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least}{to}; got {text!r}")
         return int(text)
 
     return parse

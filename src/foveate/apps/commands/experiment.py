@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
         text = f"instead: your own {name} pairs, a TSV file or two line-aligned files"
         one.add_argument(f"--{name}", nargs="+", metavar="FILE", help=text)
     one.add_argument("--tokenize", default="13a", help="of sacrebleu, for your own pairs (13a)")
-    one.add_argument("--beam", type=common.whole(1), default=5, help="hypotheses kept when translating (5)")
+    one.add_argument("--beam", type=common.whole(1, 1000), default=5, help="hypotheses kept when translating (5)")
     one.set_defaults(run=run_bottleneck)
     about = "alignment error rates against the known links of a grammar, per epoch and phenomenon"
     two = _options(common.subcommand(kinds, "alignment", about, _EXAMPLES), "additive,transformer")

@@ -47,7 +47,7 @@ def add(commands: Any) -> None:
     add("-o", "--output", metavar="DIR", required=True, help="the folder to write")
     _add_texts(parser.add_argument_group("texts"))
     _add_schedule(parser.add_argument_group("schedule"))
-    _add_training(parser.add_argument_group("training in between (iterative, gates), or after (--epochs)"))
+    _add_training(parser.add_argument_group("training on --train: of gates, in between, and after"))
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on in DIR where it was stopped, with the same options")
     again.add_argument("--overwrite", action="store_true", help="begin anew, whatever is in DIR")
@@ -69,15 +69,14 @@ def _add_texts(group: Any) -> None:
 
 def _add_schedule(group: Any) -> None:
     add = group.add_argument
-    about = (
-        "one-shot removes all at once; iterative some in each round, and trains in between; gates trains gates that "
-    )
-    add("--schedule", choices=SCHEDULES, default="one-shot", help=f"{about}close, and removes those heads (one-shot)")
+    about = "one-shot removes all at once; iterative some in each round, and trains in between if there is --train; "
+    about += "gates trains gates that close, and removes those heads (one-shot)"
+    add("--schedule", choices=SCHEDULES, default="one-shot", help=about)
     about = "greedy removes each time the head without which the loss is smallest; leave-one-out those without which "
     about += "alone it grows least; gradient asks the gradient of the loss, in one pass (greedy)"
     add("--rank", choices=RANKS, default="greedy", help=about)
-    about = "have nothing stay of removed heads; else what each gave on average stays, in the bias of the output"
-    add("--no-average", action="store_true", help=about)
+    about = "leave the heads that stay as they are; else they stand in for the others, as well as a linear map can"
+    add("--no-refit", action="store_true", help=about)
     add("--rounds", type=common.whole(1), default=4, help="of iterative (4)")
     about = "of greedy: how many heads are tried at each step, those that cost least before (8); 0: all"
     add("--probes", type=common.whole(0), default=8, metavar="HEADS", help=about)
@@ -131,8 +130,8 @@ def _check(arguments: argparse.Namespace, folder: Path) -> None:
     if arguments.keep is None and arguments.train:
         raise UsageError("--train is for --keep, which chooses heads and may train")
     if arguments.keep is not None and not arguments.train:
-        if arguments.schedule != "one-shot":
-            raise UsageError(f"--schedule {arguments.schedule} trains the model: give --train")
+        if arguments.schedule == "gates":
+            raise UsageError("--schedule gates trains the model: give --train")
         if arguments.epochs is not None:
             raise UsageError("--epochs is of training: give --train")
     if folder.exists() and not folder.is_dir():
@@ -159,7 +158,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         arguments.rank,
         arguments.rounds,
         arguments.probes or None,
-        not arguments.no_average,
+        not arguments.no_refit,
         _options(arguments) if arguments.train else None,
         seed=arguments.seed,
     )

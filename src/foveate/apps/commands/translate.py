@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
 
 def _add_search(group: Any) -> None:
     add = group.add_argument
-    add("--beam", type=common.whole(1), help=f"hypotheses kept per sentence ({BEAM})")
+    add("--beam", type=common.whole(1, 1000), help=f"hypotheses kept per sentence ({BEAM})")
     add("--nbest", type=common.whole(1), default=1, help="translations per sentence, best first (1)")
     about = "exponent of the length by which scores are divided; higher is longer (1)"
     finite = common.number("that is finite", lambda value: True)

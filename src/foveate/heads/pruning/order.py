@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+from torch import nn
 
+from .moments import Moments
 from .prune import prunable
 from .switches import Switches, Unit
 
@@ -63,7 +64,7 @@ def eliminate(
     *,
     probes: int | None = None,
     before: Sequence[Step] = (),
-    means: Mapping[str, Tensor] | None = None,
+    stand_ins: Mapping[str, Moments] | None = None,
 ) -> Iterator[Step]:
     """Greedy backward elimination: of all heads that are left, knock out the one without which the loss is smallest,
     and again, until `count` heads are gone. Heads that stand in for each other are told apart so, as no ranking does.
@@ -73,7 +74,7 @@ def eliminate(
         probes: how many heads are tried at each step, those first that cost least when they were tried last; default:
             all. The first step tries all.
         before: steps that were taken already, to go on after.
-        means: as in `Switches`.
+        stand_ins: as in `Switches`.
 
     Yields:
         Each step as it is decided. Nothing is taken out of the model: `prune` does that.
@@ -83,7 +84,7 @@ def eliminate(
     gone = [step.unit for step in before]
     left = count - sum(len(heads) for _, heads in gone)
     known = {unit: value for step in before for unit, value in step.tried}
-    with Switches(model, means=means) as switches:
+    with Switches(model, stand_ins=stand_ins) as switches:
         while True:
             open_units = [u for u in switches.units if u not in gone and len(u[1]) <= left]
             if not open_units:

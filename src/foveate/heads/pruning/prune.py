@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .moments import Moments
 from .sites import Site, Slab, find, why_not
 
 __all__ = ["Heads", "Pruned", "prunable", "prune", "record_of", "resolve"]
@@ -62,24 +63,23 @@ class Pruned:
         sites = self.sites.values()
         return sum(site.total for site in sites), sum(len(site.heads) for site in sites)
 
-    def _restore_biases(self) -> None:
-        """Biases lose what they were given for heads that went."""
+    def _take_back(self) -> None:
+        """Outputs lose what was added to them where heads went."""
         for site in find(self.model).values():
-            bias = model_bias(self.model, site)
-            was, now = (self.parts.get(f"{site.output}.bias/{which}") for which in ("was", "now"))
-            if bias is None or was is None or now is None:
-                continue
-            same = torch.equal(bias.detach().cpu(), now)  # else it was trained
-            with torch.no_grad():
-                bias.copy_(was) if same else bias.sub_((now - was).to(bias))
+            owner = self.model.get_submodule(site.output)
+            for name, parameter in owner._parameters.items():
+                path = f"{site.output}.{name}"
+                if parameter is not None and f"{path}/was" in self.parts:
+                    with torch.no_grad():
+                        parameter.copy_(_first(self, path, parameter))
 
     def restore(self) -> None:
         """Put everything back in place: bitwise what it was, where nothing was trained in between.
 
         Parameters are new objects, so an optimiser of the pruned model is not one of the restored model.
         """
+        self._take_back()
         self.expand(self.parts)
-        self._restore_biases()
         for site in self.sites.values():
             site.heads, site.groups = tuple(range(site.total)), tuple(range(site.total_groups))
         self.parts.clear()
@@ -117,7 +117,7 @@ def prunable(model: nn.Module) -> dict[str, tuple[tuple[int, ...], ...]]:
     return {path: site.units for path, site in _sites(model).items()}
 
 
-def prune(model: nn.Module, heads: Heads, *, means: Mapping[str, Tensor] | None = None) -> Pruned:
+def prune(model: nn.Module, heads: Heads, *, stand_ins: Mapping[str, Moments] | None = None) -> Pruned:
     """Take heads out of a model, in place: it computes what it computed with these heads knocked out, and less.
 
     Of each head go its rows of the projections to queries, keys and values, and its columns of the output's; a key and
@@ -126,8 +126,8 @@ def prune(model: nn.Module, heads: Heads, *, means: Mapping[str, Tensor] | None 
     Args:
         heads: (where, head) pairs, or heads by the module's path. `where` is a module's path, or a layer's number where
             only one module has it; heads are counted as the module counts them now.
-        means: (H, D) by module, what heads read on average (`fv.heads.average`): what that adds to the output stays, in
-            its bias, as if the head always read it. Modules that are not named, or have no bias, keep nothing.
+        stand_ins: moments by module (`fv.heads.moments`), as the module is now: what the heads that stay can say of the
+            others goes into their columns of the output's projection, and its bias. Modules not named are left alone.
 
     Raises:
         ValueError: no such module or head; query heads that share keys would be left in unequal numbers; or the model
@@ -141,9 +141,10 @@ def prune(model: nn.Module, heads: Heads, *, means: Mapping[str, Tensor] | None 
     for path, kept in left.items():
         before = record.sites[path]
         after = tuple(before.heads[h] for h in kept)
-        if means is not None and path in means:
-            record.parts |= _keep_average(model, sites[path], means[path], chosen[path], record.parts)
-        record.parts |= _cut(sites[path], before, after)
+        refits = stand_ins is not None and path in stand_ins
+        if refits or f"{sites[path].output}.weight/was" in record.parts:
+            _refit(model, sites[path], chosen[path], stand_ins[path] if stand_ins and refits else None, record)
+        record.parts = _cut(sites[path], before, after) | record.parts
         before.heads, before.groups = after, tuple(before.groups[g] for g in groups[path])
     record.parameters = record.parameters[0], _count(model)
     return record
@@ -230,33 +231,51 @@ def _cut(site: Site, before: _Kept, heads: tuple[int, ...]) -> dict[str, Tensor]
     return parts
 
 
-def model_bias(model: nn.Module, site: Site) -> nn.Parameter | None:
-    """The bias of the projection that reads a module's heads."""
-    return model.get_submodule(site.output)._parameters.get("bias")
+def _refit(model: nn.Module, site: Site, gone: tuple[int, ...], found: Moments | None, record: Pruned) -> None:
+    """Have the heads that stay stand in for those that go, if there are moments; remember the output as it was.
+
+    What the output's parameters would be without it is kept in `parts`, "path/was", beside what they are, "path/now".
+    """
+    slab = _output(site)
+    bias = model.get_submodule(site.output)._parameters.get("bias")
+    was = {slab.path: _first(record, slab.path, slab.parameter)}
+    if bias is not None:
+        was[f"{site.output}.bias"] = _first(record, f"{site.output}.bias", bias)
+    if found is not None:
+        if len(found.mean_C) != site.heads * site.width:
+            raise ValueError(
+                f"{site.path} has {site.heads} heads; the moments are of {len(found.mean_C) // site.width}"
+            )
+        put = found.without(gone)
+        with torch.no_grad():
+            weight_MC = slab.parameter if slab.axis == 1 else slab.parameter.T  # a view: written in place
+            of_gone_MR = weight_MC[:, put.removed_R].double().cpu()
+            weight_MC[:, put.kept_K] += (of_gone_MR @ put.map_KR.T).to(weight_MC)
+            if bias is not None:
+                bias += (of_gone_MR @ put.constant_R).to(bias)
+    stay = torch.tensor([c for c in range(site.heads * site.width) if c // site.width not in gone], dtype=torch.long)
+    for place, head in enumerate(record.sites[site.path].heads):
+        if place in gone:  # it goes as it was, not as the refits of others left it
+            part = was[slab.path].narrow(slab.axis, place * site.width, site.width).contiguous().clone()
+            record.parts[f"{slab.path}/0/{head}"] = part
+    was[slab.path] = was[slab.path].index_select(slab.axis, stay)
+    now = {slab.path: slab.parameter.detach().cpu().index_select(slab.axis, stay)}
+    if bias is not None:
+        now[f"{site.output}.bias"] = bias.detach().cpu().clone()
+    record.parts |= {f"{path}/was": t for path, t in was.items()} | {f"{path}/now": t for path, t in now.items()}
 
 
-def _keep_average(
-    model: nn.Module, site: Site, mean_HD: Tensor, heads: tuple[int, ...], parts: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Add what these heads give on average to the bias of the output; returns the bias before and after."""
-    if tuple(mean_HD.shape) != (site.heads, site.width):
-        raise ValueError(
-            f"means of {site.path} must be (heads, head width) = ({site.heads}, {site.width}); "
-            f"got {tuple(mean_HD.shape)}"
-        )
-    bias = model_bias(model, site)
-    if bias is None:
-        return {}
-    (slab,) = (s for s in site.slabs if s.path == f"{site.output}.weight")
-    weight = slab.parameter.detach()
-    weight_MC = weight if slab.axis == 1 else weight.T
-    only_C = torch.zeros_like(mean_HD)
-    only_C[list(heads)] = mean_HD[list(heads)]
-    name = f"{site.output}.bias"
-    was = parts.get(f"{name}/was", bias.detach().cpu().clone())
-    with torch.no_grad():
-        bias.add_(weight_MC @ only_C.flatten().to(weight))
-    return {f"{name}/was": was, f"{name}/now": bias.detach().cpu().clone()}
+def _first(record: Pruned, path: str, parameter: Tensor) -> Tensor:
+    """A parameter without any refit: what it was, if nothing trained it since; else less what refits added."""
+    is_now, was, now = parameter.detach().cpu(), record.parts.get(f"{path}/was"), record.parts.get(f"{path}/now")
+    if was is None or now is None:
+        return is_now.clone()
+    return was if torch.equal(is_now, now) else is_now - (now - was)
+
+
+def _output(site: Site) -> Slab:
+    (found,) = (slab for slab in site.slabs if slab.path == f"{site.output}.weight")
+    return found
 
 
 def _whole(slab: Slab, kept: _Kept, parts: Mapping[str, Tensor]) -> Tensor:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ...extras import need
-from .prune import Pruned, model_bias, prune, record_of
+from .prune import Pruned, prune, record_of
 from .sites import find
 
 __all__ = [
@@ -205,12 +205,13 @@ def read_parts(folder: Path, record: Pruned) -> dict[str, torch.Tensor]:
             raise ValueError(f"{REMOVED} in {folder.name} is of another model: nothing in it fits {name}")
         found[name] = part
     for site in find(record.model).values():
-        bias = model_bias(record.model, site)
-        for which in ("was", "now"):
-            name = f"{site.output}.bias/{which}"
-            part = next((stored[n] for n in (name, prefix + name, name.removeprefix(prefix)) if n in stored), None)
-            if bias is not None and part is not None:
-                if part.shape != bias.shape:
+        for kind, parameter in record.model.get_submodule(site.output)._parameters.items():
+            for which in ("was", "now"):
+                name = f"{site.output}.{kind}/{which}"
+                part = next((stored[n] for n in (name, prefix + name, name.removeprefix(prefix)) if n in stored), None)
+                if parameter is None or part is None:
+                    continue
+                if part.shape != parameter.shape:
                     raise ValueError(f"{REMOVED} in {folder.name} is of another model: {name} does not fit")
                 found[name] = part
     return found

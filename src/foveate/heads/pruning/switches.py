@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .moments import Moments, StandIn
 from .prune import prunable
 from .sites import find
 
-__all__ = ["Switches", "Unit", "average"]
+__all__ = ["Switches", "Unit"]
 
 Unit = tuple[str, tuple[int, ...]]  # a module's path, and heads of it that go together
 
@@ -26,7 +27,7 @@ class Switches:
 
     Args:
         factors: more factors (H,) by module, asked for at each call.
-        means: what heads read on average, (H, D) by module: a head that is off reads that instead of nothing.
+        stand_ins: moments by module: in the place of a head that is off stands what the others say of it.
 
         with Switches(model) as switches:
             switches.off = {("encoder.layers.0.attention", (2,))}
@@ -39,9 +40,10 @@ class Switches:
         self,
         model: nn.Module,
         factors: Mapping[str, Callable[[], Tensor]] | None = None,
-        means: Mapping[str, Tensor] | None = None,
+        stand_ins: Mapping[str, Moments] | None = None,
     ) -> None:
-        self.model, self.factors, self.means = model, dict(factors or {}), dict(means or {})
+        self.model, self.factors, self.moments = model, dict(factors or {}), dict(stand_ins or {})
+        self._stand_ins: dict[str, StandIn] = {}
         self.units: tuple[Unit, ...] = tuple((path, unit) for path, units in prunable(model).items() for unit in units)
         self._off: dict[str, Tensor] = {}
         self._hooks: list[Any] = []
@@ -60,6 +62,8 @@ class Switches:
             like = module.slabs[0].parameter
             factor_H = self._off.setdefault(path, torch.ones(module.heads, device=like.device, dtype=like.dtype))
             factor_H[list(heads)] = 0
+        gone = {path: (factor_H == 0).nonzero()[:, 0].tolist() for path, factor_H in self._off.items()}
+        self._stand_ins = {path: self.moments[path].without(gone[path]) for path in gone if path in self.moments}
 
     def __enter__(self) -> Switches:
         for path, site in find(self.model).items():
@@ -80,40 +84,7 @@ class Switches:
                 x = x * self.factors[path]().to(x.dtype).repeat_interleave(width)
             if path in self._off:
                 on = self._off[path].to(x.dtype).repeat_interleave(width)
-                x = x * on
-                if path in self.means:
-                    x = x + (1 - on) * self.means[path].flatten().to(x)
+                x = self._stand_ins[path].put(x) if path in self._stand_ins else x * on
             return (x, *rest)
 
         return switched
-
-
-@torch.no_grad()
-def average(model: nn.Module, run: Callable[[], object]) -> dict[str, Tensor]:
-    """What each head reads on average, (H, D) by module, of those whose output has a bias to keep it in.
-
-    Args:
-        run: runs the model on some data. All positions count alike, those of padding too.
-    """
-    total: dict[str, Tensor] = {}
-    count: dict[str, int] = {}
-    hooks = []
-
-    def adds(path: str, width: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-            x_NHD = given[0].detach().flatten(0, -2).unflatten(-1, (-1, width)).double()
-            total[path] = total.get(path, 0) + x_NHD.sum(0)
-            count[path] = count.get(path, 0) + len(x_NHD)
-
-        return hook
-
-    for path, site in find(model).items():
-        projection = model.get_submodule(site.output)
-        if site.heads and projection._parameters.get("bias") is not None:
-            hooks.append(projection.register_forward_pre_hook(adds(path, site.width)))
-    try:
-        run()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {path: (summed / count[path]).float() for path, summed in total.items()}

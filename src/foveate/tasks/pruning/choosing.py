@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from ...heads.pruning.moments import Moments
 from ...heads.pruning.order import Step, eliminate, ranked, until
 from ...heads.pruning.switches import Switches
 from ..training.report import read_log
@@ -29,18 +29,18 @@ def chosen(
     log: Path,
     round_: int,
     probes: int | None,
-    means: Mapping[str, Tensor],
+    stand_ins: Mapping[str, Moments],
     tell: Tell,
 ) -> dict[str, tuple[int, ...]]:
     """The heads to remove in this round, `count` at most. Greedy steps are kept in `log`, and not taken again."""
     if rank != "greedy":
-        importance = _gradient(subject) if rank == "gradient" else _without(subject, means, tell)
+        importance = _gradient(subject) if rank == "gradient" else _without(subject, stand_ins, tell)
         return until(ranked(subject.model, importance), count)
     lines = [line for line in read_log(log) if line["round"] == round_]
     steps = [_step(line) for line in lines]
     with log.open("a", encoding="utf-8") as file:
         loss = lambda: mean_loss(subject)  # noqa: E731
-        for step in eliminate(subject.model, loss, count, probes=probes, before=steps, means=means):
+        for step in eliminate(subject.model, loss, count, probes=probes, before=steps, stand_ins=stand_ins):
             file.write(json.dumps({"round": round_, **asdict(step)}) + "\n")
             file.flush()
             steps.append(step)
@@ -66,11 +66,11 @@ def mean_loss(subject: Subject) -> float:
     return total / max(1, places)
 
 
-def _without(subject: Subject, means: Mapping[str, Tensor], tell: Tell) -> dict[tuple[str, int], float]:
+def _without(subject: Subject, stand_ins: Mapping[str, Moments], tell: Tell) -> dict[tuple[str, int], float]:
     """How much the loss grows without each unit; each of its heads has its share."""
     whole = mean_loss(subject)
     found: dict[tuple[str, int], float] = {}
-    with Switches(subject.model, means=means) as switches:
+    with Switches(subject.model, stand_ins=stand_ins) as switches:
         for number, (path, heads) in enumerate(switches.units, 1):
             switches.off = [(path, heads)]
             grown = mean_loss(subject) - whole

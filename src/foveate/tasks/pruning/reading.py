@@ -59,6 +59,7 @@ class ReaderSubject:
         self.pairs = bool(getattr(model.config, "is_encoder_decoder", False))
         self.writes = self.pairs or type(model).__name__.endswith(("ForCausalLM", "LMHeadModel"))
         self._taken = set(inspect.signature(model.forward).parameters)
+        self.relative = not self.writes
         self.metric = "negative perplexity" if self.writes else "agreement"
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token  # never read: the mask hides it

@@ -9,10 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
+from ...heads.pruning.moments import Moments, moments
 from ...heads.pruning.prune import prunable, prune, record_of
-from ...heads.pruning.switches import average
 from ..files import save_text
 from ..training import Options, train
 from ..training.checkpoint import CHECKPOINT
@@ -34,13 +32,13 @@ class Plan:
 
     Args:
         keep: the share of heads that is to stay, from 0 to 1.
-        schedule: "one-shot" removes all at once; "iterative" some in each of `rounds`, and trains in between; "gates"
-            trains the model with gates that close, and removes what they closed.
+        schedule: "one-shot" removes all at once; "iterative" some in each of `rounds`, and in between refits and, if
+            `tune` says how, trains; "gates" trains the model with gates that close, and removes what they closed.
         rank: "greedy" removes each time the head without which the loss is smallest; "leave-one-out" the heads without
             which alone the loss grows least; "gradient" by the gradient of the loss with respect to each head.
         probes: of "greedy", how many heads are tried at each step; None: all.
-        average: what a removed head gave on average stays, in the bias of the output; not with gates, which train
-            without it, and not where there is no bias.
+        refit: the heads that stay stand in for those that go, as well as a linear map can (`fv.heads.moments`); not
+            with gates, which train without it.
         tune: how it is trained after heads went, in each round; None: not at all, except that gates must be trained.
     """
 
@@ -49,7 +47,7 @@ class Plan:
     rank: str = "greedy"
     rounds: int = 4
     probes: int | None = 8
-    average: bool = True
+    refit: bool = True
     tune: Options | None = None
     seed: int = field(default=1, kw_only=True)
 
@@ -61,8 +59,8 @@ class Plan:
                 raise ValueError(f"unknown {name} {value!r}; expected one of {', '.join(map(repr, known))}")
         if self.rounds < 1:
             raise ValueError(f"rounds must be at least 1; got {self.rounds}")
-        if self.schedule != "one-shot" and self.tune is None:
-            raise ValueError(f"the schedule {self.schedule!r} trains the model; say how, tune=Options(...)")
+        if self.schedule == "gates" and self.tune is None:
+            raise ValueError("gates are trained with the model; say how, tune=Options(...)")
 
 
 @dataclass(frozen=True)
@@ -75,22 +73,36 @@ class Report:
 
 
 def run(
-    plan: Plan, subject: Subject, folder: Path, *, resume: bool = False, quiet: bool = False, tell: Tell | None = None
+    plan: Plan,
+    subject: Subject,
+    folder: Path,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    tell: Tell | None = None,
+    order: Path | None = None,
 ) -> Report:
     """Prune a subject's model, and write it into `folder`; with `resume` go on where an earlier run was stopped.
 
     Args:
         quiet: show no progress of trainings.
         tell: is told each step of choosing, as a line.
+        order: a file of greedy steps to go on after, and to add to: who removes more heads of the same model, on the
+            same data, need not begin again. Default: one of this run.
 
     Raises:
-        ValueError: the plan trains, and there is nothing to train on; nothing would be removed; or a run is resumed by
-            another plan.
+        ValueError: the plan trains, and there is nothing to train on; it asks a gradient that is 0; nothing would be
+            removed; or a run is resumed by another plan.
         Stopped: Ctrl-C in a training, after a checkpoint.
     """
     tell = tell or (lambda line: None)
     if plan.tune is not None and subject.task() is None:
         raise ValueError("this plan trains the model, and there are no data to train on")
+    if plan.rank == "gradient" and plan.schedule != "gates" and subject.relative:
+        raise ValueError(
+            f"the loss of {subject.name} is how far it is from what it was, and its gradient there is 0; rank by "
+            "'greedy' or 'leave-one-out'"
+        )
     goals = budget(subject, plan)
     folder.mkdir(parents=True, exist_ok=True)
     state = _begun(plan, folder, resume)
@@ -100,7 +112,7 @@ def run(
     if state["round"]:
         subject.reopen(folder / f"round-{state['round']:02d}" / "model")
     for number, goal in enumerate(goals[state["round"] :], state["round"] + 1):
-        _round(plan, subject, folder, number, goal, quiet, tell)
+        _round(plan, subject, folder, number, goal, quiet, tell, order or folder / ORDER)
         state["round"] = number
         _keep(folder, state)
     after = measured(subject)
@@ -166,18 +178,20 @@ def _keep(folder: Path, state: dict[str, Any]) -> None:
     save_text(folder / STATE, json.dumps(state, indent=1) + "\n")
 
 
-def _round(plan: Plan, subject: Subject, folder: Path, number: int, goal: int, quiet: bool, tell: Tell) -> None:
+def _round(
+    plan: Plan, subject: Subject, folder: Path, number: int, goal: int, quiet: bool, tell: Tell, order: Path
+) -> None:
     """Heads go until `goal` are left, and the model is trained, if the plan says so."""
     here = folder / f"round-{number:02d}"
     count = sum(len(unit) for units in prunable(subject.model).values() for unit in units) - goal
-    means: dict[str, Tensor] = {}
+    stand_ins: dict[str, Moments] = {}
     if plan.schedule == "gates":
         gone = _gated(plan, subject, here / "gates", goal, quiet)
     else:
         progress = lambda done, of, line: tell(f"{done} of {of}: {line}")  # noqa: E731
-        means = average(subject.model, lambda: mean_loss(subject)) if plan.average else {}
-        gone = chosen(subject, plan.rank, count, folder / ORDER, number, plan.probes, means, progress)
-    prune(subject.model, gone, means=means)
+        stand_ins = moments(subject.model, lambda: mean_loss(subject)) if plan.refit else {}
+        gone = chosen(subject, plan.rank, count, order, number, plan.probes, stand_ins, progress)
+    prune(subject.model, gone, stand_ins=stand_ins)
     if plan.tune is not None:
         _train(subject.task(), subject.model, plan, here, quiet)
     subject.save(here / "model")

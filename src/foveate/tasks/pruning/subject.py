@@ -16,11 +16,13 @@ __all__ = ["Subject"]
 class Subject(Protocol):
     """A model with the data that tells how good it is.
 
-    `metric` names the value of `measure` that people look at; a larger one is better.
+    `metric` names the value of `measure` that people look at; a larger one is better. `relative`: the loss is how far
+    the model is from what it was, and so 0, with no gradient, while it is whole.
     """
 
     name: str
     metric: str
+    relative: bool
 
     @property
     def model(self) -> nn.Module: ...

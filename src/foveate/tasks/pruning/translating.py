@@ -35,6 +35,7 @@ class TranslatorSubject:
     """
 
     metric = "BLEU"
+    relative = False
 
     def __init__(
         self, translator: Translator, data: Sequence[Pair], train: Sequence[Pair] | None = None, *, most: int = 400

@@ -31,7 +31,7 @@ Of a corpus:
   rest, 1 - `positional`, is owed to what tokens are, and to where in the text they stand.
 - `copy`: whether what a head writes raises the logit of the token that it read, see `heads/copying.py`. It follows from
   the model alone.
-- agreement of two heads, see `heads/agreement.py`; `redundancy` is a head's largest with any other.
+- agreement of two heads, see `heads/redundancy.py`; `redundancy` is a head's largest with any other.
 
 `distance`, `local`, `previous`, `next`, `duplicate`, `induction` and `positional` ask where a query's own token
 stands among the keys, so cross-attention has none of them.

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from ..map import AttentionMap
 from ..recording import CallInfo
 from ..watch.listening import Listening
-from .agreement import Compared
 from .batches import Batch, Encoded, Side, batched
 from .copying import copy_scores
+from .redundancy import Compared
 from .sampling import SAMPLE
 from .state import Example, Layer, State
 from .subject import Subject, Text

@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from .agreement import Agreement
 from .links import Links
 from .means import Means
 from .measures import MEANS
 from .profile import Profile
+from .redundancy import Agreement
 
 __all__ = ["Example", "Layer", "State"]
 

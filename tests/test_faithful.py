@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from explained import DECISIVE, NOTHING, SEEN, TEXT, Decides
+from foveate import plot
 from foveate.faithful import LABELS, Report, report
 from foveate.faithful.curves import how_many, spearman
 
@@ -169,16 +170,42 @@ def test_tables() -> None:
         made.to_pandas("links")
 
 
-def test_the_page_runs_and_shows_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_runs_and_shows_what_it_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
     page = (Path(__file__).parent.parent / "docs" / "faithful.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     scope: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/faithful.md", "exec"), scope)
     printed = capsys.readouterr().out
     assert max(len(line) for line in printed.split("\n")) <= 100
     assert printed[:200] in page
+    kept = Path(__file__).parent.parent / "docs" / "plot" / "removals.svg"
+    texts = [re.findall(r">([^<>]+)</text>", path.read_text()) for path in (tmp_path / "removals.svg", kept)]
+    assert texts[0] == texts[1]
+    assert "p(suitcase)" in texts[0]
+
+
+def test_the_plot_draws_what_the_report_holds() -> None:
+    pytest.importorskip("matplotlib")
+    made = of(Decides(), samples=4, labels=["no", "y$s"])
+    figure = plot.removals(made, ["rollout", "gradient_norm"], width=3.3)
+    taken, left = figure.axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in taken.get_lines()}
+    curve = made.scores["rollout"].curve
+    want = [[0, made.probability], *map(list, zip(curve.counts, curve.probabilities, strict=True))]
+    assert lines["attention rollout"] == [pytest.approx(point) for point in want]
+    assert set(lines) == {"attention rollout", "gradient norm", "random"}
+    means = [fmean(c.probabilities[i] for c in made.random) for i in range(3)]
+    assert [y for _, y in lines["random"][1:]] == pytest.approx(means)
+    assert len(left.get_lines()[1].get_xydata()) == 3
+    for scores, told in ((["flo"], "the report has no score 'flo'"), (["attention"] * 9, "8 scores can be told apart")):
+        with pytest.raises(ValueError, match=told):
+            plot.removals(made, scores)
 
 
 def test_names_move_no_cursor() -> None:

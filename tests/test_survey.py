@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import foveate as fv
 import head_oracle as oracle
-from foveate.heads import agreement, sums
+from foveate.heads import redundancy, sums
 from foveate.heads.links import KEPT, Links
 from foveate.heads.measures import ALL
 from foveate.heads.profile import OFFSETS, bucket
@@ -149,8 +149,8 @@ def test_of_a_long_text_some_rows_are_measured() -> None:
 
 
 def test_fewer_rows_are_compared_where_all_would_take_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agreement, "ENTRIES", 12 * 30 * 4)
-    monkeypatch.setattr(agreement, "PRODUCTS", 12 * 12)
+    monkeypatch.setattr(redundancy, "ENTRIES", 12 * 30 * 4)
+    monkeypatch.setattr(redundancy, "PRODUCTS", 12 * 12)
     table = fv.heads.survey(FAMILIES["gpt2"].build("sdpa"), corpus(count=3, longest=30))
     found = torch.tensor(table["agreement"].tolist())
     assert torch.allclose(found.diagonal(), torch.ones(12, dtype=found.dtype), atol=1e-5)

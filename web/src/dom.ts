@@ -66,7 +66,7 @@ export function number(value: number | null | undefined, exact = false): string 
 export function percent(value: number): string {
   const part = 100 * value;
   if (!Number.isFinite(part)) return "–";
-  return `${part > 0 && part < 0.1 ? "<0.1" : part < 10 || (part > 99 && part < 99.95) ? part.toFixed(1) : part.toFixed(0)} %`;
+  return `${part > 0 && part < 0.1 ? (part < 0.01 ? "<0.01" : part.toFixed(2)) : part < 10 || (part > 99 && part < 99.95) ? part.toFixed(1) : part.toFixed(0)} %`;
 }
 
 /** A number of any size in little room. */

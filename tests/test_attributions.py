@@ -18,6 +18,8 @@ from foveate.faithful.layers import Layer
 from foveate.faithful.reading import read
 from foveate.faithful.subject import own
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 H, G, N, D, V, E = 6, 3, 7, 5, 4, 11
 
 

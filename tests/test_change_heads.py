@@ -14,6 +14,8 @@ from changed import KINDS, B, L, Own, X, fresh, rnn, run_rnn
 from foveate.change import ChangeError
 from hf_models import FAMILIES, make_inputs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODES = {"grad": torch.enable_grad, "no_grad": torch.no_grad, "inference": torch.inference_mode}
 
 

@@ -15,6 +15,8 @@ from changed import E, H, Own, X, fresh
 from foveate.change import ChangeError
 from foveate.change.naming import attention_modules, resolve
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def tower() -> nn.Module:
     return nn.Sequential(Own(), Own()).eval()

@@ -14,6 +14,8 @@ from changed import KINDS, PADDING, B, H, L, Own, X, first, fresh, rnn, run_rnn
 from foveate.change import Average, ChangeError, ChangeWarning
 from hf_models import make_inputs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LINKS = [(4, 1), (4, 2), (6, 0), (3, 3)]
 
 

@@ -16,6 +16,8 @@ from foveate import plot
 from foveate.faithful import LABELS, Report, report
 from foveate.faithful.curves import how_many, spearman
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
 COUNTS = (1, 3, 7)  # of the 14 words of TEXT, each once
 

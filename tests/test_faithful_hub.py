@@ -20,6 +20,8 @@ from foveate.faithful.subject import log_odds, own
 transformers = pytest.importorskip("transformers")
 from tiny import save_tokenizer  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SENTENCE = "the cat sat on the mat because it was tired ."
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 16}
 SMALL |= {"max_position_embeddings": 32, "pad_token_id": 0}

@@ -15,6 +15,8 @@ from foveate.change import ChangeError
 from foveate.heads.gates import Gates
 from foveate.heads.ranking import Importance, Row
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BATCHES = [X, X.flip(1)]
 
 

@@ -13,6 +13,8 @@ import foveate as fv
 from foveate.apps.pieces import in_pieces
 from hf_models import FAMILIES, make_inputs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class Block(nn.Module):
     def __init__(self, mlp: nn.Module) -> None:

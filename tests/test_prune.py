@@ -16,6 +16,8 @@ from foveate.nn import Cache, Decoder, Encoder, MultiHeadAttention, TransformerE
 from foveate.watch import CaptureError
 from pruned_models import knocked_out, some_heads
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 B, L, S, M, H = 2, 7, 5, 24, 6
 NOTHING = "nothing was captured: Encoder called none of"
 

@@ -15,6 +15,8 @@ from foveate.heads.pruning.sites import find, why_not
 from hf_models import make_inputs, tensors, transformers
 from pruned_models import MORE, knocked_out, some_heads
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CASES = [(name, how) for name, family in MORE.items() for how in family.implementations]
 WRITERS = ["gpt2", "llama", "gemma2", "opt", "multi-query", "bert-decoder", "t5", "bart", "marian", "whisper", "umt5"]
 

@@ -16,6 +16,8 @@ from foveate.tasks.translation import Translator, load, restore, save
 from pruned_models import knocked_out
 from translators import ENGLISH, FRENCH, translator
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HEADS = {
     "encoder.layers.0.attention": (0, 1),
     "decoder.layers.0.attention": (1,),

@@ -21,6 +21,8 @@ pandas = pytest.importorskip("pandas")
 pytest.importorskip("transformers")
 from hf_models import FAMILIES  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPECIAL = [3, 4, 5]
 
 

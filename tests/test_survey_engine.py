@@ -23,6 +23,8 @@ from foveate.heads.shard import Options
 from foveate.heads.state import State
 from survey_workers import Dying, small
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPTIONS = Options(rows=16)
 ABOUT = {"model": "small"}
 

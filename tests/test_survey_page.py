@@ -20,6 +20,8 @@ from foveate.heads.surveying import facts_of
 from foveate.heads.table import write_parquet
 from hf_models import FAMILIES
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 

@@ -16,6 +16,8 @@ from foveate.views.source import Source
 from foveate.views.surveys import Surveys
 from foveate.views.words import from_words
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 N, H = 60, 3
 
 

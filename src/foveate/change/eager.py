@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 
-__all__ = ["forced", "released"]
+from ..watch.standing import Standing
+
+__all__ = ["let_go", "stand"]
 
 _lock = threading.Lock()
 _state: dict[str, Any] = {"count": 0}
 
 
-def forced() -> None:
-    """From here on compiled code runs uncompiled, in all threads, until `released` as often."""
+def _forced() -> None:
+    """From here on compiled code runs uncompiled, in all threads, until `_released` as often."""
     with _lock:
         if _state["count"] == 0:
             _state["stance"] = torch.compiler.set_stance("force_eager")
@@ -23,9 +25,25 @@ def forced() -> None:
         _state["count"] += 1
 
 
-def released() -> None:
-    """Undo one `forced`."""
+def _released() -> None:
+    """Undo one `_forced`."""
     with _lock:
         _state["count"] -= 1
         if _state["count"] == 0:
             _state.pop("stance").__exit__(None, None, None)
+
+
+def stand(standing: Standing) -> None:
+    """Let it stand around its modules, compiled code uncompiled meanwhile. All is undone if that fails."""
+    _forced()
+    try:
+        standing.stand()
+    except BaseException:
+        _released()
+        raise
+
+
+def let_go(standing: Standing) -> None:
+    """Undo `stand`."""
+    standing.let_go()
+    _released()

@@ -48,20 +48,14 @@ class Intervention(Standing):
             return
         self.paths, self.modules = {}, []
         self.find()
-        eager.forced()
-        try:
-            self.stand()
-        except BaseException:
-            eager.released()
-            raise
+        eager.stand(self)
         self.standing = True
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if not self.standing:
             return
         self.standing = False
-        self.let_go()
-        eager.released()
+        eager.let_go(self)
         if kind is None:
             self.ended()
 

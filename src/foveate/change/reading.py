@@ -16,10 +16,8 @@ from torch import Tensor, nn
 
 from ..map import AttentionMap
 from ..masks.links import Links
-from ..normalizers import Softmax
 from ..normalizers.given import AsGiven
 from ..operator import Problem
-from ..scores import Dot
 from ..scores.table import Table
 from ..watch.events import Event
 
@@ -41,7 +39,7 @@ class Reading:
     @property
     def problem(self) -> Problem:
         """The call as it is by now, but for the heads in `given`."""
-        return _map(self.event).problem
+        return self.event.map().problem
 
     def seen(self, heads: slice, rows: Any) -> Tensor:
         """Which keys these rows may read, (B, h, R, K)."""
@@ -141,18 +139,7 @@ class Reading:
 
     def map(self, out_BHQV: Tensor) -> AttentionMap:
         """The weights as the caller is shown them."""
-        return _map(self.changed(out_BHQV))
-
-
-def _map(event: Event) -> AttentionMap:
-    return AttentionMap(
-        event.query,
-        event.key,
-        score=event.score or Dot(event.scale, event.softcap),
-        normalizer=event.normalizer or Softmax(event.sinks),
-        mask=event.mask,
-        bias=event.bias,
-    )
+        return self.changed(out_BHQV).map()
 
 
 def _shared_out(table: Tensor, seen: Tensor) -> Tensor:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..change import eager
 from ..map import AttentionMap
-from ..normalizers import Softmax
-from ..scores import Dot
 from ..watch.events import Call, Event, NotExpressibleError, Put
+from ..watch.functions import both
 from ..watch.standing import Standing
 from .errors import FaithfulError
 
@@ -26,16 +26,10 @@ class Touching(Standing):
 
     def __enter__(self) -> None:
         self.find()
-        eager.forced()
-        try:
-            self.stand()
-        except BaseException:
-            eager.released()
-            raise
+        eager.stand(self)
 
     def __exit__(self, *_: Any) -> None:
-        self.let_go()
-        eager.released()
+        eager.let_go(self)
 
     def touch(self, module: nn.Module, event: Event, out_BHQV: Tensor, put: Put) -> Any:
         """What the caller of attention is given instead; None: what it is given anyway."""
@@ -66,13 +60,4 @@ class Touching(Standing):
 
 def map_of(event: Event, mask: Any = None) -> AttentionMap:
     """The weights of a call, without gradients, where `mask` allows them, too."""
-    sinks = None if event.sinks is None else event.sinks.detach()
-    bias = event.bias.detach() if isinstance(event.bias, Tensor) else event.bias
-    return AttentionMap(
-        event.query.detach(),
-        event.key.detach(),
-        score=event.score or Dot(event.scale, event.softcap),
-        normalizer=event.normalizer or Softmax(sinks),
-        mask=event.mask if mask is None else mask if event.mask is None else event.mask & mask,
-        bias=bias,
-    )
+    return replace(event.detached(), mask=both(event.mask, mask)).map()

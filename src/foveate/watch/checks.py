@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from ..map import AttentionMap
-from ..normalizers import Softmax
-from ..scores import Dot
 from .events import Event
 
 __all__ = ["reproduces"]
@@ -28,15 +25,7 @@ def reproduces(event: Event) -> bool:
     queries, keys = event.query.shape[-2], event.key.shape[-2]
     if out_BHQV is None or v_BGKV is None or event.dropout or queries == 0 or keys == 0 or len(event.query) == 0:
         return True
-    whole = AttentionMap(
-        event.query.detach(),
-        event.key.detach(),
-        score=event.score or Dot(event.scale, event.softcap),
-        normalizer=event.normalizer or Softmax(None if event.sinks is None else event.sinks.detach()),
-        mask=event.mask,
-        bias=event.bias,
-        dtype=torch.promote_types(event.query.dtype, torch.float32),
-    )
+    whole = event.detached().map(torch.promote_types(event.query.dtype, torch.float32))
     heads, shared = event.query.shape[1], event.query.shape[1] // v_BGKV.shape[1]
     some = sorted({min(1, heads - 1), heads - 1})  # enough to tell how heads are grouped, and cheap
     rows = [whole[0, h, queries - 1] for h in some]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..biases import Bias
+from ..map import AttentionMap
 from ..masks import Mask
-
-if TYPE_CHECKING:
-    from ..map import AttentionMap
+from ..normalizers import Softmax
+from ..scores import Dot
 
 __all__ = ["Call", "Event", "NotExpressibleError", "Put"]
 
-Put = Callable[[Tensor, "AttentionMap | None"], Any]
+Put = Callable[[Tensor, AttentionMap | None], Any]
 
 
 class NotExpressibleError(Exception):
@@ -45,6 +46,24 @@ class Event:
     dropout: float = 0.0
     score: Any = None
     normalizer: Any = None
+
+    def map(self, dtype: torch.dtype | None = None) -> AttentionMap:
+        """The weights, of the call's own queries and keys, in the query's dtype unless another is given."""
+        return AttentionMap(
+            self.query,
+            self.key,
+            score=self.score or Dot(self.scale, self.softcap),
+            normalizer=self.normalizer or Softmax(self.sinks),
+            mask=self.mask,
+            bias=self.bias,
+            dtype=dtype,
+        )
+
+    def detached(self) -> Event:
+        """The same call, whose weights have no gradients."""
+        sinks = None if self.sinks is None else self.sinks.detach()
+        bias = self.bias.detach() if isinstance(self.bias, Tensor) else self.bias
+        return replace(self, query=self.query.detach(), key=self.key.detach(), sinks=sinks, bias=bias)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..map import AttentionMap
-from ..normalizers import Softmax
 from ..recording import CallInfo
-from ..scores import Dot
 from .checks import reproduces
 from .events import Event
 from .session import CaptureError, Session
@@ -48,15 +46,7 @@ class Listening(Session):
         if name in self.missed:
             return
         info = self.infos.setdefault(name, self._describe(name, module, event))
-        heard = AttentionMap(
-            event.query,
-            event.key,
-            score=event.score or Dot(event.scale, event.softcap),
-            normalizer=event.normalizer or Softmax(event.sinks),
-            mask=event.mask,
-            bias=event.bias,
-        )
-        self.hear(info, heard)
+        self.hear(info, event.map())
 
     def _not_captured(self) -> dict[str, str]:
         return {name: why for name, why in super()._not_captured().items() if name not in self.infos}

@@ -77,10 +77,11 @@ CHOOSING = 500  # validation pairs on which readings are chosen
 BEAM = 5
 
 
-def settings(pair: str, arch: str, attention: str, **changed: Any) -> dict[str, Any]:
+def settings(pair: str, arch: str, attention: str, head_dropout: float = 0.0, **changed: Any) -> dict[str, Any]:
     """What `Run` is given but for its files; `changed` are options of training."""
     chosen = SETTINGS[arch] | OWN.get((pair, arch), {})
-    shape = Shape(**chosen["shape"], **({"attention": attention} if arch == "rnn" else {}))
+    own = {"attention": attention} if arch == "rnn" else {"head_dropout": head_dropout}
+    shape = Shape(**chosen["shape"], **own)
     options = Options(**{**chosen["options"], **changed})
     return {**chosen, "shape": shape, "options": options}
 
@@ -205,6 +206,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     options.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder")
     options.add_argument("--epochs", type=int, help="passes over the data; default: the setting of the model")
     options.add_argument("--seed", type=int, help="default: 1")
+    options.add_argument("--head-dropout", type=float, default=0.0, help="of a transformer: whole heads, at random")
     options.add_argument(
         "--device", choices=DEVICES, default="auto", help="to train on; auto: a GPU where there is one"
     )
@@ -230,7 +232,12 @@ def main(given: list[str] | None = None) -> int:
             return 2
         changed = {name: value for name in ("epochs", "seed") if (value := getattr(chosen, name)) is not None}
         train, valid = (files(chosen.pair, split, chosen.limit, folder / "data") for split in ("train", "valid"))
-        asked = Run(train, valid, tokenize="none", **settings(chosen.pair, chosen.arch, chosen.attention, **changed))
+        asked = Run(
+            train,
+            valid,
+            tokenize="none",
+            **settings(chosen.pair, chosen.arch, chosen.attention, chosen.head_dropout, **changed),
+        )
         try:
             with joined(chosen.device) as world:
                 outcome = run(asked, folder, world=world, resume=chosen.resume)

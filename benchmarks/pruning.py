@@ -33,6 +33,7 @@ from foveate.tasks.pruning.reading import ReaderSubject
 from foveate.tasks.pruning.run import TUNING
 from foveate.tasks.pruning.translating import TranslatorSubject
 from foveate.tasks.training.report import read_log
+from foveate.tasks.training.world import DEVICES
 from foveate.tasks.translation.task import bleu
 
 KEEP = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
@@ -61,7 +62,7 @@ def results(folder: Path) -> list[dict[str, Any]]:
 
 
 def measured(
-    folder: Path, name: str, plan: Plan, subject: Callable[[], Subject], key: dict[str, Any]
+    folder: Path, name: str, plan: Plan, subject: Callable[[], Subject], key: dict[str, Any], device: str = "cpu"
 ) -> dict[str, Any]:
     """One model, pruned by a plan; only shown if it was measured before."""
     where = folder / name.replace(", ", "-").replace(" ", "-") / f"{plan.keep:g}"
@@ -71,7 +72,7 @@ def measured(
         tell = lambda line: print(f"{name}, keep {plan.keep:g}: {line}", file=sys.stderr, flush=True)  # noqa: E731
         once = plan.schedule == "one-shot" and plan.tune is None
         order = where.parent / "order.jsonl" if once else None  # fewer heads go on where more ended
-        report: Report = run(plan, subject(), where, resume=resume, tell=tell, order=order)
+        report: Report = run(plan, subject(), where, resume=resume, tell=tell, order=order, device=device)
         return {"before": report.before, "after": report.after, "folder": str(where.relative_to(folder))}
 
     told = {"what": "pruned", "schedule": name, "keep": plan.keep, "trained": plan.tune is not None, **key}
@@ -92,7 +93,7 @@ def translation(chosen: argparse.Namespace) -> None:
             continue
         needed = train if plan.tune is not None else None
         subject = lambda needed=needed: TranslatorSubject(opened(chosen.model), valid, needed, most=chosen.most)  # noqa: E731
-        found = measured(chosen.output, name, plan, subject, key)
+        found = measured(chosen.output, name, plan, subject, key, chosen.device)
         print(json.dumps({k: found[k] for k in ("schedule", "keep", "after")}), flush=True)
         draw(chosen.output, "BLEU", f"Multi30k {chosen.pair}, validation, greedy search")
     best = {kind: smallest(results(chosen.output), kind) for kind in LOST}
@@ -144,7 +145,7 @@ def sentences(chosen: argparse.Namespace) -> None:
     plans = {name: more for name, more in ONE_SHOT.items() if more.get("rank") != "gradient"}
     for name, more in plans.items():
         for share in KEEP:
-            found = measured(chosen.output, name, Plan(share, **more), lambda: minilm(texts), {})
+            found = measured(chosen.output, name, Plan(share, **more), lambda: minilm(texts), {}, chosen.device)
             print(json.dumps({k: found[k] for k in ("schedule", "keep", "after")}), flush=True)
             draw(chosen.output, "agreement", "MiniLM, 6 layers x 12 heads: Spearman's correlation of likeness")
     for line in results(chosen.output):
@@ -197,6 +198,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     options.add_argument("--peak", type=float, default=1e-3, help="its highest learning rate (1e-3)")
     options.add_argument("--most", type=int, default=400, help="validation pairs on which heads are chosen (400)")
     options.add_argument("--test", action="store_true", help="at the end, measure test2016 of the best models")
+    options.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU where there is one")
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     options.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for all of it")
     chosen = options.parse_args(given)

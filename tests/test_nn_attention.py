@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import foveate as fv
 import oracle
 from foveate import masks, normalizers, positions, scores
-from foveate.nn import Cache, Encoder, LatentAttention, MultiHeadAttention
+from foveate.nn import Cache, Encoder, LatentAttention, MultiHeadAttention, TransformerEncoderDecoder
 
 B, Q, K, H, G, D = 2, 5, 7, 6, 3, 11
 M, N, P = 13, 17, 19  # model width, and those of what keys and values are made from
@@ -176,6 +176,28 @@ def test_dropout_is_for_training() -> None:
     assert not torch.allclose(module(x), module(x))
     module.eval()
     oracle.close(module(x), by_hand(module, x, x, x)[0])
+
+
+def test_whole_heads_are_dropped_of_a_sequence_in_training() -> None:
+    torch.manual_seed(3)
+    module = MultiHeadAttention(8, 4, head_dropout=0.5)
+    module.output.weight.data, module.output.bias.data = torch.eye(8), torch.zeros(8)  # what is read, head beside head
+    x = torch.randn(64, 3, 8)
+    whole = module.eval()(x)
+    dropped = module.train()(x)
+    factor = (dropped / whole).unflatten(-1, (4, 2)).permute(0, 2, 1, 3).flatten(2)  # of each sequence and head
+    assert (factor.round() == factor[..., :1].round()).all(), "a head is dropped whole"
+    torch.testing.assert_close(factor, factor.round())
+    assert set(factor.round().unique().tolist()) == {0.0, 2.0}, "what stays counts for what went"
+    assert 0.3 < float((factor[..., 0] == 0).float().mean()) < 0.7
+    with pytest.raises(ValueError, match="head_dropout must be at least 0 and less than 1; got 1"):
+        MultiHeadAttention(8, 4, head_dropout=1)
+
+
+def test_every_attention_of_a_stack_drops_heads() -> None:
+    model = TransformerEncoderDecoder(20, width=8, heads=2, layers=2, inner=8, dropout=0.0, head_dropout=0.25)
+    found = [m.head_dropout for m in model.modules() if isinstance(m, MultiHeadAttention)]
+    assert found == [0.25] * 6
 
 
 def test_gradients() -> None:

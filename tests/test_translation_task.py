@@ -126,7 +126,7 @@ def test_bleu_with_several_references() -> None:
 def test_shapes_out_of_range() -> None:
     with pytest.raises(ValueError, match="unknown arch 'lstm'; expected 'rnn' or 'transformer'"):
         Shape(arch="lstm")  # type: ignore[arg-type]
-    for name in ("dropout", "state_dropout"):
+    for name in ("dropout", "state_dropout", "head_dropout"):
         with pytest.raises(ValueError, match=f"^{name} must be at least 0 and less than 1; got 1.0"):
             Shape(**{name: 1.0})  # type: ignore[arg-type]
     assert Options().precision == "auto"

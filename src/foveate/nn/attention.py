@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -35,6 +36,8 @@ class MultiHeadAttention(Parts):
         key_width, value_width: of what keys and values are made from; default M, and that of keys.
         bias: whether the projections add one.
         dropout: of weights, in training.
+        head_dropout: of whole heads of a sequence, in training (DropHead, Zhou et al. 2020): no head is relied on
+            alone, so heads can be pruned later.
         parts: `score`, `normalizer`, `mask`, `positions`, as in `Parts`.
 
     Raises:
@@ -53,6 +56,7 @@ class MultiHeadAttention(Parts):
         value_width: int | None = None,
         bias: bool = True,
         dropout: float = 0.0,
+        head_dropout: float = 0.0,
         **parts: Any,
     ) -> None:
         super().__init__(**parts)
@@ -61,9 +65,11 @@ class MultiHeadAttention(Parts):
         groups = heads if groups is None else groups
         if groups < 1 or heads % groups:
             raise ValueError(f"heads must be a multiple of groups; got heads {heads}, groups {groups}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and less than 1; got {dropout}")
-        self.width, self.heads, self.groups, self.dropout = width, heads, groups, dropout
+        for name, share in (("dropout", dropout), ("head_dropout", head_dropout)):
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} must be at least 0 and less than 1; got {share}")
+        self.width, self.heads, self.groups = width, heads, groups
+        self.dropout, self.head_dropout = dropout, head_dropout
         self.head_width = width // heads if head_width is None else head_width
         key_width = width if key_width is None else key_width
         self.query = Linear(width, heads * self.head_width, bias)
@@ -111,6 +117,8 @@ class MultiHeadAttention(Parts):
             k = self.rotated(k, 0, k.shape[-2])
         dropout = self.dropout if self.training else 0.0
         out_BHQD, weights = attention(q, k, v, dropout=dropout, **self.options(mask, bias))
+        if self.training and self.head_dropout:
+            out_BHQD = out_BHQD * F.dropout(out_BHQD.new_ones(*out_BHQD.shape[:-2], 1, 1), self.head_dropout)
         out_BQM: Tensor = self.output(merge_heads(out_BHQD))
         return (out_BQM, weights) if return_weights else out_BQM
 

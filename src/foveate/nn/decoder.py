@@ -5,6 +5,7 @@ Axes: B batch, L length, K length of the memory, M model width, N width of the m
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
@@ -39,15 +40,17 @@ class DecoderLayer(Sublayers):
         cross: bool = True,
         memory_width: int | None = None,
         dropout: float = 0.0,
+        head_dropout: float = 0.0,
         norm: Norm = "pre",
         activation: Activation = "gelu",
         attention: MakesAttention | None = None,
     ) -> None:
         super().__init__(dropout, norm)
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = MultiHeadAttention(width, heads) if attention is None else attention()
+        plain = partial(MultiHeadAttention, width, heads, head_dropout=head_dropout)
+        self.attention = (plain if attention is None else attention)()
         self.cross_attention_norm = nn.LayerNorm(width) if cross else None
-        self.cross_attention = MultiHeadAttention(width, heads, key_width=memory_width) if cross else None
+        self.cross_attention = plain(key_width=memory_width) if cross else None
         self.feed_forward_norm = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, inner, activation=activation)
 

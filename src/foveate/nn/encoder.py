@@ -6,6 +6,7 @@ Axes: B batch, L length, M model width, F inner width of the feed-forward networ
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -73,6 +74,7 @@ class EncoderLayer(Sublayers):
     Args:
         width, heads, inner: M, H, F.
         dropout: of what each sub-layer adds.
+        head_dropout: as in `MultiHeadAttention`; not of an `attention` that is given.
         norm: "pre" norms what a sub-layer reads, "post" what it and the residual add up to.
         activation: as in `FeedForward`.
         attention: makes the self-attention, such as `lambda: MultiHeadAttention(512, 8, groups=2)`; default: plain.
@@ -85,13 +87,15 @@ class EncoderLayer(Sublayers):
         inner: int,
         *,
         dropout: float = 0.0,
+        head_dropout: float = 0.0,
         norm: Norm = "pre",
         activation: Activation = "gelu",
         attention: MakesAttention | None = None,
     ) -> None:
         super().__init__(dropout, norm)
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = MultiHeadAttention(width, heads) if attention is None else attention()
+        plain = partial(MultiHeadAttention, width, heads, head_dropout=head_dropout)
+        self.attention = (plain if attention is None else attention)()
         self.feed_forward_norm = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, inner, activation=activation)
 

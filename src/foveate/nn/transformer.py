@@ -33,7 +33,7 @@ class TransformerEncoderDecoder(nn.Module):
         vocabulary, outputs: as in `TiedEmbedding`.
         width, heads, layers, inner: M, heads of each attention, layers of each stack, width inside feed-forward layers.
         dropout: of embeddings and of what each sub-layer adds, in training.
-        norm, activation: as in `EncoderLayer`.
+        head_dropout, norm, activation: as in `EncoderLayer`; heads that read the other side are dropped too.
     """
 
     def __init__(
@@ -46,13 +46,14 @@ class TransformerEncoderDecoder(nn.Module):
         layers: int = 4,
         inner: int = 256,
         dropout: float = 0.3,
+        head_dropout: float = 0.0,
         norm: str = "pre",
         activation: str = "relu",
     ) -> None:
         super().__init__()
         self.embedding = TiedEmbedding(vocabulary, width, outputs)
         self.dropout = nn.Dropout(dropout)
-        options = {"dropout": dropout, "norm": norm, "activation": activation}
+        options = {"dropout": dropout, "head_dropout": head_dropout, "norm": norm, "activation": activation}
         self.encoder = Encoder(layers, width, heads, inner, **options)
         self.decoder = Decoder(layers, width, heads, inner, **options)
         for stack in (self.encoder, self.decoder):

@@ -90,6 +90,8 @@ def _add_training(group: Any) -> None:
     add("--warmup", type=common.whole(0), metavar="STEPS", help="steps until it is reached (100)")
     add("--seed", type=common.whole(0), default=1, help="of everything that is drawn (1)")
     add("--threads", type=common.whole(1), help="threads of torch")
+    about = "to choose and train on; auto is a GPU where there is one, else the CPU (auto)"
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help=about)
 
 
 def _named(text: str) -> tuple[str | int, tuple[int, ...]]:
@@ -258,7 +260,7 @@ def _prune(plan: Plan, subject: Subject, folder: Path, arguments: argparse.Names
             print(line, file=sys.stderr, flush=True)
 
     try:
-        report = prune_it(plan, subject, folder, resume=arguments.resume, tell=tell)
+        report = prune_it(plan, subject, folder, resume=arguments.resume, tell=tell, device=arguments.device)
     except (KeyboardInterrupt, Stopped):
         common.report_end()
         kept = [word for word in arguments.words if word not in ("--overwrite", "--resume")]

@@ -24,7 +24,7 @@ RATES: dict[str, dict[str, Any]] = {  # what is usual, by architecture
 }
 SIZES: dict[str, dict[str, Any]] = {  # each has only these
     "rnn": {"attention": "additive", "width": 256, "hidden": 384, "dropout": 0.3, "state_dropout": 0.4},
-    "transformer": {"width": 128, "heads": 4, "layers": 4, "inner": 256, "dropout": 0.3},
+    "transformer": {"width": 128, "heads": 4, "layers": 4, "inner": 256, "dropout": 0.3, "head_dropout": 0.0},
 }
 
 _EXAMPLES = """  foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
@@ -85,6 +85,8 @@ def _add_shape(group: Any) -> None:
     add("--dropout", type=common.share, help=f"of embeddings, and inside a transformer ({_usual('dropout')})")
     about = f"of an rnn, of its states ({_usual('state_dropout')})"
     add("--state-dropout", type=common.share, help=about)
+    about = "of a transformer: share of whole heads that are left out at random, so that they can be pruned later (0)"
+    add("--head-dropout", type=common.share, help=about)
     add("--half", action="store_true", help="keep the finished model in float16, half as large")
 
 

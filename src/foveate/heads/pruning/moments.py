@@ -33,8 +33,9 @@ class StandIn:
 
     def put(self, x_C: Tensor) -> Tensor:
         """(..., C), what is removed replaced by what stands in for it."""
-        found = x_C.index_select(-1, self.kept_K) @ self.map_KR.to(x_C.dtype) + self.constant_R.to(x_C.dtype)
-        return x_C.index_copy(-1, self.removed_R, found)
+        kept_K, removed_R = self.kept_K.to(x_C.device), self.removed_R.to(x_C.device)
+        found = x_C.index_select(-1, kept_K) @ self.map_KR.to(x_C) + self.constant_R.to(x_C)
+        return x_C.index_copy(-1, removed_R, found)
 
 
 @dataclass(frozen=True)

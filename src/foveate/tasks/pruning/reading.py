@@ -78,6 +78,7 @@ class ReaderSubject:
         return self._batches
 
     def loss(self, model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        batch = self._placed(batch)
         given = {name: t for name, t in batch.items() if name not in ("labels", "states")}
         if self.writes:
             logits_BLV, labels_BL = model(**given).logits, batch["labels"]
@@ -103,7 +104,7 @@ class ReaderSubject:
         return {"agreement": round(_agreement(before, after), 4)}
 
     def work(self) -> object:
-        batch = {name: t for name, t in self._batches[0].items() if name not in ("labels", "states")}
+        batch = self._placed({name: t for name, t in self._batches[0].items() if name not in ("labels", "states")})
         with torch.no_grad():
             return self._model(**batch)
 
@@ -122,10 +123,14 @@ class ReaderSubject:
 
     def _both(self, which: int) -> Iterable[tuple[Tensor, dict[str, Tensor]]]:
         """States of the whole model (0) or of this one (1), by batch."""
-        for batch in self._all:
+        for batch in map(self._placed, self._all):
             given = {name: t for name, t in batch.items() if name not in ("labels", "states")}
             with torch.no_grad():
                 yield (batch["states"] if which == 0 else _states(self._model, given)), batch
+
+    def _placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Where the model is."""
+        return {name: t.to(self._model.device) for name, t in batch.items()}
 
     def _prepared(self, texts: Sequence[Any]) -> list[dict[str, Tensor]]:
         """Texts of about one length together, in batches; with what the model is held against."""

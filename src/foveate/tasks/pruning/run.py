@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...heads.pruning.moments import Moments, moments
 from ...heads.pruning.prune import prunable, prune, record_of
 from ..files import save_text
 from ..training import Options, train
 from ..training.checkpoint import CHECKPOINT
+from ..training.world import World, settled_device
 from .choosing import RANKS, chosen, mean_loss
 from .gates import GatedTask, fold
 from .subject import Subject
@@ -81,6 +84,7 @@ def run(
     quiet: bool = False,
     tell: Tell | None = None,
     order: Path | None = None,
+    device: str = "cpu",
 ) -> Report:
     """Prune a subject's model, and write it into `folder`; with `resume` go on where an earlier run was stopped.
 
@@ -89,10 +93,11 @@ def run(
         tell: is told each step of choosing, as a line.
         order: a file of greedy steps to go on after, and to add to: who removes more heads of the same model, on the
             same data, need not begin again. Default: one of this run.
+        device: "cpu", "cuda", or "auto", which is a GPU where there is one.
 
     Raises:
         ValueError: the plan trains, and there is nothing to train on; it asks a gradient that is 0; nothing would be
-            removed; or a run is resumed by another plan.
+            removed; there is no such device; or a run is resumed by another plan.
         Stopped: Ctrl-C in a training, after a checkpoint.
     """
     tell = tell or (lambda line: None)
@@ -103,16 +108,19 @@ def run(
             f"the loss of {subject.name} is how far it is from what it was, and its gradient there is 0; rank by "
             "'greedy' or 'leave-one-out'"
         )
+    world = World(device=torch.device(settled_device(device)))
     goals = budget(subject, plan)
     folder.mkdir(parents=True, exist_ok=True)
     state = _begun(plan, folder, resume)
+    subject.model.to(world.device)
     if "before" not in state:
         state["before"] = measured(subject)
         _keep(folder, state)
     if state["round"]:
         subject.reopen(folder / f"round-{state['round']:02d}" / "model")
+        subject.model.to(world.device)
     for number, goal in enumerate(goals[state["round"] :], state["round"] + 1):
-        _round(plan, subject, folder, number, goal, quiet, tell, order or folder / ORDER)
+        _round(plan, subject, folder, number, goal, world, quiet, tell, order or folder / ORDER)
         state["round"] = number
         _keep(folder, state)
     after = measured(subject)
@@ -179,37 +187,47 @@ def _keep(folder: Path, state: dict[str, Any]) -> None:
 
 
 def _round(
-    plan: Plan, subject: Subject, folder: Path, number: int, goal: int, quiet: bool, tell: Tell, order: Path
+    plan: Plan,
+    subject: Subject,
+    folder: Path,
+    number: int,
+    goal: int,
+    world: World,
+    quiet: bool,
+    tell: Tell,
+    order: Path,
 ) -> None:
     """Heads go until `goal` are left, and the model is trained, if the plan says so."""
     here = folder / f"round-{number:02d}"
     count = sum(len(unit) for units in prunable(subject.model).values() for unit in units) - goal
     stand_ins: dict[str, Moments] = {}
     if plan.schedule == "gates":
-        gone = _gated(plan, subject, here / "gates", goal, quiet)
+        gone = _gated(plan, subject, here / "gates", goal, world, quiet)
     else:
         progress = lambda done, of, line: tell(f"{done} of {of}: {line}")  # noqa: E731
         stand_ins = moments(subject.model, lambda: mean_loss(subject)) if plan.refit else {}
         gone = chosen(subject, plan.rank, count, order, number, plan.probes, stand_ins, progress)
     prune(subject.model, gone, stand_ins=stand_ins)
     if plan.tune is not None:
-        _train(subject.task(), subject.model, plan, here, quiet)
+        _train(subject.task(), subject.model, plan, here, world, quiet)
     subject.save(here / "model")
 
 
-def _gated(plan: Plan, subject: Subject, folder: Path, goal: int, quiet: bool) -> dict[str, tuple[int, ...]]:
+def _gated(
+    plan: Plan, subject: Subject, folder: Path, goal: int, world: World, quiet: bool
+) -> dict[str, tuple[int, ...]]:
     task = subject.task()
     assert task is not None
     assert plan.tune is not None
     steps = plan.tune.epochs * len(task.batches(0, 0, 1))
     gated = GatedTask(task, subject.model, goal, steps, plan.tune.peak)
     with gated.switches:
-        _train(gated, subject.model, plan, folder, quiet)
+        _train(gated, subject.model, plan, folder, world, quiet)
         return fold(subject.model, gated)
 
 
-def _train(task: Any, model: Any, plan: Plan, folder: Path, quiet: bool) -> None:
+def _train(task: Any, model: Any, plan: Plan, folder: Path, world: World, quiet: bool) -> None:
     assert plan.tune is not None
     folder.mkdir(parents=True, exist_ok=True)
     options = replace(plan.tune, seed=plan.seed)
-    train(task, model, options, folder, resume=(folder / CHECKPOINT).is_file(), quiet=quiet)
+    train(task, model, options, folder, world=world, resume=(folder / CHECKPOINT).is_file(), quiet=quiet)

@@ -26,7 +26,7 @@ class Shape:
         width: of embeddings; of a Transformer everywhere.
         hidden: of an "rnn", its recurrent states.
         heads, layers, inner: of a "transformer".
-        dropout, state_dropout: as in the models.
+        dropout, state_dropout, head_dropout: as in the models.
     """
 
     arch: Arch = "rnn"
@@ -38,11 +38,12 @@ class Shape:
     inner: int = 512
     dropout: float = 0.3
     state_dropout: float = 0.4
+    head_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.arch not in ("rnn", "transformer"):
             raise ValueError(f"unknown arch {self.arch!r}; expected 'rnn' or 'transformer'")
-        for name in ("dropout", "state_dropout"):
+        for name in ("dropout", "state_dropout", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and less than 1; got {getattr(self, name)}")
 
@@ -65,6 +66,7 @@ def build(shape: Shape, vocabulary: int, outputs: Tensor) -> Trained:
             layers=shape.layers,
             inner=shape.inner,
             dropout=shape.dropout,
+            head_dropout=shape.head_dropout,
         )
     return RNNEncoderDecoder(
         vocabulary,

@@ -36,7 +36,7 @@ from foveate.tasks.training.report import read_log
 from foveate.tasks.training.world import DEVICES
 from foveate.tasks.translation.task import bleu
 
-KEEP = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
+KEEP = (0.875, 0.75, 0.65, 0.5, 0.375, 0.25)
 TRAINED = (0.5, 0.4, 0.3, 0.2)
 ONE_SHOT = {
     "greedy": {},
@@ -84,9 +84,13 @@ def translation(chosen: argparse.Namespace) -> None:
     opened(chosen.model)
     key = {"parameters": digest(chosen.model)}
     valid, train = pairs(chosen.pair, "valid"), pairs(chosen.pair, "train")
-    tune = replace(TUNING, epochs=chosen.epochs, peak=chosen.peak, average=min(chosen.epochs, 5))
-    plans = [(name, Plan(share, **more)) for name, more in ONE_SHOT.items() for share in KEEP]
-    plans += [(f"{n}, trained", Plan(s, tune=tune, **more)) for n, more in WITH_TRAINING.items() for s in TRAINED]
+    tune = replace(TUNING, epochs=chosen.epochs, peak=chosen.peak, warmup=200, average=min(chosen.epochs, 8))
+    plans = [(name, Plan(share, **more)) for name, more in ONE_SHOT.items() for share in chosen.keep or KEEP]
+    plans += [
+        (f"{name}, trained", Plan(share, tune=tune, **more))
+        for name, more in WITH_TRAINING.items()
+        for share in chosen.keep or TRAINED
+    ]
     wanted = None if chosen.schedules is None else {name.strip() for name in chosen.schedules.split(",")}
     for name, plan in plans:
         if wanted is not None and name.replace(", ", " ") not in wanted:
@@ -144,7 +148,7 @@ def sentences(chosen: argparse.Namespace) -> None:
     texts = list(dict.fromkeys(texts))[:SENTENCES]
     plans = {name: more for name, more in ONE_SHOT.items() if more.get("rank") != "gradient"}
     for name, more in plans.items():
-        for share in KEEP:
+        for share in chosen.keep or KEEP:
             found = measured(chosen.output, name, Plan(share, **more), lambda: minilm(texts), {}, chosen.device)
             print(json.dumps({k: found[k] for k in ("schedule", "keep", "after")}), flush=True)
             draw(chosen.output, "agreement", "MiniLM, 6 layers x 12 heads: Spearman's correlation of likeness")
@@ -194,8 +198,9 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     options.add_argument("--model", type=Path, metavar="DIR", help="a Transformer that benchmarks/multi30k.py trained")
     options.add_argument("--pair", choices=("en-fr", "en-de", "fr-en", "de-en"), default="en-fr")
     options.add_argument("--schedules", help="only these, such as 'greedy,gates trained'; default: all")
-    options.add_argument("--epochs", type=int, default=4, help="of each training (4)")
-    options.add_argument("--peak", type=float, default=1e-3, help="its highest learning rate (1e-3)")
+    options.add_argument("--keep", type=float, nargs="+", metavar="SHARE", help="only these shares of the heads")
+    options.add_argument("--epochs", type=int, default=36, help="of each training (36)")
+    options.add_argument("--peak", type=float, default=2e-3, help="its highest learning rate (2e-3)")
     options.add_argument("--most", type=int, default=400, help="validation pairs on which heads are chosen (400)")
     options.add_argument("--test", action="store_true", help="at the end, measure test2016 of the best models")
     options.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU where there is one")

@@ -35,9 +35,7 @@ class BidirectionalRNN(nn.Module):
         ValueError: an unknown cell, or an odd hidden width.
     """
 
-    def __init__(
-        self, width: int, hidden: int, *, layers: int = 1, cell: Cell = "gru", dropout: float = 0.0
-    ) -> None:
+    def __init__(self, width: int, hidden: int, *, layers: int = 1, cell: Cell = "gru", dropout: float = 0.0) -> None:
         super().__init__()
         if cell not in get_args(Cell):
             raise ValueError(f"unknown cell {cell!r}; expected 'gru' or 'lstm'")

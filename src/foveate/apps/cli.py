@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import foveate
 from foveate.apps.commands import (
     align,
+    classify,
     cost,
     demo,
     experiment,
@@ -37,6 +38,8 @@ _EXAMPLES = """examples:
   foveate heads bert-base-uncased sentences.txt -o heads.parquet
   foveate translate "How are you?"                 a translation, and which word each word came from
   foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
+  foveate train classify --train train.tsv --valid valid.tsv -o my-classifier
+  foveate classify my-classifier "A stirring, funny film."
   foveate align --model my-translator pairs.tsv    word alignments in Pharaoh format
   foveate experiment bottleneck                    what one fixed vector loses to attention, by length
   foveate faithful gpt2 "The cat sat on the"       does attention explain what the model predicts?
@@ -56,7 +59,21 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"foveate {foveate.__version__}")
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (view, translate, train, align, experiment, resolve, record, heads, faithful, prune, cost, demo):
+    for module in (
+        view,
+        translate,
+        classify,
+        train,
+        align,
+        experiment,
+        resolve,
+        record,
+        heads,
+        faithful,
+        prune,
+        cost,
+        demo,
+    ):
         module.add(commands)
     return top
 

@@ -22,14 +22,15 @@ Work = Callable[["World", bool], "Outcome"]
 HELD = {"checkpoint.safetensors": "a run that can go on", "model.safetensors": "a model"}
 
 
-def add_options(parser: argparse.ArgumentParser, rate: str, warmup: str) -> None:
-    """Options of every task; `rate` and `warmup` say what is usual for this one."""
+def add_options(parser: argparse.ArgumentParser, rate: str, warmup: str, epochs: int | None = None) -> None:
+    """Options of every task; `rate` and `warmup` say what is usual for this one, `epochs` if it is another number."""
     from foveate.tasks.training import Options
 
     usual = Options()
     group = parser.add_argument_group("training")
     add = group.add_argument
-    add("--epochs", type=common.whole(1), default=usual.epochs, help=f"passes over the data, at most ({usual.epochs})")
+    epochs = usual.epochs if epochs is None else epochs
+    add("--epochs", type=common.whole(1), default=epochs, help=f"passes over the data, at most ({epochs})")
     about = f"highest learning rate ({rate})"
     add("--learning-rate", "--peak", dest="peak", type=common.positive, metavar="RATE", help=about)
     about = f"steps until the learning rate is the highest ({warmup})"

@@ -1,0 +1,16 @@
+"""The tasks that are recipes: `foveate train` offers each, and `foveate view` opens what they left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import classification
+from .classification import Classification
+from .recipe import Predictor, Recipe
+
+__all__ = ["PREDICTORS", "RECIPES"]
+
+RECIPES: tuple[type[Recipe[Any]], ...] = (Classification,)
+PREDICTORS: dict[str, Callable[[str | Path], Predictor[Any]]] = {Classification.task: classification.load}

@@ -23,6 +23,7 @@ from foveate.apps.commands import (
     prune,
     record,
     resolve,
+    tag,
     train,
     translate,
     view,
@@ -40,6 +41,8 @@ _EXAMPLES = """examples:
   foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
   foveate train classify --train train.tsv --valid valid.tsv -o my-classifier
   foveate classify my-classifier "A stirring, funny film."
+  foveate train tag --train train.conllu --valid dev.conllu -o my-tagger
+  foveate tag my-tagger "The old man the boats."
   foveate align --model my-translator pairs.tsv    word alignments in Pharaoh format
   foveate experiment bottleneck                    what one fixed vector loses to attention, by length
   foveate faithful gpt2 "The cat sat on the"       does attention explain what the model predicts?
@@ -63,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
         view,
         translate,
         classify,
+        tag,
         train,
         align,
         experiment,

@@ -1,12 +1,12 @@
-"""Things to do with attention: translating, classifying, aligning words, resolving a pronoun."""
+"""Things to do with attention: translating, classifying, tagging and aligning words, resolving a pronoun."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import alignment, classification, resolve, translation
+    from . import alignment, classification, resolve, tagging, translation
 
-__all__ = ["alignment", "classification", "resolve", "translation"]
+__all__ = ["alignment", "classification", "resolve", "tagging", "translation"]
 
 
 def __getattr__(name: str) -> Any:

@@ -36,5 +36,5 @@ def _of(data: dict[str, Any]) -> str:
 
 
 def _told(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g} %" if name == "accuracy" else f"{name} {value:.4g}"
+    return ", ".join(f"{name} {value:.4g} %" if name.startswith("accuracy") else f"{name} {value:.4g}"
                      for name, value in metrics.items())  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,7 @@ from .training.precision import Precision
 from .training.run import how_trained, run_task
 from .training.world import World
 
-__all__ = ["KNOWN", "Answer", "Learning", "Predictor", "Ready", "Recipe", "Run", "opened", "run"]
+__all__ = ["KNOWN", "Answer", "Learning", "Predictor", "Ready", "Recipe", "Run", "opened", "percent", "run"]
 
 E = TypeVar("E")
 KNOWN = "known.json"
@@ -101,13 +101,21 @@ class Recipe(ABC, Generic[E]):
 
     def scores(self, model: nn.Module, examples: Sequence[E], cells: int) -> dict[str, float]:
         """How good a model is: the share of choices that are right, in percent; called without gradients."""
+        return {"accuracy": percent(right_N for _, right_N in self.judged(model, examples, cells))}
+
+    def judged(self, model: nn.Module, examples: Sequence[E], cells: int) -> Iterator[tuple[list[E], Tensor]]:
+        """All examples, some of about one size at a time, and (N,) which of their choices are right."""
         sizes = np.array([self.size(one) for one in examples])
-        right = made = 0
         for rows in cut(np.argsort(sizes, kind="stable"), sizes, cells):
-            logits_NO, target_N = self.logits(model, [examples[row] for row in rows])
-            right += int((logits_NO.argmax(-1) == target_N).sum())
-            made += len(target_N)
-        return {"accuracy": round(100 * right / made, 3)}
+            some = [examples[row] for row in rows]
+            logits_NO, target_N = self.logits(model, some)
+            yield some, (logits_NO.argmax(-1) == target_N).cpu()
+
+
+def percent(right: Iterable[Tensor]) -> float:
+    """Which share of all of these is true; NaN of none."""
+    together = torch.cat(list(right))
+    return round(100 * float(together.double().mean()), 3)
 
 
 @dataclass(frozen=True)
@@ -243,7 +251,7 @@ class Ready(Generic[E]):
     @torch.no_grad()
     def finish(self, folder: Path, model: nn.Module, outcome: Outcome, world: World) -> None:
         given, recipe = self.given, self.task.recipe
-        facts = {
+        facts: dict[str, Any] = {
             "task": recipe.task,
             "shape": asdict(recipe.shape),
             "examples": [recipe.text(one) for one in _spread(self.task.valid, EXAMPLES)],

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import classification
+from . import classification, tagging
 from .classification import Classification
 from .recipe import Predictor, Recipe
+from .tagging import Tagging
 
 __all__ = ["PREDICTORS", "RECIPES"]
 
-RECIPES: tuple[type[Recipe[Any]], ...] = (Classification,)
-PREDICTORS: dict[str, Callable[[str | Path], Predictor[Any]]] = {Classification.task: classification.load}
+RECIPES: tuple[type[Recipe[Any]], ...] = (Classification, Tagging)
+PREDICTORS: dict[str, Callable[[str | Path], Predictor[Any]]] = {
+    Classification.task: classification.load,
+    Tagging.task: tagging.load,
+}

@@ -50,10 +50,7 @@ class TaskModel:
             with torch.no_grad(), watch(self.predictor.model, keep="qkv") as seen:
                 found = self.predictor.answer(words)
         except CaptureError:
-            raise UserError(
-                f"{self.predictor.recipe.shape.name}: this model has no attention to look at; train one with another "
-                "--arch or --pooling, or use it in the terminal"
-            ) from None
+            raise UserError(self._blind()) from None
         except ValueError as error:
             raise UserError(str(error)) from None
         seen.model = self.name
@@ -62,6 +59,14 @@ class TaskModel:
         source = Source(seen, [from_words(words)], queries, title=title_of(text), model=self.name)
         focus = Focus(token=0, call=pooled[-1], head=0) if pooled else None
         return source.with_answer(found.message, focus)
+
+    def _blind(self) -> str:
+        recipe = self.predictor.recipe
+        other = "--arch or --pooling" if any("pooling" in sizes for sizes in recipe.sizes.values()) else "--arch"
+        return (
+            f"This model ({recipe.shape.name}) has no attention to look at; train one with another {other}, or use it "
+            f"in the terminal: foveate {recipe.command}."
+        )
 
 
 def open_folder(folder: str | Path) -> Model | None:

@@ -32,7 +32,7 @@ class BidirectionalRNN(nn.Module):
         dropout: of what each further layer reads.
 
     Raises:
-        ValueError: an unknown cell, or an odd hidden width.
+        ValueError: an unknown cell, an odd hidden width, or no layer.
     """
 
     def __init__(self, width: int, hidden: int, *, layers: int = 1, cell: Cell = "gru", dropout: float = 0.0) -> None:
@@ -41,6 +41,8 @@ class BidirectionalRNN(nn.Module):
             raise ValueError(f"unknown cell {cell!r}; expected 'gru' or 'lstm'")
         if hidden % 2:
             raise ValueError(f"hidden must be even, half of it for each direction; got {hidden}")
+        if layers < 1:
+            raise ValueError(f"layers must be at least 1; got {layers}")
         made = CELLS[cell]
         widths = [width, *[hidden] * (layers - 1)]
         self.forwards = nn.ModuleList(made(w, hidden // 2, batch_first=True) for w in widths)

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ..map import AttentionMap
 from . import encoders
-from .encoders import Pooling, TextEncoder, WordVectors, pooling
+from .encoders import Pooling, TextEncoder, WordVectors, chosen, pooling
 from .recipe import Answer, Predictor, Recipe, opened
 from .rows import Malformed, Rows, decoded, lines_of
 from .words import WordBatch, Words, cut_words
@@ -33,6 +33,10 @@ class Shape(encoders.Shape):
     """An encoder, and how a text becomes one vector: read by "attention", or the "mean" of its words."""
 
     pooling: Pooling = "attention"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        chosen("pooling", self.pooling, get_args(Pooling))
 
     @property
     def name(self) -> str:

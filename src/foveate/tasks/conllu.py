@@ -37,30 +37,32 @@ def read_conllu(path: Path, *, skip_bad: bool = False) -> Iterator[Tagged | Malf
     Raises:
         Malformed: a line breaks a rule; or, whatever `skip_bad` says, the whole file does.
     """
-    sentence, broken = _Sentence(), None
-    number = 0
-    for number, line in enumerate(lines_of(path), 1):
-        place = f"{path.name}:{number}"
+    for block in _blocks(path):
+        sentence = _Sentence()
         try:
-            text = decoded(line, place, number)
-            if text.strip():
-                if broken is None:
-                    sentence.add(text, place)
-                continue
-            found = broken or sentence.ended(place)
+            for number, line in block:
+                place = f"{path.name}:{number}"
+                sentence.add(decoded(line, place, number), place)
+            found: Tagged | Malformed | None = sentence.ended()
         except Malformed as error:
             if not skip_bad:
                 raise
-            if line.strip():
-                broken = error  # the rest of the sentence is left out, too
-                continue
             found = error
         if found is not None:
             yield found
-        sentence, broken = _Sentence(), None
-    last = broken or sentence.ended(f"{path.name}:{number}")  # a file may end without a blank line
-    if last is not None:
-        yield last
+
+
+def _blocks(path: Path) -> Iterator[list[tuple[int, bytes]]]:
+    """Lines with their numbers, from 1, as blank lines part them."""
+    block: list[tuple[int, bytes]] = []
+    for number, line in enumerate(lines_of(path), 1):
+        if line.strip():
+            block.append((number, line))
+        elif block:
+            yield block
+            block = []
+    if block:  # a file may end without a blank line
+        yield block
 
 
 class _Sentence:
@@ -114,7 +116,7 @@ class _Sentence:
         self.words.append(form)
         self.tags.append(tag)
 
-    def ended(self, place: str) -> Tagged | None:
+    def ended(self) -> Tagged | None:
         """The sentence; None if nothing was begun. Raises Malformed if it is not whole."""
         if not self.begun:
             return None

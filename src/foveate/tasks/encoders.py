@@ -17,7 +17,7 @@ from ..nn.bidirectional import Cell
 from ..positions import RelativeBuckets
 from .words import UNKNOWN, WordBatch, Words
 
-__all__ = ["Arch", "MeanPooling", "Pooling", "Shape", "TextEncoder", "WordVectors", "pooling"]
+__all__ = ["Arch", "MeanPooling", "Pooling", "Shape", "TextEncoder", "WordVectors", "chosen", "pooling"]
 
 Arch = Literal["rnn", "transformer"]
 Pooling = Literal["attention", "mean"]
@@ -54,10 +54,8 @@ class Shape:
     buckets: int = 20_000
 
     def __post_init__(self) -> None:
-        for name, choices in (("arch", get_args(Arch)), ("cell", get_args(Cell))):
-            if getattr(self, name) not in choices:
-                names = " or ".join(map(repr, choices))
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; expected {names}")
+        chosen("arch", self.arch, get_args(Arch))
+        chosen("cell", self.cell, get_args(Cell))
         for name in ("dropout", "unknown"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and less than 1; got {getattr(self, name)}")
@@ -68,13 +66,19 @@ class Shape:
         return "Transformer" if self.arch == "transformer" else f"Bi{self.cell.upper()}"
 
 
+def chosen(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises ValueError if `value` is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"unknown {name} {value!r}; expected {' or '.join(map(repr, choices))}")
+
+
 class WordVectors(nn.Module):
-    """The vector of a word's number, and the mean of those of its character n-grams."""
+    """The vector of a word's number, and the sum of those of its n character n-grams over sqrt(n)."""
 
     def __init__(self, words: Words, width: int, *, unknown: float = 0.0, dropout: float = 0.0) -> None:
         super().__init__()
         self.table = nn.Embedding(len(words), width, padding_idx=0)
-        self.grams = nn.EmbeddingBag(words.buckets, width, mode="mean") if words.buckets else None
+        self.grams = nn.EmbeddingBag(words.buckets, width, mode="sum") if words.buckets else None
         self.unknown, self.dropout = unknown, nn.Dropout(dropout)
         for table in (self.table, self.grams):
             if table is not None:
@@ -90,7 +94,9 @@ class WordVectors(nn.Module):
             numbers_BL = torch.where(hidden_BL & (numbers_BL > UNKNOWN), UNKNOWN, numbers_BL)
         x_BLM = self.table(numbers_BL)
         if self.grams is not None:
-            x_BLM = x_BLM + self.grams(batch.grams_N, batch.starts_W)[batch.place_BL]
+            ends_W = torch.cat([batch.starts_W[1:], batch.starts_W.new_tensor([len(batch.grams_N)])])
+            size_W1 = (ends_W - batch.starts_W).clamp(min=1).float().rsqrt()[:, None]
+            x_BLM = x_BLM + (self.grams(batch.grams_N, batch.starts_W) * size_W1)[batch.place_BL]
         out: Tensor = self.dropout(x_BLM)
         return out
 
@@ -138,11 +144,5 @@ class MeanPooling(nn.Module):
 
 
 def pooling(kind: Pooling, width: int) -> AttentionPooling | MeanPooling:
-    """What makes one vector of a sequence: a module that returns it and the weights, if it has any.
-
-    Raises:
-        ValueError: an unknown kind.
-    """
-    if kind not in get_args(Pooling):
-        raise ValueError(f"unknown pooling {kind!r}; expected 'attention' or 'mean'")
+    """What makes one vector of a sequence: a module that returns it and the weights, if it has any."""
     return AttentionPooling(width) if kind == "attention" else MeanPooling()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """  foveate classify my-classifier "A stirring, funny film."
   foveate classify my-classifier - < texts.txt      label and probability, one line for each line
-  foveate classify my-classifier --file texts.txt --json
+  foveate classify my-classifier - --json < texts.txt
   foveate view my-classifier --text "A stirring, funny film."
 """
 

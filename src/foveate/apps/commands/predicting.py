@@ -1,4 +1,4 @@
-"""What commands that use a trained model of text have in common: a folder, and a text, a file or standard input."""
+"""What commands that use a trained model of text have in common: a folder, and a text or lines of standard input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.apps.commands import common
-from foveate.apps.errors import UsageError, UserError
+from foveate.apps.errors import UserError
 from foveate.apps.lines import Unreadable, groups, opened
 
 __all__ = ["add", "each", "folder", "many"]
@@ -22,8 +22,7 @@ def add(
 ) -> None:
     parser = common.subcommand(commands, name, summary, examples)
     parser.add_argument("model", metavar="MODEL", help=f"the folder that {made_by} made")
-    parser.add_argument("text", nargs="*", type=common.readable, help="a text; - reads one a line")
-    parser.add_argument("--file", metavar="F", help="a file with a text a line")
+    parser.add_argument("text", type=common.readable, help="a text, as one argument; - reads one a line")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.set_defaults(run=run)
 
@@ -42,26 +41,21 @@ def folder(arguments: argparse.Namespace) -> Path:
 
 def many(arguments: argparse.Namespace) -> bool:
     """Whether lines are read, rather than one text of the command line."""
-    return arguments.file is not None or arguments.text == ["-"]
+    return bool(arguments.text == "-")
 
 
 def each(arguments: argparse.Namespace, say: Callable[[str], object]) -> int:
     """`say` each text; of lines, an empty one stays empty, and one that cannot be answered is told on standard error.
 
     Raises:
-        UsageError: there is no text, or two ways to give one.
         UserError: the one text cannot be answered.
     """
-    if arguments.file is not None and arguments.text:
-        raise UsageError("give a text or --file, not both")
     if not many(arguments):
-        if not arguments.text:
-            raise UsageError("give a text; or -, or --file")
         with common.explained():
-            say(" ".join(arguments.text))
+            say(arguments.text)
         return 0
     failures, number = 0, 0
-    with opened(arguments.file or "-") as stream:
+    with opened("-") as stream:
         for lines in groups(stream, GROUP):
             for number, line in enumerate(lines, number + 1):  # noqa: B020  # it goes on from where it was
                 try:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """  foveate tag my-tagger "The old man the boats."    a word and its tag, one a line
   foveate tag my-tagger - < texts.txt               word/TAG word/TAG, one line for each line
-  foveate tag my-tagger --file texts.txt --json
+  foveate tag my-tagger - --json < texts.txt
   foveate view my-tagger --text "The old man the boats."
 """
 

@@ -115,7 +115,7 @@ def run(recipe: type[Recipe[Any]], arguments: argparse.Namespace) -> int:
 def _announced(ready: Ready[Any], model: nn.Module, precision: Precision, world: World, output: str) -> str:
     recipe, options = ready.task.recipe, ready.given.options
     files = [
-        f"{name}: {len(rows):,} {recipe.unit}s of {getattr(ready.given, name)}; {rows.report()}"
+        f"{name}: {len(rows):,} examples of {getattr(ready.given, name)}; {rows.report()}"
         for name, rows in ready.data.items()
     ]
     parameters = sum(p.numel() for p in model.parameters())

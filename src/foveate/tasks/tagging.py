@@ -1,6 +1,6 @@
 """Which part of speech is each word? A Transformer's self-attention over the sentence, or a recurrence from both ends.
 
-Words that training never saw are read through their character n-grams.
+Words that training never saw are read by how they begin and end.
 
 Axes: B sentences, L words, N words of all sentences, H width, O tags.
 """
@@ -49,7 +49,7 @@ class Tagging(Recipe[Tagged]):
     summary = "train a tagger, which says each word's part of speech"
     files, ending = "a CoNLL-U file, of which FORM and UPOS are read", ".conllu"
     sizes: ClassVar = {
-        "transformer": {**COMMON, "layers": 2, "heads": 4, "inner": 256},
+        "transformer": {**COMMON, "dropout": 0.2, "layers": 2, "heads": 4, "inner": 256},
         "rnn": {**COMMON, "layers": 1, "cell": "lstm", "hidden": 192},
     }
     epochs = 15

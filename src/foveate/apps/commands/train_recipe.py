@@ -32,7 +32,7 @@ SHAPE: dict[str, tuple[str, dict[str, Any]]] = {  # what recipes may list in the
     "inner": ("of a transformer, of feed-forward layers", {"type": common.whole(1)}),
     "dropout": ("of word vectors, and inside", {"type": common.share}),
     "unknown": ("share of known words that training takes for unknown ones", {"type": common.share}),
-    "buckets": ("of character n-grams, which say what an unknown word looks like; 0: none", {"type": common.whole(0)}),
+    "buckets": ("of affixes, by which unknown words are read; 0: none", {"type": common.whole(0)}),
 }
 
 _EXAMPLES = """  foveate train {name} --train train{end} --valid valid{end} -o my-model

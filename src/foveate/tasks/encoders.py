@@ -17,7 +17,7 @@ from ..nn.bidirectional import Cell
 from ..positions import RelativeBuckets
 from .words import UNKNOWN, WordBatch, Words
 
-__all__ = ["Arch", "MeanPooling", "Pooling", "Shape", "TextEncoder", "WordVectors", "chosen", "pooling"]
+__all__ = ["Arch", "MeanPooling", "Pooling", "Shape", "TextEncoder", "WordVectors", "chosen", "neighbours", "pooling"]
 
 Arch = Literal["rnn", "transformer"]
 Pooling = Literal["attention", "mean"]

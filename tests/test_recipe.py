@@ -40,7 +40,7 @@ def learning(folder: Path, recipe: Any, arch: str = "rnn") -> Learning[Any]:
     given = asked(folder, recipe, arch)
     examples = recipe.read(given.train, None, skip_bad=False).items
     ready = recipe(given.shape, recipe.learn(examples, given.shape))
-    return Learning(ready, examples, examples[:5], cells=60, smoothing=0.1)
+    return Learning(ready, examples, examples[:5], cells=60)
 
 
 @pytest.mark.parametrize("arch", ["rnn", "transformer"])
@@ -82,7 +82,7 @@ def test_losses_are_those_of_each_example_alone(tmp_path: Path, recipe: Any) -> 
         wanted = torch.zeros((), dtype=torch.float64)
         for one in batch.examples:
             logits_NO, target_N = task.recipe.logits(model, [one])
-            wanted += F.cross_entropy(logits_NO, target_N, reduction="sum", label_smoothing=0.1)
+            wanted += F.cross_entropy(logits_NO, target_N, reduction="sum")
         torch.testing.assert_close(found.total.double(), wanted, rtol=1e-5, atol=1e-6)
         assert found.count == sum(map(task.recipe.choices, batch.examples))
         seen += len(batch.examples)

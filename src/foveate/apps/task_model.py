@@ -44,11 +44,10 @@ class TaskModel:
         Raises:
             UserError: there is no word, there are too many, or the model has no attention to look at.
         """
-        words = self.predictor.words(text)
-        report(0.3, f"Reading {len(words):,} words")
+        report(0.3, "Reading the text")
         try:
-            with torch.no_grad(), watch(self.predictor.model, keep="qkv") as seen:
-                found = self.predictor.answer(words)
+            with torch.no_grad(), watch(self.predictor.model, self.predictor.shown, keep="qkv") as seen:
+                found = self.predictor.look(text)
         except CaptureError:
             raise UserError(self._blind()) from None
         except ValueError as error:
@@ -56,7 +55,7 @@ class TaskModel:
         seen.model = self.name
         pooled = [i for i, name in enumerate(seen) if seen.info(name).kind == "cross"]
         queries = [from_words(found.queries)] if pooled else None
-        source = Source(seen, [from_words(words)], queries, title=title_of(text), model=self.name)
+        source = Source(seen, [from_words(found.words)], queries, title=title_of(text), model=self.name)
         focus = Focus(token=0, call=pooled[-1], head=0) if pooled else None
         return source.with_answer(found.message, focus)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..map import AttentionMap
 from . import encoders
 from .encoders import Pooling, TextEncoder, WordVectors, chosen, pooling
-from .recipe import Answer, Predictor, Recipe, opened
+from .recipe import Answer, Predictor, Recipe, opened, told
 from .rows import Malformed, Rows, decoded, lines_of
 from .words import WordBatch, Words, cut_words
 
@@ -166,14 +166,10 @@ class Classified:
 class Classifier(Predictor[Classification]):
     """A trained classifier; `load` makes one."""
 
-    def words(self, text: str) -> list[str]:
-        return cut_words(text)
+    def look(self, text: str) -> Answer:
+        (found,) = self.classify([text])
+        return Answer(found.words, told(found.label, found.probability), (found.label,))
 
-    def answer(self, words: Sequence[str]) -> Answer:
-        found = self.of_words(words)
-        return Answer(f"{found.label} ({found.probability:.1%})".replace("%", " %"), (found.label,))
-
-    @torch.no_grad()
     def classify(self, texts: Sequence[str]) -> list[Classified]:
         """The label of each text.
 
@@ -182,14 +178,14 @@ class Classifier(Predictor[Classification]):
         """
         if isinstance(texts, str):
             raise ValueError("texts must be a list of texts; one alone goes in as [text]")
-        return [self.of_words(self.words(text)) for text in texts]
+        return [self.of_words(cut_words(text)) for text in texts]
 
     @torch.no_grad()
     def of_words(self, words: Sequence[str]) -> Classified:
         """The same for one text that is cut into words; raises ValueError if there are none, or too many."""
         if not 0 < len(words) <= MOST_WORDS:
-            told = f"the text has {len(words):,} words; at most {MOST_WORDS:,} are read"
-            raise ValueError(told if words else "there is no word in this text")
+            message = f"the text has {len(words):,} words; at most {MOST_WORDS:,} are read"
+            raise ValueError(message if words else "there is no word in this text")
         logits_BO, weights = self.model(self.recipe.words.batch([words]))
         p_O = logits_BO[0].softmax(-1).tolist()
         probabilities = dict(zip(self.recipe.labels, p_O, strict=True))

@@ -35,7 +35,7 @@ from .training.precision import Precision
 from .training.run import how_trained, run_task
 from .training.world import World
 
-__all__ = ["KNOWN", "Answer", "Learning", "Predictor", "Ready", "Recipe", "Run", "opened", "percent", "run"]
+__all__ = ["KNOWN", "Answer", "Learning", "Predictor", "Ready", "Recipe", "Run", "opened", "percent", "run", "told"]
 
 E = TypeVar("E")
 KNOWN = "known.json"
@@ -112,6 +112,11 @@ class Recipe(ABC, Generic[E]):
             yield some, (logits_NO.argmax(-1) == target_N).cpu()
 
 
+def told(what: str, probability: float) -> str:
+    """`what (93.1 %)`"""
+    return f"{what} ({100 * probability:.1f} %)"
+
+
 def percent(right: Iterable[Tensor]) -> float:
     """Which share of all of these is true; NaN of none."""
     together = torch.cat(list(right))
@@ -148,7 +153,6 @@ class Learning(Generic[E]):
 
     Args:
         cells: of a batch, at most: examples times the size of the longest.
-        smoothing: share of the probability that targets give to all choices alike.
     """
 
     metric = "accuracy"
@@ -160,11 +164,10 @@ class Learning(Generic[E]):
         valid: Sequence[E],
         *,
         cells: int = 1024,
-        smoothing: float = 0.0,
         seed: int = 1,
     ) -> None:
         self.recipe, self.train, self.valid = recipe, train, valid
-        self.cells, self.smoothing, self.seed = cells, smoothing, seed
+        self.cells, self.seed = cells, seed
         self.unit = f"{recipe.unit}s"
         self._sizes = [recipe.size(one) for one in train]
 
@@ -180,7 +183,7 @@ class Learning(Generic[E]):
     @cached_property
     def _identity(self) -> dict[str, Any]:
         sums = {name: zlib.crc32(repr(list(getattr(self, name))).encode()) for name in ("train", "valid")}
-        settings = {"cells": self.cells, "smoothing": self.smoothing, "examples": len(self.train)}
+        settings = {"cells": self.cells, "examples": len(self.train)}
         checks = {f"checksum of {name}": found for name, found in sums.items()}
         return {"task": self.recipe.task, "shape": asdict(self.recipe.shape), **settings, **checks}
 
@@ -191,12 +194,9 @@ class Learning(Generic[E]):
     def losses(self, model: nn.Module, batch: Batch[E]) -> Losses:
         logits_NO, target_N = self.recipe.logits(model, batch.examples)
         logits_NO = logits_NO.float()
-        total = F.cross_entropy(logits_NO, target_N, reduction="sum", label_smoothing=self.smoothing)
-        with torch.no_grad():
-            plain = F.cross_entropy(logits_NO, target_N, reduction="sum")
-            right = (logits_NO.argmax(-1) == target_N).sum()
-        logged = {"loss": plain * batch.weight, "accuracy": 100 * right * batch.weight}
-        return Losses(total * batch.weight, logged, batch.count)
+        total = F.cross_entropy(logits_NO, target_N, reduction="sum") * batch.weight
+        right = (logits_NO.argmax(-1) == target_N).sum() * batch.weight
+        return Losses(total, {"loss": total.detach(), "accuracy": 100 * right}, batch.count)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         return self.recipe.scores(model, self.valid, self.cells)
@@ -212,7 +212,7 @@ class Run(Generic[E]):
     Args:
         recipe: the task.
         train, valid, test: a file each; the test set is looked at once, when everything is done.
-        cells, smoothing: as in `Learning`.
+        cells: as in `Learning`.
         command: what was typed, for the card.
     """
 
@@ -223,15 +223,12 @@ class Run(Generic[E]):
     test: Path | None = None
     options: Options = field(default_factory=Options)
     cells: int = 1024
-    smoothing: float = 0.0
     skip_bad: bool = False
     command: str = ""
 
     def __post_init__(self) -> None:
         if self.cells < 1:
             raise ValueError(f"cells must be at least 1; got {self.cells}")
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing must be at least 0 and less than 1; got {self.smoothing}")
 
 
 @dataclass(frozen=True)
@@ -262,7 +259,7 @@ class Ready(Generic[E]):
             },
             "trained": how_trained(outcome, world),
             "test": recipe.scores(model, self.data["test"].items, given.cells) if "test" in self.data else None,
-            "settings": {"cells": given.cells, "smoothing": given.smoothing, "options": asdict(given.options)},
+            "settings": {"cells": given.cells, "options": asdict(given.options)},
             "command": given.command,
         }
         save_model(folder, model.state_dict(), facts)
@@ -293,7 +290,7 @@ def run(
         known = recipe.learn(train.items, given.shape) if kept is None else _known(kept)
         files = {"valid": given.valid, **({} if given.test is None else {"test": given.test})}
         data = {name: recipe.read(path, known, skip_bad=skip_bad) for name, path in files.items()}
-        same: dict[str, Any] = {"cells": given.cells, "smoothing": given.smoothing, "seed": given.options.seed}
+        same: dict[str, Any] = {"cells": given.cells, "seed": given.options.seed}
         task = Learning(recipe(given.shape, known), train.items, data["valid"].items, **same)
         return Ready(given, task, {"train": train, **data})
 
@@ -305,25 +302,25 @@ R = TypeVar("R", bound=Recipe[Any])
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of a text: a line, and for attention whose queries are no words what each query stands for."""
+    """What a model says of a text: the words that it read, a line, and for attention whose queries are no words what
+    each query stands for."""
 
+    words: tuple[str, ...]
     message: str
     queries: tuple[str, ...] = ()
 
 
 class Predictor(ABC, Generic[R]):
-    """A trained model, as `opened` gives it."""
+    """A trained model, as `opened` gives it. `shown`: which of its attention a page shows, as `fv.watch` takes it."""
+
+    shown: ClassVar[str | None] = None
 
     def __init__(self, recipe: R, model: nn.Module, facts: dict[str, Any]) -> None:
         self.recipe, self.model, self.facts = recipe, model, facts
 
     @abstractmethod
-    def words(self, text: str) -> list[str]:
-        """The words of a text, as the model reads them."""
-
-    @abstractmethod
-    def answer(self, words: Sequence[str]) -> Answer:
-        """What the model says of these words; raises ValueError if there are none, or too many."""
+    def look(self, text: str) -> Answer:
+        """What the model says of a text; raises ValueError if there is nothing in it, or too much."""
 
 
 def opened(folder: str | Path, kind: type[R]) -> tuple[R, nn.Module, dict[str, Any]]:

@@ -102,12 +102,9 @@ class Tagging(Recipe[Tagged]):
 class Tagger(Predictor[Tagging]):
     """A trained tagger; `load` makes one."""
 
-    def words(self, text: str) -> list[str]:
-        return cut_words(text)
-
-    def answer(self, words: Sequence[str]) -> Answer:
-        found = self.of_words(words)
-        return Answer(" ".join(f"{word}/{tag}" for word, tag in zip(found.words, found.tags, strict=True)))
+    def look(self, text: str) -> Answer:
+        (found,) = self.tag([text])
+        return Answer(found.words, " ".join(f"{word}/{tag}" for word, tag in zip(found.words, found.tags, strict=True)))
 
     def tag(self, texts: Sequence[str]) -> list[Tagged]:
         """The words of each text, and their tags.
@@ -117,7 +114,7 @@ class Tagger(Predictor[Tagging]):
         """
         if isinstance(texts, str):
             raise ValueError("texts must be a list of texts; one alone goes in as [text]")
-        return [self.of_words(self.words(text)) for text in texts]
+        return [self.of_words(cut_words(text)) for text in texts]
 
     @torch.no_grad()
     def of_words(self, words: Sequence[str]) -> Tagged:

@@ -61,8 +61,6 @@ def _add(tasks: Any, recipe: type[Recipe[Any]]) -> None:
     group.add_argument("--skip-bad", action="store_true", help="skip and count malformed rows instead of ending")
     about = "words of a batch, at most, padding included (1024)"
     group.add_argument("--batch-words", type=common.whole(1), default=1024, metavar="WORDS", help=about)
-    about = "share of the probability that targets give to all choices alike (0)"
-    group.add_argument("--smoothing", type=common.share, default=0.0, help=about)
     _add_shape(parser.add_argument_group("model"), recipe)
     rate, warmup = (training.usual(recipe.rates, name) for name in ("peak", "warmup"))
     training.add_options(parser, rate, warmup, recipe.epochs)
@@ -95,7 +93,6 @@ def run(recipe: type[Recipe[Any]], arguments: argparse.Namespace) -> int:
             test=None if arguments.test is None else Path(arguments.test),
             options=options,
             cells=arguments.batch_words,
-            smoothing=arguments.smoothing,
             skip_bad=arguments.skip_bad,
             command=shlex.join(["foveate", *arguments.words]),
         )

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_miniature_finds_names_it_has_never_seen(tmp_path: Path) -> None:
-    facts.write(tmp_path, train=3000, facts=4, seed=3)
+    facts.write(tmp_path, train=3000, held=200, facts=4, seed=3)
     shape = Shape(arch="rnn", cell="gru", width=32, hidden=48, dropout=0.0, unknown=0.0, buckets=2000)
     options = Options(
         epochs=2, peak=1e-2, warmup=30, patience=0, average=1, precision="float32", save_every=500, log_every=50
@@ -31,7 +31,7 @@ def test_a_miniature_finds_names_it_has_never_seen(tmp_path: Path) -> None:
     run(Run(LookingUp, shape, *files, options=options, cells=1024), tmp_path / "m", quiet=True)
     reader = load(tmp_path / "m")
     assert reader.facts["test"]["accuracy"] >= 95
-    long = LookingUp.read(tmp_path / "long.tsv", None, skip_bad=False).items[:200]
+    long = LookingUp.read(tmp_path / "long.tsv", None, skip_bad=False).items
     with torch.no_grad():
         assert reader.recipe.scores(reader.model, long, 2048)["accuracy"] >= 80
     page = "The river of Veldania is Tarn. Veldania's capital is Morpeth. The capital of Bruskia is Ulm."
@@ -62,7 +62,7 @@ def test_pages_cannot_be_answered_by_half_of_the_question() -> None:
 
 def test_pages_follow_from_the_seed_and_long_ones_have_four_times_as_many_facts(tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        facts.write(tmp_path / folder, train=20, facts=4, seed=7)
+        facts.write(tmp_path / folder, train=20, held=200, facts=4, seed=7)
     texts = [(tmp_path / folder / "test.tsv").read_text(encoding="utf-8") for folder in ("a", "b")]
     assert texts[0] == texts[1] != (tmp_path / "a" / "valid.tsv").read_text(encoding="utf-8")
     short, long = (

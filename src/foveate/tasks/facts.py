@@ -107,10 +107,10 @@ def _names(chance: random.Random) -> Iterator[str]:
             yield name
 
 
-def write(folder: Path, *, train: int = 20_000, facts: int = 6, seed: int = 1) -> None:
-    """The four files; validation and test have 1,000 rows each."""
-    for name, rows, many in (("train", train, facts), ("valid", 1000, facts), ("test", 1000, facts),
-                             ("long", 1000, facts * LONGER)):  # fmt: skip
+def write(folder: Path, *, train: int = 20_000, held: int = 1000, facts: int = 6, seed: int = 1) -> None:
+    """The four files; `held` rows each for validation, test and long pages."""
+    for name, rows, many in (("train", train, facts), ("valid", held, facts), ("test", held, facts),
+                             ("long", held, facts * LONGER)):  # fmt: skip
         drawn = pages(random.Random(f"{seed} {name}"), many)
         save_text(folder / f"{name}.tsv", "".join(next(drawn).row() for _ in range(rows)))
 

@@ -12,11 +12,11 @@ import torch
 
 import foveate as fv
 from foveate.tasks import facts
-from foveate.tasks.lookup import LookingUp, Shape, load, parted
+from foveate.tasks.lookup import Example, LookingUp, Shape, load, parted
 from foveate.tasks.recipe import Run, run
 from foveate.tasks.rows import Malformed
 from foveate.tasks.training import Options
-from foveate.tasks.words import cut_words
+from foveate.tasks.words import Words, cut_words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -43,6 +43,16 @@ def test_a_miniature_finds_names_it_has_never_seen(tmp_path: Path) -> None:
     map_ = seen["pointer"]
     assert isinstance(map_, fv.AttentionMap)
     assert map_[0, 0, 0].tolist() == pytest.approx(list(found.weights), abs=1e-6)
+
+
+def test_training_and_answering_agree() -> None:
+    recipe = LookingUp(Shape(width=16, hidden=8, dropout=0.0, unknown=0.0), {"words": Words(("is",)).as_json()})
+    examples = [Example(("Who", "?"), page, 0) for page in (("Ann", "is", "so"), ("Bo",))]
+    model = recipe.model().double()
+    learned, _ = recipe.logits(model.train(), examples)
+    told, _ = recipe.logits(model.eval(), examples)
+    torch.testing.assert_close(learned.log_softmax(-1), told)
+    assert told[1].exp().tolist() == [1, 0, 0]
 
 
 def test_pages_cannot_be_answered_by_half_of_the_question() -> None:

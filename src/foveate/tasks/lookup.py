@@ -42,7 +42,11 @@ class Example:
 
 
 class Pointer(nn.Module):
-    """Attention of one query over a page; (B, H), (B, K, H) -> logits (B, K)."""
+    """Attention of one query over a page; (B, H), (B, K, H) -> logarithms of its weights (B, K), up to a constant.
+
+    Training takes them from the scores, which neither vanish nor need values; else they are those of the map itself, so
+    that what is seen is what answers.
+    """
 
     is_cross_attention = True  # which `foveate.watch` asks for
 
@@ -53,8 +57,9 @@ class Pointer(nn.Module):
     def forward(self, query_BH: Tensor, page_BKH: Tensor, lengths_B: Tensor) -> Tensor:
         q_B1H, k_BKH = self.query(query_BH)[:, None], self.key(page_BKH)
         scale = q_B1H.shape[-1] ** -0.5
-        if not self.training:  # to be seen: its weights are the softmax of the logits below
-            attention(q_B1H[:, None], k_BKH[:, None], page_BKH[:, None], scale=scale, mask=masks.padding(lengths_B))
+        if not self.training:
+            q, k, v = (t[:, None] for t in (q_B1H, k_BKH, page_BKH))
+            return attention(q, k, v, scale=scale, mask=masks.padding(lengths_B))[1].dense()[:, 0, 0].log()
         outside_BK = torch.arange(k_BKH.shape[1], device=k_BKH.device) >= lengths_B[:, None]
         return (scale * (q_B1H @ k_BKH.mT)[:, 0]).masked_fill(outside_BK, float("-inf"))
 

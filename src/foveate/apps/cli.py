@@ -14,14 +14,17 @@ from collections.abc import Sequence
 import foveate
 from foveate.apps.commands import (
     align,
+    classify,
     cost,
     demo,
     experiment,
     faithful,
     heads,
     prune,
+    qa,
     record,
     resolve,
+    tag,
     train,
     translate,
     view,
@@ -37,6 +40,12 @@ _EXAMPLES = """examples:
   foveate heads bert-base-uncased sentences.txt -o heads.parquet
   foveate translate "How are you?"                 a translation, and which word each word came from
   foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
+  foveate train classify --train train.tsv --valid valid.tsv -o my-classifier
+  foveate classify my-classifier "A stirring, funny film."
+  foveate train tag --train train.conllu --valid dev.conllu -o my-tagger
+  foveate tag my-tagger "The old man the boats."
+  foveate train qa --train train.tsv --valid valid.tsv -o my-reader
+  foveate qa my-reader "What is the capital of France? France is a country. Paris is the capital."
   foveate align --model my-translator pairs.tsv    word alignments in Pharaoh format
   foveate experiment bottleneck                    what one fixed vector loses to attention, by length
   foveate faithful gpt2 "The cat sat on the"       does attention explain what the model predicts?
@@ -56,7 +65,23 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"foveate {foveate.__version__}")
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (view, translate, train, align, experiment, resolve, record, heads, faithful, prune, cost, demo):
+    for module in (
+        view,
+        translate,
+        classify,
+        tag,
+        qa,
+        train,
+        align,
+        experiment,
+        resolve,
+        record,
+        heads,
+        faithful,
+        prune,
+        cost,
+        demo,
+    ):
         module.add(commands)
     return top
 

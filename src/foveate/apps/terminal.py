@@ -78,6 +78,30 @@ def bars(entries: Sequence[tuple[str, float]], *, file: TextIO | None = None) ->
             console.print(Text(start).append(bar, style="rgb({},{},{})".format(*_FLOOR[1])))
 
 
+def highlighted(words: Sequence[str], weights: Sequence[float], *, file: TextIO | None = None) -> None:
+    """Print a text, each word the darker the larger its weight, the largest darkest; without colours with a bar below.
+
+    Lines end at 80 columns.
+    """
+    file = file or sys.stdout
+    console, most = _colours(file), max([w for w in weights if w == w], default=0.0) or 1.0
+    shown = [_fit(word, WIDTH, 0) for word in words]
+    shares = [min(max(weight / most, 0.0), 1.0) if weight == weight else 0.0 for weight in weights]
+    for first, stop in _bands([_width(word) + 1 for word in shown], WIDTH):
+        line = list(zip(shown[first:stop], shares[first:stop], strict=True))
+        if console is not None:
+            from rich.text import Text
+
+            text = Text()
+            for word, share in line:
+                text.append(word, style=_paint(share)).append(" ")
+            console.print(text)
+            continue
+        shades = _SHADES if _can_write(file, _SHADES) else _PLAIN_SHADES
+        below = (shades[round(share * (len(shades) - 1))] * _width(word) for word, share in line)
+        print(" ".join(word for word, _ in line), " ".join(below).rstrip(), sep="\n", file=file)
+
+
 def _bands(widths: Sequence[int], room: int) -> list[tuple[int, int]]:
     """Columns (first, one past the last) that fit beside each other, from left to right."""
     found, first, used = [], 0, 0
@@ -126,11 +150,14 @@ def _print_rich(console: Any, start: str, line: Sequence[float], widths: Sequenc
     text = Text(start)
     for weight, cell in zip(line, widths, strict=True):
         share = min(max(weight, 0.0), 1.0) ** 0.5 if weight == weight else 0.0
-        low, high = _FLOOR
-        red, green, blue = (round(a + (b - a) * share) for a, b in zip(low, high, strict=True))
-        ink = "white" if share > 0.55 else "black"
-        text.append(_percent(weight).rjust(cell), style=f"{ink} on rgb({red},{green},{blue})")
+        text.append(_percent(weight).rjust(cell), style=_paint(share))
     console.print(text)
+
+
+def _paint(share: float) -> str:
+    """Ink on a ground that is the darker the larger a share is."""
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(*_FLOOR, strict=True))
+    return f"{'white' if share > 0.55 else 'black'} on rgb({red},{green},{blue})"
 
 
 def _percent(weight: float) -> str:

@@ -3,6 +3,7 @@
 from . import functional, search
 from .additive import AdditiveAttention, AttentionPooling
 from .attention import MultiHeadAttention
+from .bidirectional import BidirectionalRNN
 from .cache import Cache
 from .decoder import Decoder, DecoderLayer
 from .encoder import Encoder, EncoderLayer, FeedForward
@@ -15,6 +16,7 @@ from .vocabulary import TiedEmbedding
 __all__ = [
     "AdditiveAttention",
     "AttentionPooling",
+    "BidirectionalRNN",
     "Cache",
     "Decoder",
     "DecoderLayer",

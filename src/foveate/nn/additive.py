@@ -88,6 +88,8 @@ class AttentionPooling(nn.Module):
         hidden: N; default M.
     """
 
+    is_cross_attention = True  # its query is no element of the sequence
+
     def __init__(self, width: int, hidden: int | None = None) -> None:
         super().__init__()
         hidden = width if hidden is None else hidden

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from .. import masks
 from ..attend import attention
-from . import affine
 from .additive import AdditiveAttention
 from .affine import Linear
+from .bidirectional import both_ways, orthogonal, run_over
 from .vocabulary import TiedEmbedding
 
 __all__ = ["Attends", "RNNEncoderDecoder"]
@@ -123,10 +123,7 @@ class RNNEncoderDecoder(nn.Module):
         self.attention = _attention(attention, hidden)
         self.writing = nn.GRU(2 * hidden, hidden, batch_first=True)
         self.readout = Linear(2 * hidden + width, width)
-        for name, weight in self.named_parameters():
-            if name.split(".")[-1].startswith("weight_hh"):
-                for gate in weight.chunk(3):
-                    nn.init.orthogonal_(gate)
+        orthogonal(self)
 
     def forward(
         self, source_BS: Int[Tensor, "B S"], lengths_B: Int[Tensor, " B"], target_BT: Int[Tensor, "B T"]
@@ -152,13 +149,8 @@ class RNNEncoderDecoder(nn.Module):
     def encode(self, source_BS: Tensor, lengths_B: Tensor) -> _Memory:
         """States of both directions, (B, S, H)."""
         x_BSM = self.embedding_dropout(self.embedding.source(source_BS))
-        turned_BS1 = _turned(lengths_B, source_BS.shape[1])[..., None]
-        ahead, _ = _run(self.forwards, x_BSM)
-        back, _ = _run(self.backwards, x_BSM.gather(1, turned_BS1.expand_as(x_BSM)))
-        last_B11 = (lengths_B - 1)[:, None, None].expand(-1, 1, ahead.shape[-1])
-        summary = torch.cat([ahead.gather(1, last_B11), back.gather(1, last_B11)], dim=-1)[:, 0]
-        back = back.gather(1, turned_BS1.expand_as(back))
-        states = self.state_dropout(torch.cat([ahead, back], dim=-1))
+        states, summary = both_ways(self.forwards, self.backwards, x_BSM, lengths_B)
+        states = self.state_dropout(states)
         keys = states if isinstance(self.attention, FixedVector) else self.attention.keys(states)
         return _Memory(states, keys, lengths_B, summary)
 
@@ -172,13 +164,13 @@ class RNNEncoderDecoder(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Hidden states (B, T, M) of target tokens that follow those of the given states, and the states after them."""
         x_BTM = self.embedding_dropout(self.embedding.target(target_BT))
-        query_BTH, asking = _run(self.asking, x_BTM, states[0])
+        query_BTH, asking = run_over(self.asking, x_BTM, states[0])
         if isinstance(self.attention, FixedVector):
             context_BTH = self.attention(query_BTH, memory.summary)
         else:
             context_BTH, _ = self.attention(query_BTH, memory.states, memory.lengths, keys=memory.keys)
         context_BTH = context_BTH.to(query_BTH.dtype)
-        state_BTH, writing = _run(self.writing, torch.cat([query_BTH, context_BTH], dim=-1), states[1])
+        state_BTH, writing = run_over(self.writing, torch.cat([query_BTH, context_BTH], dim=-1), states[1])
         read = torch.cat([state_BTH, context_BTH, x_BTM.to(state_BTH.dtype)], dim=-1)
         return self.state_dropout(torch.tanh(self.readout(read))), (asking, writing)
 
@@ -205,26 +197,7 @@ class _Steps:
             self._memory, self._owner_N = self._memory.select(rows_N), owner_N
 
 
-def _run(module: nn.GRU, x_BLM: Tensor, *start: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs (B, L, H) and the last state. Autocast on a GPU would run it in float16, whatever its dtype."""
-    if x_BLM.is_cuda:
-        with torch.autocast("cuda", enabled=False):
-            found: tuple[Tensor, Tensor] = module(x_BLM.float(), *(s.float() for s in start))
-            return found
-    if affine.by_onednn(x_BLM[:, 0], module.all_weights[0][0]):
-        return affine.gru(module, x_BLM, *(start or [x_BLM.new_zeros(1, len(x_BLM), module.hidden_size)]))
-    found = module(x_BLM, *start)
-    return found
-
-
 def _attention(kind: Attends, hidden: int) -> AdditiveAttention | DotAttention | FixedVector:
     if kind == "additive":
         return AdditiveAttention(hidden, hidden, hidden)
     return FixedVector(hidden, hidden) if kind == "none" else DotAttention(hidden, bilinear=kind == "general")
-
-
-def _turned(lengths_B: Tensor, length: int) -> Int[Tensor, "B S"]:
-    """For each place the place of its mirror image within the sentence; padding stays where it is."""
-    place_S = torch.arange(length, device=lengths_B.device)
-    mirrored_BS = lengths_B[:, None] - 1 - place_S
-    return torch.where(mirrored_BS >= 0, mirrored_BS, place_S)

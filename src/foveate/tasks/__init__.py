@@ -1,12 +1,12 @@
-"""Things to do with attention: training our own models, translating, aligning words, resolving a pronoun."""
+"""Things to do with attention: translate, classify, tag, answer from a page, align words, resolve a pronoun."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import alignment, resolve, translation
+    from . import alignment, classification, lookup, resolve, tagging, translation
 
-__all__ = ["alignment", "resolve", "translation"]
+__all__ = ["alignment", "classification", "lookup", "resolve", "tagging", "translation"]
 
 
 def __getattr__(name: str) -> Any:

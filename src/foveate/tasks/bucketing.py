@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Batch", "Bitext", "Epoch", "SourceBatch", "batches", "in_length_order", "padding_share"]
+__all__ = ["Batch", "Bitext", "Epoch", "SourceBatch", "batches", "buckets", "cut", "in_length_order", "padding_share"]
 
 JITTER = 1.0  # 0 would pad 1 to 2 % less, and keep twice as many pairs together from epoch to epoch
 PAD, BEGIN, END = 0, 1, 2  # as in `subwords`, which this file does not need
@@ -146,8 +146,20 @@ def batches(
     longer = np.maximum(sources, targets)
     apart = sources - targets + chance.uniform(-JITTER, JITTER, len(bitext))
     order = np.lexsort((np.where(longer % 2, -apart, apart), longer))  # there and back: alike across a step too
-    rows = _cut(order, longer, tokens)
+    rows = cut(order, longer, tokens)
     return Epoch(bitext, [rows[k] for k in chance.permutation(len(rows))], rank, world)
+
+
+def buckets(lengths: Sequence[int], *, cells: int, seed: int = 0, epoch: int = 0) -> list[NDArray[np.int64]]:
+    """Which elements make each batch of one pass, every one in exactly one, of about one length; as `batches` does it.
+
+    Raises:
+        ValueError: `cells` is out of range.
+    """
+    chance = np.random.default_rng([seed, epoch])
+    given = np.asarray(lengths, np.int64)
+    rows = cut(np.argsort(given + chance.uniform(-JITTER, JITTER, len(given)), kind="stable"), given + 1, cells)
+    return [rows[k] for k in chance.permutation(len(rows))]
 
 
 def in_length_order(sources: Sequence[Sequence[int]], tokens: int = 4096) -> Iterator[SourceBatch]:
@@ -157,7 +169,7 @@ def in_length_order(sources: Sequence[Sequence[int]], tokens: int = 4096) -> Ite
         ValueError: `tokens` is out of range.
     """
     lists = _Lists(sources)
-    for rows in _cut(np.argsort(lists.lengths, kind="stable"), lists.lengths + 1, tokens):
+    for rows in cut(np.argsort(lists.lengths, kind="stable"), lists.lengths + 1, tokens):
         lengths_B = torch.from_numpy(lists.lengths[rows] + 1)
         yield SourceBatch(lists.padded(rows, last=END), lengths_B, torch.from_numpy(rows.copy()))
 
@@ -171,8 +183,12 @@ def padding_share(batches: Iterable[Batch]) -> float:
     return 1 - real / cells if cells else 0.0
 
 
-def _cut(order: NDArray[np.int64], lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:
-    """Cut an order, shortest first, into stretches of at most `tokens` cells, or of one element."""
+def cut(order: NDArray[np.int64], lengths: NDArray[np.int64], tokens: int) -> list[NDArray[np.int64]]:
+    """Cut an order, shortest first, into stretches of at most `tokens` cells, or of one element.
+
+    Raises:
+        ValueError: `tokens` is out of range.
+    """
     if tokens < 1:
         raise ValueError(f"tokens must be at least 1; got {tokens}")
     cuts, start = [], 0

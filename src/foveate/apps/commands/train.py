@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from foveate.apps.commands import common, train_translation
+from foveate.apps.commands import common, train_recipe, train_translation
 
-TASKS = (train_translation,)
+TASKS = (train_translation, train_recipe)
 
 _EXAMPLES = """  foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
+  foveate train classify --train train.tsv --valid valid.tsv -o my-classifier
+  foveate train tag --train train.conllu --valid dev.conllu -o my-tagger
+  foveate train qa --train train.tsv --valid valid.tsv -o my-reader
   foveate train translation --help                  its options
 """
 

@@ -74,27 +74,28 @@ def _add_shape(group: Any) -> None:
     add("--arch", choices=tuple(SIZES), default="rnn", help="recurrent, or a Transformer (rnn)")
     about = "of an rnn; none is one fixed vector for the whole sentence (additive)"
     add("--attention", choices=("additive", "dot", "general", "none"), help=about)
-    add("--width", type=common.whole(1), help=f"of embeddings; of a transformer everywhere ({_usual('width')})")
-    add("--hidden", type=common.whole(2), help=f"of an rnn, its states ({_usual('hidden')})")
+    add(
+        "--width",
+        type=common.whole(1),
+        help=f"of embeddings; of a transformer everywhere ({training.usual(SIZES, 'width')})",
+    )
+    add("--hidden", type=common.whole(2), help=f"of an rnn, its states ({training.usual(SIZES, 'hidden')})")
     for name, about in (
         ("heads", "of each attention"),
         ("layers", "of each stack"),
         ("inner", "of feed-forward layers"),
     ):
-        add(f"--{name}", type=common.whole(1), help=f"of a transformer, {about} ({_usual(name)})")
-    add("--dropout", type=common.share, help=f"of embeddings, and inside a transformer ({_usual('dropout')})")
-    about = f"of an rnn, of its states ({_usual('state_dropout')})"
+        add(f"--{name}", type=common.whole(1), help=f"of a transformer, {about} ({training.usual(SIZES, name)})")
+    add(
+        "--dropout",
+        type=common.share,
+        help=f"of embeddings, and inside a transformer ({training.usual(SIZES, 'dropout')})",
+    )
+    about = f"of an rnn, of its states ({training.usual(SIZES, 'state_dropout')})"
     add("--state-dropout", type=common.share, help=about)
     about = "of a transformer: share of whole heads that are left out at random, so that they can be pruned later (0)"
     add("--head-dropout", type=common.share, help=about)
     add("--half", action="store_true", help="keep the finished model in float16, half as large")
-
-
-def _usual(name: str) -> str:
-    values = {arch: usual[name] for arch, usual in SIZES.items() if name in usual}
-    if len(set(values.values())) == 1:
-        return str(next(iter(values.values())))
-    return f"{values['rnn']}, transformer {values['transformer']}"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -140,33 +141,17 @@ def _paths(given: list[str], name: str) -> list[Path]:
 
 
 def _shape(arguments: argparse.Namespace) -> Shape:
-    """What was given, over what is usual for the architecture; what only the other one has must not be given."""
     from foveate.tasks.translation import Shape
 
-    usual = SIZES[arguments.arch]
-    names = {name for sizes in SIZES.values() for name in sizes}
-    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    if other := sorted(given.keys() - usual.keys()):
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in other)
-        raise UsageError(f"--arch {arguments.arch} has no {options}; leave it out, or choose the other architecture")
-    return Shape(arch=arguments.arch, **usual | given)
+    return Shape(arch=arguments.arch, **training.sizes_of(arguments, SIZES))
 
 
 def _announced(start: Start, shape: Shape, options: Options, world: World, arguments: argparse.Namespace) -> str:
-    import torch
-
-    threads = torch.get_num_threads()
-    on = f"{threads} thread{'s' if threads > 1 else ''}" if world.device.type == "cpu" else torch.cuda.get_device_name()
-    steps = start.batches * options.epochs
-    low = ""
-    if 2 * options.warmup > steps:
-        low = f"\nthe learning rate rises for {options.warmup:,} of {steps:,} steps: lower --warmup or raise --epochs"
-    many = "" if world.size == 1 else f" in each of {world.size} processes"
+    place = training.place(options, start.batches, start.precision, world, arguments.output)
     return (
         f"{shape.name}: {start.parameters:,} parameters, {start.vocabulary:,} sub-words, {start.outputs:,} of them in "
         f"targets{', which are the first language' if arguments.reverse else ''}\n"
         f"train: {len(start.train):,} pairs of {' and '.join(arguments.train)}; {start.train.report()}\n"
         f"valid: {len(start.valid):,} pairs of {' and '.join(arguments.valid)}; {start.valid.report()}\n"
-        f"{start.batches:,} batches an epoch, at most {options.epochs} epochs; {start.precision}, "
-        f"{on}{many}; everything goes into {arguments.output}{low}"
+        f"{place}"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveate.apps.commands import common
-from foveate.apps.errors import UserError
+from foveate.apps.errors import UsageError, UserError
 from foveate.extras import need
 
 if TYPE_CHECKING:
@@ -22,14 +22,15 @@ Work = Callable[["World", bool], "Outcome"]
 HELD = {"checkpoint.safetensors": "a run that can go on", "model.safetensors": "a model"}
 
 
-def add_options(parser: argparse.ArgumentParser, rate: str, warmup: str) -> None:
-    """Options of every task; `rate` and `warmup` say what is usual for this one."""
+def add_options(parser: argparse.ArgumentParser, rate: str, warmup: str, epochs: int | None = None) -> None:
+    """Options of every task; `rate` and `warmup` say what is usual for this one, `epochs` if it is another number."""
     from foveate.tasks.training import Options
 
     usual = Options()
     group = parser.add_argument_group("training")
     add = group.add_argument
-    add("--epochs", type=common.whole(1), default=usual.epochs, help=f"passes over the data, at most ({usual.epochs})")
+    epochs = usual.epochs if epochs is None else epochs
+    add("--epochs", type=common.whole(1), default=epochs, help=f"passes over the data, at most ({epochs})")
     about = f"highest learning rate ({rate})"
     add("--learning-rate", "--peak", dest="peak", type=common.positive, metavar="RATE", help=about)
     about = f"steps until the learning rate is the highest ({warmup})"
@@ -71,6 +72,50 @@ def options_of(arguments: argparse.Namespace, *, peak: float, warmup: int) -> Op
         precision=arguments.precision,
         save_every=arguments.save_every,
         seed=arguments.seed,
+    )
+
+
+Sizes = dict[str, dict[str, Any]]  # for each architecture what only it has, or what is usual for it
+
+
+def usual(sizes: Sizes, name: str) -> str:
+    """What an option says of itself: the usual value, of the first architecture and of others."""
+    values = {arch: own[name] for arch, own in sizes.items() if name in own}
+    first, *others = values.items()
+    if len(set(values.values())) == 1:
+        return str(first[1])
+    return ", ".join([str(first[1]), *(f"{arch} {value}" for arch, value in others)])
+
+
+def sizes_of(arguments: argparse.Namespace, sizes: Sizes) -> dict[str, Any]:
+    """What was given, over what is usual for the architecture.
+
+    Raises:
+        UsageError: something was given that only another one has.
+    """
+    own = sizes[arguments.arch]
+    names = {name for one in sizes.values() for name in one}
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if other := sorted(given.keys() - own.keys()):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in other)
+        raise UsageError(f"--arch {arguments.arch} has no {options}; leave it out, or choose the other architecture")
+    return own | given
+
+
+def place(options: Options, batches: int, precision: str, world: World, output: str) -> str:
+    """How much is about to be done, where, and a word if the learning rate would hardly have risen by the end."""
+    import torch
+
+    threads = torch.get_num_threads()
+    on = f"{threads} thread{'s' if threads > 1 else ''}" if world.device.type == "cpu" else torch.cuda.get_device_name()
+    many = "" if world.size == 1 else f" in each of {world.size} processes"
+    steps = batches * options.epochs
+    low = ""
+    if 2 * options.warmup > steps:
+        low = f"\nthe learning rate rises for {options.warmup:,} of {steps:,} steps: lower --warmup or raise --epochs"
+    return (
+        f"{batches:,} batches an epoch, at most {options.epochs} epochs; {precision}, {on}{many}; "
+        f"everything goes into {output}{low}"
     )
 
 

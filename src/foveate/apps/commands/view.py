@@ -23,17 +23,19 @@ _EXAMPLES = """  foveate view                                      the built-in 
   foveate view run.fov --terminal --layer 3 --head 5 --token cat
   foveate view run.fov --export page.html           one file for everybody: what fits is chosen
   foveate view run.fov --export page.html --layer 3 --head 5 --embed exact
-  foveate view my-translator --text "A text."       a folder that foveate train translation left
+  foveate view my-translator --text "A text."       a folder that foveate train left
 """
 
 
 def add(commands: Any) -> None:
     parser = common.subcommand(commands, "view", "look at a model, a text or a recording", _EXAMPLES)
-    parser.add_argument("recording", nargs="?", metavar="RUN.fov", help="a saved recording, or a translator's folder")
+    parser.add_argument(
+        "recording", nargs="?", metavar="RUN.fov", help="a saved recording, or a folder that foveate train left"
+    )
     parser.add_argument(
         "other", nargs="?", metavar="OTHER.fov", help="a second recording, to compare the first one with"
     )
-    about = "a Hugging Face model, or a translator's folder; default: the built-in one"
+    about = "a Hugging Face model, or a folder that foveate train left; default: the built-in one"
     parser.add_argument("--model", metavar="PATH_OR_NAME", help=about)
     texts = parser.add_mutually_exclusive_group()
     texts.add_argument("--text", type=common.readable, help="the text to look at")
@@ -59,12 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.other is not None:
         return _show_two(arguments)
     where = arguments.model if arguments.recording is None else arguments.recording
-    model = None if where is None else _translator(where)
+    model = None if where is None else _own(where)
     if arguments.recording is not None:
         if model is None:
             return _show_recording(arguments)
         if arguments.model is not None:
-            raise UsageError(f"{arguments.recording} is a translator, one model is shown; leave out --model")
+            raise UsageError(f"{arguments.recording} is a model, one model is shown; leave out --model")
     if writing is not None and (where is None or model is not None):
         raise UsageError("--generate is for Hugging Face models: --model PATH_OR_NAME")
     text = common.text_of(arguments)
@@ -112,9 +114,9 @@ def _print(source: Any, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _translator(folder: str) -> Any:
-    """The translator in a folder; None if there is something else, or nothing."""
-    from foveate.apps.translation import open_folder
+def _own(folder: str) -> Any:
+    """The model that foveate train left in a folder; None if there is something else, or nothing."""
+    from foveate.apps.task_model import open_folder
 
     with common.explained():
         return open_folder(folder)

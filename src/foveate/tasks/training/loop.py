@@ -86,7 +86,7 @@ class Losses:
 
 
 class Task(Protocol[B]):
-    """What the loop must know of a task."""
+    """What the loop must know of a task. `unit`, if it has one, says what losses count; else that is tokens."""
 
     metric: str  # the value of `validate` that is to grow
 
@@ -265,7 +265,7 @@ class _Run(Generic[B]):
         pace = state.sums["count"] / max(1e-9, seconds - self.logged_at)
         state.sums, self.logged_at = {}, seconds
         if world.leads:
-            shown = {"epoch": state.epoch + 1, **means, "tokens/s": round(pace)}
+            shown = {"epoch": state.epoch + 1, **means, f"{getattr(self.task, 'unit', 'tokens')}/s": round(pace)}
             rate = self.optimizer.param_groups[0]["lr"]
             self.log.add(kind="train", step=state.step, seconds=round(seconds, 1), learning_rate=rate, **shown)
             self.progress.at(state.step, shown)

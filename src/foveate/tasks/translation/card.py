@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import save_text
-from ..training.report import duration
+from ..training.run import on_what
 from .shape import Shape
 
 __all__ = ["write_card"]
@@ -28,8 +28,7 @@ def write_card(path: Path, shape: Shape, facts: dict[str, Any]) -> None:
 - Model: {shape.name}, width {shape.width}, {sizes}, {facts["parameters"]:,} parameters,
   {trained["vocabulary"]:,} sub-words{"; kept in float16" if settings["half"] else ""}.
 - Data: {", ".join(trained["data"])}, {trained["pairs"]:,} pairs{direction}; {trained["reading"]}.
-- Training: {trained["epochs"]} epochs, {trained["steps"]:,} steps, {duration(trained["seconds"])} on
-  {_place(trained)} in {trained["precision"]}; seed {settings["options"]["seed"]}.
+- Training: {on_what(trained)}; seed {settings["options"]["seed"]}.
   Chosen: {trained["chosen"]}.
 - Validation on {", ".join(trained["valid"])}, {trained["valid_pairs"]:,} pairs (greedy search, sacrebleu
   tokenize={settings["tokenize"]}): {metrics}.
@@ -37,12 +36,3 @@ def write_card(path: Path, shape: Shape, facts: dict[str, Any]) -> None:
 What a word reads is a statistic of the computation. It often names the words that a person would align, and need not.
 """,
     )
-
-
-def _place(trained: dict[str, Any]) -> str:
-    """On what it ran: 2 threads; 2 processes with 1 thread each; 1 process on cuda."""
-    one, many = trained["processes"] == 1, trained["processes"]
-    threads = f"{trained['threads']} thread{'s' * (trained['threads'] != 1)}"
-    if trained["device"] != "cpu":
-        return f"{many} process{'es' * (not one)} on {trained['device']}"
-    return threads if one else f"{many} processes with {threads} each"

@@ -196,9 +196,10 @@ class TranslationTask:
         return {"BLEU": round(score, 3), **more}
 
     def epoch_ended(self, model: nn.Module, epoch: int, folder: Path) -> None:
-        from .pictures import draw_alignments, draw_curves
+        from ..training.curves import draw_curves
+        from .pictures import draw_alignments
 
-        draw_curves(folder / "log.jsonl", folder / "curves.png")
+        draw_curves(folder / "log.jsonl", folder / "curves.png", self.metric, "token")
         translator = self.translator(model)
         if translator.has_attention and self.pictures:
             picture = folder / "pictures" / f"epoch-{epoch + 1:02d}.png"

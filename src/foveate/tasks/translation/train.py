@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from ..corpus import Corpus, Pair, read_pairs
 from ..subwords import Subwords
-from ..training import Options, train
-from ..training.checkpoint import describe_checkpoint
+from ..training import Options
 from ..training.loop import Outcome
-from ..training.precision import Precision, settled
-from ..training.resume import check_options, resumes
+from ..training.precision import Precision
+from ..training.run import how_trained, run_task
 from ..training.world import World
 from . import store
 from .card import write_card
-from .shape import Shape, build
+from .shape import Shape, Trained, build
 from .task import Judge, TranslationTask, metric_of, prepare
 
 __all__ = ["Run", "Start", "run"]
@@ -104,59 +104,58 @@ def run(
         ValueError: options break one, or there is nothing to resume.
         Stopped: Ctrl-C, after a checkpoint.
     """
-    world = world or World()
-    resume = resumes(folder, world, resume)
     metric_of(given.tokenize)
     with torch.random.fork_rng(devices=[]):
         build(given.shape, 1, torch.arange(1))  # raises where widths do not fit
-    if resume:
-        check_options(folder, given.options)
+
+    def begun(ready: _Ready, model: nn.Module, precision: Precision) -> None:
+        if started is not None:
+            data = ready.task.data
+            sizes = sum(p.numel() for p in model.parameters()), len(data.subwords), len(data.outputs)
+            started(Start(ready.data, ready.valid, *sizes, len(ready.task.batches(0, 0, 1)), precision))
+
+    def read(kept: Path | None) -> _Ready:
+        return _prepared(given, judge, kept)
+
+    return run_task(given.options, read, folder, world=world, resume=resume, quiet=quiet, started=begun)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    given: Run
+    data: Corpus
+    valid: Corpus
+    task: TranslationTask
+
+    def model(self) -> Trained:
+        return self.task.model()
+
+    def keep(self, folder: Path) -> None:
+        self.task.data.subwords.save(folder / "subwords.json")
+
+    def finish(self, folder: Path, model: nn.Module, outcome: Outcome, world: World) -> None:
+        facts = _facts(self, model, outcome, world)
+        store.save(folder, cast(Trained, model), self.task.data.subwords, self.given.shape, facts, half=self.given.half)
+        write_card(folder / "CARD.md", self.given.shape, facts)
+
+
+def _prepared(given: Run, judge: Judge | None, kept: Path | None) -> _Ready:
     data, valid = _read(given, given.train), _read(given, given.valid)
-    kept = Subwords.load(folder / "subwords.json") if resume else None
-    prepared = prepare(data.pairs, valid.pairs, given.vocabulary, kept, dropout=given.subword_dropout)
+    known = None if kept is None else Subwords.load(kept / "subwords.json")
+    prepared = prepare(data.pairs, valid.pairs, given.vocabulary, known, dropout=given.subword_dropout)
     same: dict[str, Any] = {name: getattr(given, name) for name in ("tokens", "smoothing", "tokenize", "pictures")}
-    task = TranslationTask(prepared, given.shape, seed=given.options.seed, judge=judge, **same)
-    model = task.model()
-    if world.leads and not resume:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.json").unlink(missing_ok=True)  # an earlier model does not know these sub-words
-        prepared.subwords.save(folder / "subwords.json")
-    precision = _precision(given.options, folder, world, resume)
-    if world.leads and started is not None:
-        sizes = sum(p.numel() for p in model.parameters()), len(prepared.subwords), len(prepared.outputs)
-        started(Start(data, valid, *sizes, len(task.batches(0, 0, 1)), precision))
-    outcome = train(
-        task, model, replace(given.options, precision=precision), folder, world=world, resume=resume, quiet=quiet
+    return _Ready(
+        given, data, valid, TranslationTask(prepared, given.shape, seed=given.options.seed, judge=judge, **same)
     )
-    if world.leads:
-        facts = _facts(given, data, valid, task, model, outcome, world)
-        store.save(folder, model.cpu(), prepared.subwords, given.shape, facts, half=given.half)
-        write_card(folder / "CARD.md", given.shape, facts)
-    return outcome
 
 
 def _read(given: Run, paths: Sequence[Path]) -> Corpus:
     found = read_pairs(paths, skip_bad=given.skip_bad)
-    return replace(found, pairs=[Pair(p.target, p.source) for p in found.pairs]) if given.reverse else found
+    return replace(found, items=[Pair(p.target, p.source) for p in found.pairs]) if given.reverse else found
 
 
-def _precision(options: Options, folder: Path, world: World, resume: bool) -> Precision:
-    """The same in all processes, and in all parts of a run that is resumed."""
-    if resume:
-        kept: Precision = describe_checkpoint(folder)["precision"]
-        return kept
-    return "bfloat16" if world.agreed(settled(options.precision, world.device) == "bfloat16") else "float32"
-
-
-def _facts(
-    given: Run,
-    data: Corpus,
-    valid: Corpus,
-    task: TranslationTask,
-    model: torch.nn.Module,
-    outcome: Outcome,
-    world: World,
-) -> dict[str, Any]:
+def _facts(ready: _Ready, model: nn.Module, outcome: Outcome, world: World) -> dict[str, Any]:
+    given, data, valid, task = ready.given, ready.data, ready.valid, ready.task
     return {
         "examples": [source for source, _ in task.examples(EXAMPLES)],
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -167,15 +166,7 @@ def _facts(
             "valid": [path.name for path in given.valid],
             "valid_pairs": len(valid),
             "vocabulary": len(task.data.subwords),
-            "steps": outcome.steps,
-            "epochs": outcome.epochs,
-            "seconds": round(outcome.seconds),
-            "threads": torch.get_num_threads(),
-            "processes": world.size,
-            "device": world.device.type,
-            "precision": outcome.precision,
-            "chosen": outcome.chosen,
-            "validation": outcome.metrics,
+            **how_trained(outcome, world),
         },
         "settings": {
             "vocabulary": given.vocabulary,

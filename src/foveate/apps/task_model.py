@@ -1,0 +1,91 @@
+"""A model of one of our recipes behind the page: what it says of a text, and what it read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foveate.apps.errors import UserError
+from foveate.apps.models import title_of
+from foveate.apps.workspace import Kind, Model, Report
+from foveate.tasks.recipe import Predictor
+from foveate.views.document import Focus
+from foveate.views.source import Source
+from foveate.views.words import from_words
+from foveate.watch import CaptureError, watch
+
+__all__ = ["TaskModel", "open_folder"]
+
+EXAMPLES = ["A text of a few words is enough."]
+
+
+class TaskModel:
+    """A classifier, a tagger, ...: runs on a text, for the page.
+
+    Args:
+        predictor: the model.
+        name: for people; default: what kind of model it is.
+    """
+
+    kind: Kind = "encoder"
+    max_tokens = 2000
+
+    def __init__(self, predictor: Predictor[Any], *, name: str = "") -> None:
+        self.predictor = predictor
+        self.name = name or predictor.recipe.shape.name
+        self.examples = list(predictor.facts.get("examples") or EXAMPLES)
+
+    def run(self, text: str, target: str | None, report: Report) -> Source:
+        """Record the model on a text.
+
+        Raises:
+            UserError: there is no word, there are too many, or the model has no attention to look at.
+        """
+        report(0.3, "Reading the text")
+        try:
+            with torch.no_grad(), watch(self.predictor.model, self.predictor.shown, keep="qkv") as seen:
+                found = self.predictor.look(text)
+        except CaptureError:
+            raise UserError(self._blind()) from None
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        seen.model = self.name
+        pooled = [i for i, name in enumerate(seen) if seen.info(name).kind == "cross"]
+        queries = [from_words(found.queries)] if pooled else None
+        source = Source(seen, [from_words(found.words)], queries, title=title_of(text), model=self.name)
+        focus = Focus(token=0, call=pooled[-1], head=0) if pooled else None
+        return source.with_answer(found.message, focus)
+
+    def _blind(self) -> str:
+        recipe = self.predictor.recipe
+        other = "--arch or --pooling" if any("pooling" in sizes for sizes in recipe.sizes.values()) else "--arch"
+        return (
+            f"This model ({recipe.shape.name}) has no attention to look at; train one with another {other}, or use it "
+            f"in the terminal: foveate {recipe.command}."
+        )
+
+
+def open_folder(folder: str | Path) -> Model | None:
+    """The model in a folder that `foveate train` left; None if it holds something else.
+
+    Raises:
+        UserError: it should be one, and cannot be read.
+    """
+    from foveate.tasks.recipes import PREDICTORS
+
+    folder = Path(folder)
+    try:
+        task = json.loads((folder / "model.json").read_text(encoding="utf-8"))["task"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if task not in PREDICTORS:
+        from foveate.apps import translation
+
+        return translation.open_folder(folder)
+    try:
+        return TaskModel(PREDICTORS[task](folder), name=folder.resolve().name)
+    except ValueError as error:
+        raise UserError(str(error)) from None

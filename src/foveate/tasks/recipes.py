@@ -1,0 +1,22 @@
+"""The tasks that are recipes: `foveate train` offers each, and `foveate view` opens what they left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import classification, lookup, tagging
+from .classification import Classification
+from .lookup import LookingUp
+from .recipe import Predictor, Recipe
+from .tagging import Tagging
+
+__all__ = ["PREDICTORS", "RECIPES"]
+
+RECIPES: tuple[type[Recipe[Any]], ...] = (Classification, Tagging, LookingUp)
+PREDICTORS: dict[str, Callable[[str | Path], Predictor[Any]]] = {
+    Classification.task: classification.load,
+    Tagging.task: tagging.load,
+    LookingUp.task: lookup.load,
+}

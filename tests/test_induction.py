@@ -144,8 +144,8 @@ def test_a_run_that_was_stopped_ends_where_it_would_have(tmp_path: Path, monkeyp
     assert [m.step for m in moments(tmp_path / "parts")] == [25, 50, 75]
 
 
-def head(layer: int, number: int, induction: float, previous: float = 0.0) -> Head:
-    return Head(layer, number, previous, induction, 0.5)
+def head(layer: int, number: int, score: float, previous: float = 0.0) -> Head:
+    return Head(layer, number, induction._kind(previous, score, 0.15), previous, score, 0.5)
 
 
 def result(without: float, others: tuple[float, ...], *heads: Head) -> Result:
@@ -170,7 +170,7 @@ def test_without_heads_to_compare_nothing_is_claimed() -> None:
 
 
 def test_kinds_and_moments() -> None:
-    kinds = [head(0, 0, 0.1, 0.9), head(1, 0, 0.5, 0.2), head(1, 1, 0.2, 0.2)]
+    kinds = [head(0, 0, 0.1, 0.9), head(1, 0, 0.5, 0.2), head(1, 1, 0.1, 0.1)]
     assert [one.kind for one in kinds] == ["previous", "induction", "other"]
     way = [Moment(step, 1.0, copying, 1.0, 0.0, 0.0) for step, copying in ((25, 0.1), (50, 0.4), (75, 0.6), (100, 0.9))]
     assert learned(way) == 75

@@ -25,7 +25,7 @@ from .repeats import CHECKED, STEPS, Copier, Copying, Setting, accuracy, draw, s
 
 __all__ = ["Head", "Moment", "Result", "judge", "learned", "moments", "trained", "verdict"]
 
-SCORE = 0.3  # of a head that is called one
+SCORE = 2  # of a head that is called one, in terms of what even attention scores
 NEAR = 0.05  # of chance, or of the whole model: less is no difference
 DRAWS = 20  # of as many other heads
 TEST = 3  # seed of the sequences that are judged on
@@ -33,10 +33,11 @@ TEST = 3  # seed of the sequences that are judged on
 
 @dataclass(frozen=True)
 class Head:
-    """A head, its scores, and the model's accuracy without it."""
+    """A head, its scores, what it is called by them, and the model's accuracy without it."""
 
     layer: int
     head: int
+    kind: str
     previous: float
     induction: float
     without: float
@@ -44,13 +45,6 @@ class Head:
     @property
     def name(self) -> str:
         return f"{self.layer}.{self.head}"
-
-    @property
-    def kind(self) -> str:
-        """What it is called: by the higher of its scores, if that is 0.3 or more."""
-        if max(self.previous, self.induction) < SCORE:
-            return "other"
-        return "induction" if self.induction >= self.previous else "previous"
 
 
 @dataclass(frozen=True)
@@ -138,9 +132,10 @@ def judge(name: str, model: Copier, setting: Setting) -> Result:
         with knockout(model, heads=heads):
             return accuracy(model, batch)
 
+    even = mean(1 / (row + 1) for row in range(1, setting.length))  # the score of attention that reads all keys alike
     places = [(layer, head) for layer in range(2) for head in range(setting.heads)]
     heads = tuple(
-        Head(*place, previous, induction, without([place]))
+        Head(*place, _kind(previous, induction, SCORE * even), previous, induction, without([place]))
         for place, previous, induction in zip(places, found["previous"], found["induction"], strict=True)
     )
     of_kind = {
@@ -158,6 +153,13 @@ def judge(name: str, model: Copier, setting: Setting) -> Result:
         {kind: without(places) for kind, places in of_kind.items() if places},
         tuple(_drawn(of_kind["other"], len(of_kind["induction"]), without, setting.seed)),
     )
+
+
+def _kind(previous: float, induction: float, least: float) -> str:
+    """What a head is called: by the higher of its scores, if that is high enough."""
+    if max(previous, induction) < least:
+        return "other"
+    return "induction" if induction >= previous else "previous"
 
 
 def _drawn(

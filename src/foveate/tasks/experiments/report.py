@@ -121,10 +121,7 @@ def _best(result: Copied, kind: str) -> str:
 
 def induction_json(results: Sequence[Copied], curves: Mapping[str, Sequence[Moment]]) -> dict[str, Any]:
     """The same as numbers, and each validation on the way."""
-    models = [
-        {**asdict(r), "heads": [{"name": h.name, "kind": h.kind, **asdict(h)} for h in r.heads], **copied(r)}
-        for r in results
-    ]
+    models = [{**asdict(r), "heads": [{"name": h.name, **asdict(h)} for h in r.heads], **copied(r)} for r in results]
     return {"models": models, "moments": {name: [asdict(m) for m in found] for name, found in curves.items()}}
 
 

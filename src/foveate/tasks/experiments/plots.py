@@ -95,9 +95,8 @@ def draw_induction(
             right.set(title="without one head", ylabel="head")
         grid[-1][0].set(xlabel="step")
         grid[-1][1].set(xlabel="copying accuracy, %")
-        places = ({"loc": "center right"}, {"loc": "center left", "bbox_to_anchor": (0.14, 0.5)})
-        for axes, place in zip(grid[0], places, strict=True):
-            axes.legend(frameon=False, fontsize=_POINTS - 1, **place)
+        grid[0][0].legend(frameon=False, fontsize=_POINTS - 1, loc="center right")
+        grid[0][1].legend(frameon=False, fontsize=_POINTS - 1, loc="center left", bbox_to_anchor=(0.14, 0.5))
         return save(path)
 
 

@@ -21,6 +21,7 @@ _EXAMPLES = """  foveate experiment bottleneck                     four models; 
   foveate experiment bottleneck --train a.tsv --valid b.tsv --test c.tsv
   foveate experiment alignment                      error rates per epoch, model and phenomenon
   foveate experiment alignment --models additive --epochs 3 --pairs 4000 --size 0.5
+  foveate experiment induction                      a head found, knocked out: what is still copied?
 
 The same command goes on where it was cut off, and trains nothing twice.
 """
@@ -42,6 +43,20 @@ def add(commands: Any) -> None:
     about = "alignment error rates against the known links of a grammar, per epoch and phenomenon"
     two = _options(common.subcommand(kinds, "alignment", about, _EXAMPLES), "additive,transformer")
     two.set_defaults(run=run_alignment)
+    about = "copying accuracy of a two-layer decoder without its induction heads, and without others"
+    three = common.subcommand(kinds, "induction", about, _EXAMPLES)
+    three.add_argument("--heads", type=common.whole(1), default=4, help="of each layer (4)")
+    three.add_argument("--epochs", type=common.whole(2), default=36, help="of 25 batches (36)")
+    three.add_argument("--free", type=common.whole(1), default=16, help="epochs before reading costs anything (16)")
+    three.add_argument(
+        "--cost",
+        type=common.positive,
+        default=0.4,
+        help="of all attention of a head that leaves the token itself (0.4)",
+    )
+    three.add_argument("--seed", type=common.whole(0), default=1, help="of everything that is drawn (1)")
+    _common(three)
+    three.set_defaults(run=run_induction)
 
 
 def _options(parser: argparse.ArgumentParser, models: str) -> argparse.ArgumentParser:
@@ -54,13 +69,18 @@ def _options(parser: argparse.ArgumentParser, models: str) -> argparse.ArgumentP
     add("--vocabulary", type=common.whole(600), default=8000, help="sub-words of both languages together (8000)")
     add("--size", type=common.positive, default=1.0, help="all widths times this; 1 is about 5 M parameters (1)")
     add("--seed", type=common.whole(0), default=1, help="of everything that is drawn (1)")
-    add("--threads", type=common.whole(1), help="CPU threads (all)")
     add(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
         help="to train on; auto is a GPU where there is one (auto)",
     )
+    return _common(parser)
+
+
+def _common(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    add = parser.add_argument
+    add("--threads", type=common.whole(1), help="CPU threads (all)")
     add("-o", "--output", metavar="FOLDER", help="where models, numbers and plots go (foveate-EXPERIMENT)")
     add("--json", action="store_true", help="print one JSON object instead of the table")
     return parser
@@ -102,6 +122,22 @@ def run_alignment(arguments: argparse.Namespace) -> int:
     return _tell(lambda: go(contenders, grammar, budget, folder), arguments)
 
 
+def run_induction(arguments: argparse.Namespace) -> int:
+    from foveate.tasks.experiments.repeats import Setting
+    from foveate.tasks.experiments.run import run_induction as go
+
+    _threads(arguments)
+    if arguments.free >= arguments.epochs:
+        raise UsageError(f"--free must be less than --epochs; got {arguments.free} and {arguments.epochs}")
+    if 64 % (2 * arguments.heads):
+        raise UsageError(f"--heads must divide 32, half the width of the model; got {arguments.heads}")
+    setting = Setting(
+        heads=arguments.heads, epochs=arguments.epochs, free=arguments.free, cost=arguments.cost, seed=arguments.seed
+    )
+    folder = Path(arguments.output or "foveate-induction")
+    return _tell(lambda: go(setting, folder), arguments)
+
+
 def _contenders(arguments: argparse.Namespace) -> list[Contender]:
     from foveate.tasks.experiments.contenders import chosen
 
@@ -115,15 +151,19 @@ def _budget(arguments: argparse.Namespace) -> Budget:
     from foveate.tasks.experiments.contenders import Budget
     from foveate.tasks.training.world import settled_device
 
-    if arguments.threads is not None:
-        import torch
-
-        torch.set_num_threads(arguments.threads)
+    _threads(arguments)
     with common.explained():
         device = settled_device(arguments.device)
     return Budget(
         arguments.epochs, arguments.batch_tokens, arguments.vocabulary, arguments.size, arguments.seed, device
     )
+
+
+def _threads(arguments: argparse.Namespace) -> None:
+    if arguments.threads is not None:
+        import torch
+
+        torch.set_num_threads(arguments.threads)
 
 
 def _tell(go: Callable[[], Found], arguments: argparse.Namespace) -> int:

@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...plot.style import both, drawing, paper
+from ...plot.style import COLOURS, MARKERS, both, drawing, paper
 from .bottleneck import Result
 from .contenders import CONTENDERS
+from .induction import Moment
+from .induction import Result as Copied
 
-__all__ = ["draw_bottleneck", "draw_epochs", "draw_phenomena"]
+__all__ = ["draw_bottleneck", "draw_epochs", "draw_induction", "draw_phenomena"]
 
 _POINTS = 9.0
 _LABELS = {"none": "one fixed vector", "transformer": "Transformer"}
@@ -72,6 +74,56 @@ def draw_phenomena(rates: Mapping[str, Mapping[str, float]], title: str, path: P
         axes.grid(axis="y", linewidth=0.4)
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
         return save(path)
+
+
+def draw_induction(
+    results: Sequence[Copied], curves: Mapping[str, Sequence[Moment]], free: int, path: Path
+) -> list[Path]:
+    """For each model a row: left, what is copied and read while it learns; right, what is copied without each head.
+
+    `free` is the step until which reading costs nothing.
+    """
+    with _figure(7.2, 0.6 + 2.5 * len(results)) as (figure, save):
+        grid = figure.subplots(len(results), 2, squeeze=False, width_ratios=(3, 2), sharex="col")
+        for (left, right), result in zip(grid, results, strict=True):
+            _learning(left, curves[result.name])
+            left.set(title=f"{result.name}: while it learns", ylabel="%")
+            if result.cost:
+                left.axvline(free, color="#666666", linestyle="--", linewidth=0.8)
+                left.annotate("reading costs", (free, 2), (4, 0), textcoords="offset points", color="#444444")
+            _without(right, result)
+            right.set(title="without one head", ylabel="head")
+        grid[-1][0].set(xlabel="step")
+        grid[-1][1].set(xlabel="copying accuracy, %")
+        grid[0][0].legend(frameon=False, fontsize=_POINTS - 1, loc="center right")
+        grid[0][1].legend(frameon=False, fontsize=_POINTS - 1, loc="center left", bbox_to_anchor=(0.14, 0.5))
+        return save(path)
+
+
+def _learning(axes: Any, found: Sequence[Moment]) -> None:
+    steps = [moment.step for moment in found]
+    lines = {
+        "copying accuracy": [m.copying for m in found],
+        "induction score, best head": [m.induction for m in found],
+        "previous-token score, best head": [m.previous for m in found],
+    }
+    for colour, marker, (label, heights) in zip(COLOURS, MARKERS, lines.items(), strict=False):
+        axes.plot(steps, [100 * y for y in heights], label=label, color=colour, marker=marker, markersize=2.5, lw=1.2)
+    axes.set_ylim(0, 103)
+
+
+def _without(axes: Any, result: Copied) -> None:
+    names = [head.name for head in result.heads]
+    labels = {"induction": "induction head", "previous": "previous-token head", "other": "other head"}
+    for colour, marker, (kind, label) in zip((*COLOURS[1:3], COLOURS[-1]), MARKERS, labels.items(), strict=False):
+        at = [(100 * h.without, row) for row, h in enumerate(result.heads) if h.kind == kind]
+        axes.scatter(*(zip(*at, strict=True) if at else ((), ())), label=label, color=colour, marker=marker, s=22)
+    axes.axvline(100 * result.chance, color="#666666", linestyle=":", linewidth=1, label="a guess in the block")
+    axes.axvline(100 * result.copying, color="#666666", linestyle="-", linewidth=0.8, label="all heads")
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 103)
+    axes.grid(axis="y", linewidth=0.3)
 
 
 def _label(name: str) -> str:

@@ -6,13 +6,25 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from ..files import save_text
 from .alignment import Aligned
 from .bottleneck import Result, verdict
+from .induction import Moment
+from .induction import Result as Copied
+from .induction import verdict as copied
 
-__all__ = ["alignment_json", "alignment_table", "bottleneck_json", "bottleneck_table", "write_json"]
+__all__ = [
+    "alignment_json",
+    "alignment_table",
+    "bottleneck_json",
+    "bottleneck_table",
+    "induction_json",
+    "induction_table",
+    "write_json",
+]
 
 
 def bottleneck_table(results: Sequence[Result]) -> str:
@@ -68,6 +80,49 @@ def alignment_json(found: Sequence[Aligned], curves: Mapping[str, Sequence[float
 
 def bottleneck_json(results: Sequence[Result]) -> dict[str, Any]:
     return {"models": [asdict(result) for result in results], **verdict(results)}
+
+
+def induction_table(results: Sequence[Copied], learned: Mapping[str, int | None]) -> str:
+    """Copying accuracy in percent, whole and without heads, of each model; and what the claim says to it."""
+    told = [copied(result) for result in results]
+    rows = [["", *(result.name for result in results)]]
+    rows.append(["copying is learned by step", *(str(learned[result.name] or "never") for result in results)])
+    rows.append(["copying accuracy, %", *(_percent(result.copying) for result in results)])
+    rows.append(["a guess among the block's tokens", *(_percent(result.chance) for result in results)])
+    rows.append(["the same where nothing repeats", *(_percent(result.fresh) for result in results)])
+    for kind in ("induction", "previous"):
+        named = [", ".join(head.name for head in result.of(kind)) or "none" for result in results]
+        name = f"{kind}{'-token' if kind == 'previous' else ''} heads"
+        rows.append([name, *named])
+        rows.append([f"without all {name}", *(_percent(result.without.get(kind)) for result in results)])
+        rows.append(["without one of them, at best", *(_best(result, kind) for result in results)])
+    means = [mean(result.others) if result.others else None for result in results]
+    rows.append(["without as many other heads", *map(_percent, means)])
+    rows.append(["at worst", *(_percent(min(result.others, default=None)) for result in results)])
+    claims = []
+    for result, one in zip(results, told, strict=True):
+        holds = {
+            True: "holds",
+            False: "does not hold",
+            None: "cannot be put to the test: it needs induction heads, and as many heads that are neither these "
+            "nor previous-token heads",
+        }
+        claims.append(f"{result.name}: the claim that copying is done by its induction heads {holds[one['holds']]}.")
+    return "\n".join([_columns(rows), "", *claims])
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _best(result: Copied, kind: str) -> str:
+    return _percent(max((head.without for head in result.of(kind)), default=None))
+
+
+def induction_json(results: Sequence[Copied], curves: Mapping[str, Sequence[Moment]]) -> dict[str, Any]:
+    """The same as numbers, and each validation on the way."""
+    models = [{**asdict(r), "heads": [{"name": h.name, **asdict(h)} for h in r.heads], **copied(r)} for r in results]
+    return {"models": models, "moments": {name: [asdict(m) for m in found] for name, found in curves.items()}}
 
 
 def write_json(path: Path, found: dict[str, Any]) -> Path:

@@ -1,4 +1,4 @@
-"""The two experiments from start to end.
+"""The experiments from start to end.
 
 A folder holds what was trained; the same call goes on where it was cut off.
 """
@@ -6,17 +6,18 @@ A folder holds what was trained; the same call goes on where it was cut off.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..corpus import read_pairs, references
 from ..training.report import read_log
-from . import alignment, bottleneck, plots, report
+from . import alignment, bottleneck, induction, plots, report
 from .contenders import Budget, Contender, trained
 from .corpora import Files, Grammar
+from .repeats import STEPS, Setting
 
-__all__ = ["Found", "run_alignment", "run_bottleneck"]
+__all__ = ["Found", "run_alignment", "run_bottleneck", "run_induction"]
 
 
 @dataclass(frozen=True)
@@ -90,3 +91,22 @@ def run_alignment(
     rates = {one.name: {n: 100 * r.aer for n, r in one.phenomena.items()} for one in found}
     written += plots.draw_phenomena(rates, "by phenomenon, test", folder / "phenomena")
     return Found(report.alignment_table([*found, *one_way]), numbers, written)
+
+
+def run_induction(setting: Setting, folder: Path, *, quiet: bool = False) -> Found:
+    """Train a decoder to copy, once as it is and once where reading costs something; then knock out its heads.
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
+        Stopped: Ctrl-C, after a checkpoint.
+    """
+    results, curves = [], {}
+    for name, one in {"plain": replace(setting, cost=0.0), "sparing": setting}.items():
+        model = induction.trained(one, folder / name, quiet=quiet)
+        results.append(induction.judge(name, model, one))
+        curves[name] = induction.moments(folder / name)
+    numbers = {"setting": asdict(setting), **report.induction_json(results, curves)}
+    written = [report.write_json(folder / "induction.json", numbers)]
+    written += plots.draw_induction(results, curves, setting.free * STEPS, folder / "induction")
+    steps = {name: induction.learned(found) for name, found in curves.items()}
+    return Found(report.induction_table(results, steps), numbers, written)

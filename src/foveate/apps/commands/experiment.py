@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from foveate.apps.commands import common
 from foveate.apps.errors import UsageError, UserError
@@ -16,15 +16,24 @@ if TYPE_CHECKING:
     from foveate.tasks.experiments.contenders import Budget, Contender
     from foveate.tasks.experiments.run import Found
 
+T = TypeVar("T")
 _EXAMPLES = """  foveate experiment bottleneck                     four models; Multi30k if it is there, else a grammar
   foveate experiment bottleneck --data grammar --pairs 20000 --epochs 10 -o bottleneck/
   foveate experiment bottleneck --train a.tsv --valid b.tsv --test c.tsv
   foveate experiment alignment                      error rates per epoch, model and phenomenon
   foveate experiment alignment --models additive --epochs 3 --pairs 4000 --size 0.5
   foveate experiment induction                      a head found, knocked out: what is still copied?
+  foveate experiment telephone --games message      repeated over a distance: attention, GRU, LSTM
 
 The same command goes on where it was cut off, and trains nothing twice.
 """
+PLAYERS = {
+    "attention": "attention",
+    "sinusoidal": "attention, sinusoidal",
+    "linear": "linear attention",
+    "gru": "GRU",
+    "lstm": "LSTM",
+}
 _SUMMARY = "put a claim about attention to the test: train, measure, draw"
 
 
@@ -57,6 +66,22 @@ def add(commands: Any) -> None:
     three.add_argument("--seed", type=common.whole(0), default=1, help="of everything that is drawn (1)")
     _common(three)
     three.set_defaults(run=run_induction)
+    about = "what is repeated over a growing distance: attention, linear attention, GRU, LSTM of one size"
+    _telephone(common.subcommand(kinds, "telephone", about, _EXAMPLES))
+
+
+def _telephone(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    about = "message: repeat some words in their order; who: tell who said which (message,who)"
+    add("--games", default="message,who", help=about)
+    about = "some of attention, sinusoidal (attention with such positions), linear, gru, lstm (all)"
+    add("--models", default=",".join(PLAYERS), help=about)
+    add("--words", type=common.whole(1, 64), default=8, help="to be repeated (8)")
+    add("--farthest", type=common.whole(1), default=32, help="words between in training, at most (32)")
+    add("--epochs", type=common.whole(2), default=60, help="of 50 batches, for each model (60)")
+    add("--seed", type=common.whole(0), default=1, help="of everything that is drawn (1)")
+    _common(parser)
+    parser.set_defaults(run=run_telephone)
 
 
 def _options(parser: argparse.ArgumentParser, models: str) -> argparse.ArgumentParser:
@@ -136,6 +161,27 @@ def run_induction(arguments: argparse.Namespace) -> int:
     )
     folder = Path(arguments.output or "foveate-induction")
     return _tell(lambda: go(setting, folder), arguments)
+
+
+def run_telephone(arguments: argparse.Namespace) -> int:
+    from foveate.tasks.experiments.run import run_telephone as go
+    from foveate.tasks.experiments.telephone import GAMES, Setting
+
+    _threads(arguments)
+    games = _named(arguments.games, {game: game for game in GAMES}, "game")
+    models = _named(arguments.models, PLAYERS, "model")
+    setting = Setting(words=arguments.words, farthest=arguments.farthest, epochs=arguments.epochs, seed=arguments.seed)
+    folder = Path(arguments.output or "foveate-telephone")
+    return _tell(lambda: go(games, models, setting, folder), arguments)
+
+
+def _named(given: str, known: dict[str, T], what: str) -> list[T]:
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        told = ", ".join(map(repr, unknown)) or "nothing"
+        raise UsageError(f"unknown {what} {told}; expected some of {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names)]
 
 
 def _contenders(arguments: argparse.Namespace) -> list[Contender]:

@@ -16,8 +16,9 @@ from .bottleneck import Result
 from .contenders import CONTENDERS
 from .induction import Moment
 from .induction import Result as Copied
+from .telephone import PLAYERS, Played
 
-__all__ = ["draw_bottleneck", "draw_epochs", "draw_induction", "draw_phenomena"]
+__all__ = ["draw_bottleneck", "draw_epochs", "draw_induction", "draw_phenomena", "draw_telephone"]
 
 _POINTS = 9.0
 _LABELS = {"none": "one fixed vector", "transformer": "Transformer"}
@@ -124,6 +125,30 @@ def _without(axes: Any, result: Copied) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 103)
     axes.grid(axis="y", linewidth=0.3)
+
+
+def draw_telephone(found: Sequence[Played], path: Path) -> list[Path]:
+    """Words repeated over the words between, a panel for each game and a line for each model."""
+    games = list(dict.fromkeys(one.game for one in found))
+    titles = {"message": "repeat the message", "who": "who said what?"}
+    with _figure(0.8 + 3.4 * len(games), 3.4) as (figure, save):
+        panels = figure.subplots(1, len(games), squeeze=False, sharey=True)[0]
+        for axes, game in zip(panels, games, strict=True):
+            own = [one for one in found if one.game == game]
+            for one in own:
+                number = PLAYERS.index(one.name)
+                style = {"color": COLOURS[number], "marker": MARKERS[number], "markersize": 4, "linewidth": 1.4}
+                heights = [100 * share for share in one.accuracy.values()]
+                axes.plot(range(len(heights)), heights, label=one.name, **style)
+            distances = list(own[0].accuracy)
+            axes.axvspan(0, distances.index(own[0].farthest), color="#000000", alpha=0.05, linewidth=0)
+            axes.annotate("in training", (0, 102), (3, 0), textcoords="offset points", fontsize=_POINTS - 1.5)
+            axes.axhline(100 * own[0].guess, color="#666666", linestyle=":", linewidth=1, label="a guess")
+            axes.set_xticks(range(len(distances)), map(str, distances))
+            axes.set(xlabel="words between", title=titles[game], ylim=(0, 108))
+        panels[0].set_ylabel("words repeated, %")
+        figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside right center")
+        return save(path)
 
 
 def _label(name: str) -> str:

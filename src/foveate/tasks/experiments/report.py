@@ -15,6 +15,7 @@ from .bottleneck import Result, verdict
 from .induction import Moment
 from .induction import Result as Copied
 from .induction import verdict as copied
+from .telephone import Played
 
 __all__ = [
     "alignment_json",
@@ -23,6 +24,9 @@ __all__ = [
     "bottleneck_table",
     "induction_json",
     "induction_table",
+    "telephone_json",
+    "telephone_table",
+    "telephone_verdict",
     "write_json",
 ]
 
@@ -123,6 +127,41 @@ def induction_json(results: Sequence[Copied], curves: Mapping[str, Sequence[Mome
     """The same as numbers, and each validation on the way."""
     models = [{**asdict(r), "heads": [{"name": h.name, **asdict(h)} for h in r.heads], **copied(r)} for r in results]
     return {"models": models, "moments": {name: [asdict(m) for m in found] for name, found in curves.items()}}
+
+
+def telephone_table(found: Sequence[Played]) -> str:
+    """The share of words that is repeated, in percent, by game, model and distance; and what the claim says to it."""
+    told = []
+    for game in dict.fromkeys(one.game for one in found):
+        games = [one for one in found if one.game == game]
+        rows = [["words between", "parameters", *map(str, games[0].accuracy)]]
+        rows += [[one.name, f"{one.parameters:,}", *(f"{100 * a:.1f}" for a in one.accuracy.values())] for one in games]
+        holds = {True: "holds here", False: "does not hold here", None: "was not put to the test"}
+        claim = holds[telephone_verdict(games)[game]]
+        told += [
+            f"{game}: words repeated, %; in training at most {games[0].farthest} words between",
+            _columns(rows),
+            f"Who guesses among the words that were said has {100 * games[0].guess:.1f} %.",
+            f"The claim that attention loses nothing over the distance, and a recurrent state does, {claim}.",
+            "",
+        ]
+    return "\n".join(told[:-1])
+
+
+def telephone_verdict(found: Sequence[Played]) -> dict[str, bool | None]:
+    """Of each game: whether attention repeats 99 % at every distance, and every recurrence less at the farthest."""
+    verdicts: dict[str, bool | None] = {}
+    for game in dict.fromkeys(one.game for one in found):
+        last = {one.name: one.accuracy[max(one.accuracy)] for one in found if one.game == game}
+        least = [min(one.accuracy.values()) for one in found if one.game == game and one.name == "attention"]
+        recurrent = [share for name, share in last.items() if name in ("GRU", "LSTM")]
+        tested = bool(least and recurrent)
+        verdicts[game] = least[0] >= 0.99 and max(recurrent) < last["attention"] - 0.01 if tested else None
+    return verdicts
+
+
+def telephone_json(found: Sequence[Played]) -> dict[str, Any]:
+    return {"models": [asdict(one) for one in found], "holds": telephone_verdict(found)}
 
 
 def write_json(path: Path, found: dict[str, Any]) -> Path:

@@ -12,12 +12,12 @@ from typing import Any
 
 from ..corpus import read_pairs, references
 from ..training.report import read_log
-from . import alignment, bottleneck, induction, plots, report
+from . import alignment, bottleneck, induction, plots, report, telephone
 from .contenders import Budget, Contender, trained
 from .corpora import Files, Grammar
 from .repeats import STEPS, Setting
 
-__all__ = ["Found", "run_alignment", "run_bottleneck", "run_induction"]
+__all__ = ["Found", "run_alignment", "run_bottleneck", "run_induction", "run_telephone"]
 
 
 @dataclass(frozen=True)
@@ -110,3 +110,29 @@ def run_induction(setting: Setting, folder: Path, *, quiet: bool = False) -> Fou
     written += plots.draw_induction(results, curves, setting.free * STEPS, folder / "induction")
     steps = {name: induction.learned(found) for name, found in curves.items()}
     return Found(report.induction_table(results, steps), numbers, written)
+
+
+def run_telephone(
+    games: Sequence[telephone.Game],
+    models: Sequence[str],
+    setting: telephone.Setting,
+    folder: Path,
+    *,
+    quiet: bool = False,
+) -> Found:
+    """Train every model in every game, and see how much each repeats over eight times the distance of training.
+
+    Raises:
+        ValueError: an unknown model, or the folder holds a run with other settings.
+        Stopped: Ctrl-C, after a checkpoint.
+    """
+    found = []
+    for game in games:
+        for name in models:
+            place = folder / game / name.replace(", ", "-").replace(" ", "-").lower()
+            model = telephone.trained(name, game, setting, place, quiet=quiet)
+            found.append(telephone.judge(model, game, setting))
+    numbers = {"setting": asdict(setting), **report.telephone_json(found)}
+    written = [report.write_json(folder / "telephone.json", numbers)]
+    written += plots.draw_telephone(found, folder / "telephone")
+    return Found(report.telephone_table(found), numbers, written)

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...change.naming import check_head, pairs_of, resolve
+from ...watch.standing import shown
 from .moments import Moments
 from .sites import Site, Slab, find, why_not
 
-__all__ = ["Heads", "Pruned", "prunable", "prune", "record_of", "resolve"]
+__all__ = ["Heads", "Pruned", "prunable", "prune", "record_of"]
 
 Heads = Iterable[tuple[str | int, int]] | Mapping[str, Iterable[int]]
 _RECORD = "_foveate_pruned"
@@ -124,8 +126,7 @@ def prune(model: nn.Module, heads: Heads, *, stand_ins: Mapping[str, Moments] | 
     value head goes when all its query heads do. A module without heads adds the bias of its output alone.
 
     Args:
-        heads: (where, head) pairs, or heads by the module's path. `where` is a module's path, or a layer's number where
-            only one module has it; heads are counted as the module counts them now.
+        heads: pairs as in `fv.knockout`, or heads by the module's path; counted as the module counts them now.
         stand_ins: moments by module (`fv.heads.moments`), as the module is now: what the heads that stay can say of the
             others goes into their columns of the output's projection, and its bias. Modules not named are left alone.
 
@@ -134,7 +135,7 @@ def prune(model: nn.Module, heads: Heads, *, stand_ins: Mapping[str, Moments] | 
             has no attention that is known well enough.
     """
     sites = _sites(model)
-    chosen = resolve(sites, heads)
+    chosen = _chosen(model, sites, heads)
     left = {path: tuple(h for h in range(sites[path].heads) if h not in gone) for path, gone in chosen.items()}
     groups = {path: sites[path].kept_groups(kept) for path, kept in left.items()}  # raises before anything is cut
     record = record_of(model) or _begin(model, sites)
@@ -156,33 +157,18 @@ def record_of(model: nn.Module) -> Pruned | None:
     return found
 
 
-def resolve(sites: Mapping[str, Site], heads: Heads) -> dict[str, tuple[int, ...]]:
-    """The heads asked for, by path, in order.
-
-    Raises:
-        ValueError: no such module or head, or a layer's number that several modules have.
-    """
-    pairs = ((path, h) for path, some in heads.items() for h in some) if isinstance(heads, Mapping) else heads
-    found: dict[str, set[int]] = {}
-    for where, head in pairs:
-        path = _path(sites, where)
-        if not isinstance(head, int) or not 0 <= head < sites[path].heads:
-            have = sites[path].heads
-            told = f"heads 0 to {have - 1}" if have else "no heads left"
-            raise ValueError(f"{path} has {told}; got head {head!r}")
-        found.setdefault(path, set()).add(head)
-    return {path: tuple(sorted(some)) for path, some in found.items()}
-
-
-def _path(sites: Mapping[str, Site], where: str | int) -> str:
-    if isinstance(where, str) and where in sites:
-        return where
-    fits = [path for path, site in sites.items() if site.layer == where]
-    if len(fits) == 1:
-        return fits[0]
-    if fits:
-        raise ValueError(f"layer {where} has several attention modules; name one of {', '.join(fits)}")
-    raise ValueError(f"no attention {where!r} that can be pruned; there is {', '.join(sites)}")
+def _chosen(model: nn.Module, sites: Mapping[str, Site], heads: Heads) -> dict[str, tuple[int, ...]]:
+    """The heads asked for, by path, in order."""
+    given = pairs_of([(path, h) for path, some in heads.items() for h in some] if isinstance(heads, Mapping) else heads)
+    names = {shown(path, model): path for path in sites}
+    pairs = [(shown(str(where), model) if where in sites else where, head) for where, head in given]
+    found = {}
+    for name, some in resolve(pairs, names, "attention modules that can be pruned").items():
+        path = names[name]
+        for head in some:
+            check_head((name, head), name, sites[path].heads)
+        found[path] = tuple(sorted(some))
+    return found
 
 
 def _sites(model: nn.Module) -> dict[str, Site]:

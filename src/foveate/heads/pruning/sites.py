@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ...nn import LatentAttention, MultiHeadAttention
-from ...recording.calls import layer_of
 from . import hub
 
 __all__ = ["Site", "Slab", "find", "why_not"]
@@ -77,10 +76,6 @@ class Site:
     output: str
     slabs: tuple[Slab, ...]
     counts: tuple[tuple[str, str], ...]
-
-    @property
-    def layer(self) -> int | None:
-        return layer_of(self.path)
 
     @property
     def counted(self) -> dict[Per, int]:

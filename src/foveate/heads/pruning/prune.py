@@ -17,7 +17,7 @@ from ...watch.standing import shown
 from .moments import Moments
 from .sites import Site, Slab, find, why_not
 
-__all__ = ["Heads", "Pruned", "prunable", "prune", "record_of"]
+__all__ = ["Heads", "Pruned", "named", "prunable", "prune", "record_of"]
 
 Heads = Iterable[tuple[str | int, int]] | Mapping[str, Iterable[int]]
 _RECORD = "_foveate_pruned"
@@ -135,7 +135,7 @@ def prune(model: nn.Module, heads: Heads, *, stand_ins: Mapping[str, Moments] | 
             has no attention that is known well enough.
     """
     sites = _sites(model)
-    chosen = _chosen(model, sites, heads)
+    chosen = named(model, heads)
     left = {path: tuple(h for h in range(sites[path].heads) if h not in gone) for path, gone in chosen.items()}
     groups = {path: sites[path].kept_groups(kept) for path, kept in left.items()}  # raises before anything is cut
     record = record_of(model) or _begin(model, sites)
@@ -157,8 +157,13 @@ def record_of(model: nn.Module) -> Pruned | None:
     return found
 
 
-def _chosen(model: nn.Module, sites: Mapping[str, Site], heads: Heads) -> dict[str, tuple[int, ...]]:
-    """The heads asked for, by path, in order."""
+def named(model: nn.Module, heads: Heads) -> dict[str, tuple[int, ...]]:
+    """The heads asked for, as in `prune`, by the module's path.
+
+    Raises:
+        ValueError: no such module or head, a name that fits several modules, or nothing that can be pruned.
+    """
+    sites = _sites(model)
     given = pairs_of([(path, h) for path, some in heads.items() for h in some] if isinstance(heads, Mapping) else heads)
     names = {shown(path, model): path for path in sites}
     pairs = [(shown(str(where), model) if where in sites else where, head) for where, head in given]
@@ -222,7 +227,7 @@ def _refit(model: nn.Module, site: Site, gone: tuple[int, ...], found: Moments |
 
     What the output's parameters would be without it is kept in `parts`, "path/was", beside what they are, "path/now".
     """
-    slab = _output(site)
+    slab = site.output_weight
     bias = model.get_submodule(site.output)._parameters.get("bias")
     was = {slab.path: _first(record, slab.path, slab.parameter)}
     if bias is not None:
@@ -257,11 +262,6 @@ def _first(record: Pruned, path: str, parameter: Tensor) -> Tensor:
     if was is None or now is None:
         return is_now.clone()
     return was if torch.equal(is_now, now) else is_now - (now - was)
-
-
-def _output(site: Site) -> Slab:
-    (found,) = (slab for slab in site.slabs if slab.path == f"{site.output}.weight")
-    return found
 
 
 def _whole(slab: Slab, kept: _Kept, parts: Mapping[str, Tensor]) -> Tensor:

@@ -78,6 +78,11 @@ class Site:
     counts: tuple[tuple[str, str], ...]
 
     @property
+    def output_weight(self) -> Slab:
+        (found,) = (slab for slab in self.slabs if slab.path == f"{self.output}.weight")
+        return found
+
+    @property
     def counted(self) -> dict[Per, int]:
         return {"head": self.heads, "group": self.groups}
 

@@ -40,7 +40,7 @@ from foveate.tasks.alignment import (
     symmetrize,
 )
 from foveate.tasks.alignment.eflomal import installed
-from foveate.tasks.corpus import Malformed
+from foveate.tasks.rows import Malformed
 
 LINKS = st.frozensets(st.tuples(st.integers(0, 6), st.integers(0, 4)))
 SENTENCES = st.lists(st.tuples(LINKS, LINKS, LINKS), min_size=1, max_size=4)

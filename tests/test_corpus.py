@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
-from foveate.tasks.corpus import MAX_BYTES, Corpus, Malformed, Pair, read_pairs, reference_streams, references
+from foveate.tasks.corpus import Corpus, Pair, read_pairs, reference_streams, references
+from foveate.tasks.rows import MAX_BYTES, Malformed
 
 Write = Callable[[str, bytes | str], Path]
 GOOD = "Go.\tVa !\nHi.\tSalut !\n"

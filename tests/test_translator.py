@@ -17,7 +17,8 @@ import miniature
 import oracle
 from foveate.nn import search
 from foveate.tasks.alignment import Reading
-from foveate.tasks.corpus import Malformed, read_pairs
+from foveate.tasks.corpus import read_pairs
+from foveate.tasks.rows import Malformed
 from foveate.tasks.subwords import BEGIN, END, PAD, UNKNOWN, Subwords
 from foveate.tasks.training.loop import Stopped
 from foveate.tasks.training.world import World

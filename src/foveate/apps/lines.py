@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from foveate.apps.errors import UserError
-from foveate.tasks.corpus import NOT_UTF8, UTF16
+from foveate.tasks.rows import NOT_UTF8, UTF16
 
 __all__ = ["Unreadable", "groups", "opened"]
 

@@ -6,28 +6,14 @@ line by line, and never more of a line than `MAX_BYTES`.
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import BinaryIO, cast
 
-__all__ = ["Corpus", "Malformed", "Pair", "gathered", "read_lines", "read_pairs", "reference_streams", "references"]
+from .rows import Malformed, Rows, decoded, lines_of
 
-MAX_BYTES = 1 << 20
-UTF16, NOT_UTF8 = (b"\xff\xfe", b"\xfe\xff"), "expected UTF-8 text; this is UTF-16. Save it as UTF-8"
-
-
-class Malformed(ValueError):  # noqa: N818  # an adjective says it
-    """Text that breaks a rule; the message names the file, the line and the rule."""
-
-    def __init__(self, place: str, message: str, rule: str = "") -> None:
-        super().__init__(f"{place}: {message}")
-        self.place = place
-        self.rule = rule  # in a few words; empty if it is of a whole file, which cannot be skipped
+__all__ = ["Corpus", "Pair", "read_lines", "read_pairs", "reference_streams", "references"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +24,12 @@ class Pair:
     target: str
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """What was read: the pairs, how many lines there were, and how many of them were skipped under which rule."""
+class Corpus(Rows[Pair]):
+    """The pairs that were read, and what was skipped."""
 
-    pairs: list[Pair]
-    lines: int
-    skipped: Counter[str] = field(default_factory=Counter)
-    first: str = ""  # where the first skipped line is
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def report(self) -> str:
-        """One line, such as `skipped 3 of 1,000 lines: 2 x empty side, 1 x bad UTF-8 (first: train.tsv:17)`."""
-        if not self.skipped:
-            return f"read {self.lines:,} lines, skipped none"
-        rules = ", ".join(f"{count:,} x {rule}" for rule, count in self.skipped.most_common())
-        return f"skipped {self.skipped.total():,} of {self.lines:,} lines: {rules} (first: {self.first})"
+    @property
+    def pairs(self) -> list[Pair]:
+        return self.items
 
 
 def read_pairs(
@@ -76,10 +50,8 @@ def read_pairs(
             is no UTF-8 text at all, two files have different numbers of lines, or no line can be used.
         ValueError: there are not one or two paths, or less than two columns.
     """
-    corpus = gathered(read_lines(paths, skip_bad=skip_bad, max_words=max_words, columns=columns))
-    if not corpus.pairs:
-        raise Malformed(Path(paths[0]).name, f"no line can be used; {corpus.report()}")
-    return corpus
+    corpus = Corpus.of(read_lines(paths, skip_bad=skip_bad, max_words=max_words, columns=columns))
+    return corpus.used(Path(paths[0]).name)
 
 
 def read_lines(
@@ -98,20 +70,6 @@ def read_lines(
             if not skip_bad:
                 raise
             yield error
-
-
-def gathered(lines: Iterable[Pair | Malformed]) -> Corpus:
-    """The pairs among these lines, and a count of the others."""
-    pairs: list[Pair] = []
-    skipped: Counter[str] = Counter()
-    first = ""
-    for line in lines:
-        if isinstance(line, Pair):
-            pairs.append(line)
-        else:
-            skipped[line.rule] += 1
-            first = first or line.place
-    return Corpus(pairs, len(pairs) + skipped.total(), skipped, first)
 
 
 def references(pairs: Iterable[Pair]) -> tuple[list[str], list[list[str]]]:
@@ -138,48 +96,13 @@ def _rows(files: Sequence[Path]) -> Iterator[tuple[bytes, ...]]:
     Raises:
         Malformed: one of two files has fewer lines than the other.
     """
-    streams = [_lines(path) for path in files]
+    streams = [lines_of(path) for path in files]
     for number, row in enumerate(zip_longest(*streams)):
         if None in row:
             have = [number + (line is not None) + sum(1 for _ in rest) for line, rest in zip(row, streams, strict=True)]
             names = " and ".join(path.name for path in files)
             raise Malformed(names, f"line-aligned files need equally many lines; got {have[0]:,} and {have[1]:,}")
         yield row
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file without their ends; of one that is longer than `MAX_BYTES` only one byte more than that.
-
-    Raises:
-        Malformed: the file cannot be read, is empty, cut off, or obviously something else.
-    """
-    most = MAX_BYTES + 1
-    try:
-        with cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb") as file:
-            line = file.readline(most)
-            _check_beginning(path, line)
-            while line:
-                yield line.rstrip(b"\r\n")
-                while len(line) == most and not line.endswith(b"\n"):
-                    line = file.readline(most)
-                line = file.readline(most)
-    except FileNotFoundError:
-        raise Malformed(path.name, f"there is no file {path}") from None
-    except EOFError:
-        raise Malformed(path.name, "the file is cut off in the middle; copy it again") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise Malformed(path.name, f"the file is broken, or not packed by gzip ({error})") from None
-    except OSError as error:
-        raise Malformed(str(path), f"the file cannot be read: {error.strerror or error}") from None
-
-
-def _check_beginning(path: Path, line: bytes) -> None:
-    if not line:
-        raise Malformed(path.name, "the file is empty")
-    if line.startswith(UTF16):
-        raise Malformed(path.name, NOT_UTF8)
-    if line.startswith(b"\x1f\x8b"):
-        raise Malformed(path.name, "expected UTF-8 text; this is packed by gzip. Let its name end in .gz")
 
 
 def _pair(files: Sequence[Path], raw: Sequence[bytes], number: int, max_words: int, columns: int) -> Pair:
@@ -189,7 +112,7 @@ def _pair(files: Sequence[Path], raw: Sequence[bytes], number: int, max_words: i
         Malformed: the line breaks a rule.
     """
     places = [f"{path.name}:{number}" for path in files]
-    texts = [_text(line, place, number) for line, place in zip(raw, places, strict=True)]
+    texts = [decoded(line, place, number) for line, place in zip(raw, places, strict=True)]
     if len(files) == 1:
         texts = texts[0].split("\t")
         if len(texts) != columns:
@@ -205,14 +128,3 @@ def _pair(files: Sequence[Path], raw: Sequence[bytes], number: int, max_words: i
             message = f"the {side} has {words:,} words; at most {max_words:,} are allowed"
             raise Malformed(place, message, f"more than {max_words:,} words")
     return Pair(source, target)
-
-
-def _text(line: bytes, place: str, number: int) -> str:
-    if len(line) > MAX_BYTES:
-        raise Malformed(place, f"a line may have {MAX_BYTES:,} bytes; got more", f"more than {MAX_BYTES:,} bytes")
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        message = f"expected UTF-8 text; byte {error.start + 1} of the line is 0x{line[error.start]:02X}"
-        raise Malformed(place, message, "bad UTF-8") from None
-    return text.removeprefix("\ufeff") if number == 1 else text

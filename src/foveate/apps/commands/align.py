@@ -141,7 +141,7 @@ def _lines(paths: Sequence[str], skip_bad: bool) -> list[Pair | None]:
 
     with _files(paths) as files:
         lines = list(corpus.read_lines(files, skip_bad=skip_bad))
-    told = corpus.gathered(lines)
+    told = corpus.Corpus.of(lines)
     if told.skipped:
         print(f"foveate: {told.report()}", file=sys.stderr)
     return [line if isinstance(line, corpus.Pair) else None for line in lines]

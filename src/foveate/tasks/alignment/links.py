@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ..corpus import Malformed
+from ..rows import Malformed
 
 __all__ = [
     "Gold",

@@ -137,7 +137,7 @@ def run(
 
 def _read(given: Run, paths: Sequence[Path]) -> Corpus:
     found = read_pairs(paths, skip_bad=given.skip_bad)
-    return replace(found, pairs=[Pair(p.target, p.source) for p in found.pairs]) if given.reverse else found
+    return replace(found, items=[Pair(p.target, p.source) for p in found.pairs]) if given.reverse else found
 
 
 def _precision(options: Options, folder: Path, world: World, resume: bool) -> Precision:

@@ -67,35 +67,34 @@ def importance(
         ChangeError: heads that are not there, or attention that cannot be changed.
         CaptureError: the model has no attention that can be seen.
     """
+    _check(method, normalize, gates, units, stand_ins)
+    given, tell, look = list(batches), progress or (lambda done, total: None), checked(loss)
+    if not given:
+        raise ValueError("importance needs batches; got none")
+    together = None if units is None else _together(units, heads)
+    rows, first = _rows(model, given[0], look, heads if together is None else [p for unit in together for p in unit])
+    pairs: list[Pair] = [(row.module, row.head) for row in rows]
+    options: dict[str, Any] = {"normalize": normalize} if method == "gradient" else {}
+    errors, count = None, len(given)
+    if method == "gates":
+        options = vars(gates := gates or Gates())
+        values = fit(model, given, mean_of(look), pairs, gates, tell)
+    elif method == "leave-one-out":
+        each = [[pair] for pair in pairs] if together is None else together
+        found = leave_out(model, given, look, each, first=first, stand_ins=stand_ins, tell=tell)
+        values, errors = (_shared(rows, each, t) for t in found)
+    else:
+        values, errors, count = _gradient(model, given, look, rows, tell, normalize)
+    return Importance(method, _told(rows, values, errors), count, dict(options))
+
+
+def _check(method: str, normalize: bool, gates: Any, units: Any, stand_ins: Any) -> None:
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(map(repr, METHODS))}")
     if (normalize and method != "gradient") or (gates is not None and method != "gates"):
         raise ValueError("normalize= goes with 'gradient', gates= with 'gates'")
     if not (units is None and stand_ins is None) and method != "leave-one-out":
         raise ValueError("units= and stand_ins= go with 'leave-one-out'")
-    given = list(batches)
-    if not given:
-        raise ValueError("importance needs batches; got none")
-    tell, look = progress or (lambda done, total: None), checked(loss)
-    together = None if units is None else _together(units, heads)
-    rows, first = _rows(model, given[0], look, heads if together is None else [p for unit in together for p in unit])
-    pairs: list[Pair] = [(row.module, row.head) for row in rows]
-    options: dict[str, Any] = {}
-    errors: Tensor | None = None
-    if method == "gates":
-        chosen = gates or Gates()
-        values, count, options = fit(model, given, mean_of(look), pairs, chosen, tell), len(given), vars(chosen)
-    elif method == "leave-one-out":
-        each = [[pair] for pair in pairs] if together is None else together
-        grown, spread = leave_out(model, given, look, each, first=first, stand_ins=stand_ins, tell=tell)
-        values, count = _shared(rows, each, grown), len(given)
-        errors = None if spread is None else _shared(rows, each, spread)
-    else:
-        values, errors, count = _gradient(model, given, look, rows, tell)
-        options = {"normalize": normalize}
-        if normalize:
-            values, errors = _normalized(rows, values, errors)
-    return Importance(method, _told(rows, values, errors), count, dict(options))
 
 
 def _told(rows: Sequence[Row], values: Tensor, errors: Tensor | None) -> tuple[Row, ...]:
@@ -114,8 +113,10 @@ def _together(units: Iterable[Iterable[Pair]], heads: Iterable[Pair] | None) -> 
     return found
 
 
-def _shared(rows: Sequence[Row], units: Sequence[Sequence[Pair]], values: Tensor) -> Tensor:
-    """For each head an equal part of its unit's value."""
+def _shared(rows: Sequence[Row], units: Sequence[Sequence[Pair]], values: Tensor | None) -> Any:
+    """For each head an equal part of its unit's value; None of None."""
+    if values is None:
+        return None
     modules = list(dict.fromkeys(row.module for row in rows))
     found: dict[Pair, float] = {}
     for unit, value in zip(units, values.tolist(), strict=True):
@@ -156,7 +157,7 @@ class _Factors(Intervention):
 
 
 def _gradient(
-    model: nn.Module, batches: Sequence[Any], loss: Checked, rows: Sequence[Row], tell: Progress
+    model: nn.Module, batches: Sequence[Any], loss: Checked, rows: Sequence[Row], tell: Progress, normalize: bool
 ) -> tuple[Tensor, Tensor | None, int]:
     place = {(row.module, row.head): i for i, row in enumerate(rows)}
     sums, squares, counts = (torch.zeros(len(rows), dtype=torch.float64) for _ in range(3))
@@ -188,13 +189,15 @@ def _gradient(
     error = (spread / counts.clamp_min(1)).sqrt()
     if all_places:  # a sum was over them: sequences, each by itself, had so many on average
         mean, error = (t * counts / all_places for t in (mean, error))
+    if normalize:
+        mean, error = _normalized(rows, mean, error)
     return mean, error if bool((counts > 1).all()) else None, int(counts.max())
 
 
-def _normalized(rows: Sequence[Row], values: Tensor, errors: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _normalized(rows: Sequence[Row], values: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
     """Divided by the root of the sum of squares within each module."""
     norms: dict[str, float] = {}
     for row, value in zip(rows, values.tolist(), strict=True):
         norms[row.module] = norms.get(row.module, 0.0) + value**2
     scale = torch.tensor([max(norms[row.module] ** 0.5, 1e-38) for row in rows], dtype=torch.float64)
-    return values / scale, None if errors is None else errors / scale
+    return values / scale, errors / scale

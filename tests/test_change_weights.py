@@ -178,6 +178,12 @@ def test_words_are_found_by_their_tokens() -> None:
     assert positions_of("cats", marked, "a") == [1, 2]
     assert positions_of("cat", marked, "a") == [5]
     assert positions_of(".", marked, "a") == [4]
+    lone = ["▁the", "▁", "cat", "s", "."]  # a mark of its own belongs to its word
+    assert positions_of("cats", lone, "a") == [1, 2, 3]
+    byte_level = ["Ġa", "Ġcaf", "Ã©", "Ġcafs", "."]
+    assert positions_of("café", byte_level, "a") == [1, 2]  # as it is written, not as its bytes are
+    with pytest.raises(ValueError, match="'caf' is not in the text; there is 'café', 'cafs'"):
+        positions_of("caf", byte_level, "a")
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,9 @@ def test_agreement_is_that_of_scipy() -> None:
     assert found["spearman"] == pytest.approx(stats.spearmanr(a, b).statistic)
     assert found["kendall"] == pytest.approx(stats.kendalltau(a, b).statistic)
     assert found["heads"] == 6
+    flat = fv.heads.agreement(table(a), table([1.0] * 6))
+    assert math.isnan(flat["spearman"])
+    assert math.isnan(flat["kendall"])
     with pytest.raises(ValueError, match="two heads or more; these have 1 in common"):
         fv.heads.agreement(table(a), table([1.0]))
 

@@ -20,12 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...heads.correlation import spearman
 from ...heads.pruning import store
 from ...heads.pruning.prune import record_of
 from ..training import Task
 from ..training.loop import Losses
 
-__all__ = ["ReaderSubject", "spearman"]
+__all__ = ["ReaderSubject"]
 
 TOKENS = 4096  # of a batch, padding included
 LONGEST = 256  # tokens of a text that are read
@@ -237,12 +238,3 @@ def _agreement(before_NM: Tensor, after_NM: Tensor) -> float:
     pairs = torch.tensor([chance.sample(range(count), 2) for _ in range(PAIRS)])
     alike = [(x[pairs[:, 0]] * x[pairs[:, 1]]).sum(-1) for x in (before_NM, after_NM)]
     return spearman(*alike)
-
-
-def spearman(a: Tensor, b: Tensor) -> float:
-    """The correlation of ranks; equal numbers share theirs."""
-    ranks = []
-    for x in (a, b):
-        _, place, times = torch.unique(x.double(), sorted=True, return_inverse=True, return_counts=True)
-        ranks.append((times.cumsum(0) - (times - 1) / 2)[place])
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,12 @@ def _step(line: dict[str, Any]) -> Step:
     return Step(line["path"], tuple(line["heads"]), line["loss"], tried)
 
 
-def mean_loss(subject: Subject) -> float:
-    """Of the model as it is, over the data on which heads are chosen."""
+def mean_loss(subject: Subject, batches: Iterable[Any] | None = None) -> float:
+    """Of the model as it is, over the data on which heads are chosen, or others."""
     subject.model.eval()
     total, places = 0.0, 0
     with torch.no_grad():
-        for batch in subject.batches():
+        for batch in subject.batches() if batches is None else batches:
             loss, count = subject.loss(subject.model, batch)
             total, places = total + float(loss), places + count
     return total / max(1, places)

@@ -25,6 +25,7 @@ from ...heads.pruning import store
 from ...heads.pruning.prune import record_of
 from ..training import Task
 from ..training.loop import Losses
+from .choosing import mean_loss
 
 __all__ = ["ReaderSubject"]
 
@@ -94,12 +95,7 @@ class ReaderSubject:
 
     def measure(self) -> dict[str, float]:
         if self.writes:
-            total, count = 0.0, 0
-            with torch.no_grad():
-                for batch in self._all:
-                    loss, places = self.loss(self.model, batch)
-                    total, count = total + float(loss), count + places
-            perplexity = round(math.exp(min(50.0, total / max(1, count))), 3)
+            perplexity = round(math.exp(min(50.0, mean_loss(self, self._all))), 3)
             return {"perplexity": perplexity, self.metric: -perplexity}
         before, after = (torch.cat([_pooled(states, batch) for states, batch in self._both(which)]) for which in (0, 1))
         return {"agreement": round(_agreement(before, after), 4)}

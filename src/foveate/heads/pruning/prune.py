@@ -17,7 +17,7 @@ from ...watch.standing import shown
 from .moments import Moments
 from .sites import Site, Slab, find, why_not
 
-__all__ = ["Heads", "Pruned", "named", "prunable", "prune", "record_of"]
+__all__ = ["Heads", "Pruned", "head_count", "named", "prunable", "prune", "record_of"]
 
 Heads = Iterable[tuple[str | int, int]] | Mapping[str, Iterable[int]]
 _RECORD = "_foveate_pruned"
@@ -117,6 +117,11 @@ def prunable(model: nn.Module) -> dict[str, tuple[tuple[int, ...], ...]]:
         ValueError: there are none, with what is known of its attention.
     """
     return {path: site.units for path, site in _sites(model).items()}
+
+
+def head_count(model: nn.Module) -> int:
+    """How many heads there are now that can be taken out."""
+    return sum(len(unit) for units in prunable(model).values() for unit in units)
 
 
 def prune(model: nn.Module, heads: Heads, *, stand_ins: Mapping[str, Moments] | None = None) -> Pruned:

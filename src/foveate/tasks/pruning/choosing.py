@@ -70,10 +70,12 @@ def mean_loss(subject: Subject, batches: Iterable[Any] | None = None) -> float:
 def _importance(
     subject: Subject, method: str, stand_ins: Mapping[str, Moments], tell: Tell
 ) -> dict[tuple[str, int], float]:
-    """Of each head that can be pruned, by the subject's loss; no head goes without those it shares keys with."""
+    """Of each head that can be pruned, by the subject's loss; heads that go together are left out together."""
     model = subject.model.eval()
-    names = {shown(path, model): path for path in prunable(model)}
-    units = [[(name, head) for head in unit] for name, path in names.items() for unit in prunable(model)[path]]
+    names, units = {}, []
+    for path, some in prunable(model).items():
+        names[name := shown(path, model)] = path
+        units += [[(name, head) for head in unit] for unit in some]
     heads = [pair for unit in units for pair in unit]
     alone: dict[str, Any] = {"units": units, "stand_ins": stand_ins} if method == "leave-one-out" else {"heads": heads}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,10 @@ from torch import Tensor, nn
 import foveate as fv
 from changed import KINDS, PADDING, B, H, L, Own, X, first, fresh, rnn, run_rnn
 from foveate.change import Average, ChangeError, ChangeWarning
+from foveate.describe import restore
+from foveate.normalizers.given import AsGiven
+from foveate.scores.table import Table
+from foveate.views.given import recording_of
 from hf_models import make_inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -178,6 +183,12 @@ def test_words_are_found_by_their_tokens() -> None:
     assert positions_of("cats", marked, "a") == [1, 2]
     assert positions_of("cat", marked, "a") == [5]
     assert positions_of(".", marked, "a") == [4]
+    lone = ["▁the", "▁", "cat", "s", "."]  # a mark of its own belongs to its word
+    assert positions_of("cats", lone, "a") == [1, 2, 3]
+    byte_level = ["Ġa", "Ġcaf", "Ã©", "Ġcafs", "."]
+    assert positions_of("café", byte_level, "a") == [1, 2]  # as it is written, not as its bytes are
+    with pytest.raises(ValueError, match="'caf' is not in the text; there is 'café', 'cafs'"):
+        positions_of("caf", byte_level, "a")
 
 
 @pytest.mark.parametrize(
@@ -336,3 +347,43 @@ def test_recordings_of_blocked_attention_are_saved(tmp_path: Any) -> None:
     assert torch.equal(again["0"].dense(), seen["0"].dense())
     assert not again["0"][:, 2, 3, 1].any()
     assert again["0"][:, 1, 3, 1].all()
+
+
+@pytest.mark.parametrize("name", ["bert", "bart", "llama", "multihead", "own"])
+def test_what_was_changed_is_saved(name: str, tmp_path: Path) -> None:
+    kind, model = fresh(name)
+    path = list(kind.projections)[-1]
+    with torch.no_grad(), fv.watch(model) as plain:
+        kind.run(model)
+    changes = fv.replace(model, [(path, 1)], "uniform"), fv.replace(model, [(path, 2)], plain)
+    with torch.no_grad(), changes[0], changes[1], fv.scale(model, {(path, 3): 0.5}):
+        with fv.watch(model, to=tmp_path / "written.fov"):
+            kind.run(model)
+        with fv.watch(model) as seen:
+            kind.run(model)
+        with fv.watch(model, heads=[1, 3]) as some:
+            kind.run(model)
+    some.save(tmp_path / "some.fov")
+    for one in ("written", "saved"):
+        if one == "saved":
+            seen.save(tmp_path / "saved.fov")
+        loaded = fv.load(tmp_path / f"{one}.fov")
+        assert list(loaded) == list(seen)
+        assert all(torch.equal(loaded[at].dense(), seen[at].dense()) for at in seen)
+    assert not torch.equal(seen[path].dense(), plain[path].dense())
+    assert torch.equal(fv.load(tmp_path / "some.fov")[path].dense(), seen[path].dense()[:, [1, 3]])
+    fv.export_html(loaded, tmp_path / "page.html")
+
+
+def test_saved_weights_that_do_not_fit_their_call_are_refused(tmp_path: Path) -> None:
+    query = torch.zeros(2, 3, 5, 1)
+    with pytest.raises(ValueError, match=r"must be \(2, 3, 5, 5\), as the call is; got \(2, 3, 5, 4\)"):
+        fv.AttentionMap(query, query, score=Table(torch.zeros(2, 3, 5, 4)), normalizer=AsGiven()).dense()
+    described = {"kind": "Table", "weights": {"tensor": "a"}}
+    for bad in (torch.zeros(2, 3, 5, 5, dtype=torch.int64), torch.zeros(5, 5)):
+        with pytest.raises(ValueError, match=r"are floating numbers \(batch, heads, queries, keys\); got torch"):
+            restore(described, {"a": bad})
+    given = recording_of({"": [torch.rand(2, 3, 5, 7)]})
+    given.save(tmp_path / "given.fov")
+    (name,) = given
+    assert torch.equal(fv.load(tmp_path / "given.fov")[name].dense(), given[name].dense())

@@ -97,6 +97,19 @@ def test_models_of_transformers(
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() == first
 
 
+@pytest.mark.parametrize(("name", "bad"), [("bert", b"one\n\xff\ntwo\n"), ("translator", b"a\tb\n\xff\tb\n")])
+def test_lines_that_break_a_rule(
+    name: str, bad: bytes, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "bad.txt"
+    data.write_bytes(bad)
+    given = [folders[name], "--keep", 0.99, "--data", data, "-o", tmp_path / "x"]
+    assert run(*given) == 1
+    assert "bad.txt:2: expected UTF-8 text; byte 1 of the line is 0xFF" in capsys.readouterr().err
+    assert run(*given, "--skip-bad") == 1  # all heads are to stay
+    assert "1 x bad UTF-8 (first: bad.txt:2)" in capsys.readouterr().err
+
+
 def _first(name: str) -> str:
     return {"bert": "0:0,1", "gpt2": "1:1", "t5": "encoder.block.0.layer.0.SelfAttention:0,1"}[name]
 
@@ -115,12 +128,15 @@ def _first(name: str) -> str:
             "--epochs is of training: give --train",
         ),
         (["translator", "--keep", "0.99", "--data", "pairs.tsv"], "12 are there, and none would go"),
-        (["translator", "--remove", "7:0"], "no attention 7 that can be pruned; there is encoder.layers.0"),
-        (["translator", "--remove", "0:0"], "layer 0 has several attention modules; name one of"),
-        (["bert", "--remove", "0:3"], "encoder.layer.0.attention.self has heads 0 to 2; got head 3"),
+        (
+            ["translator", "--remove", "7:0"],
+            "layer 7 fits none of the attention modules that can be pruned: encoder.layers.0",
+        ),
+        (["translator", "--remove", "0:0"], "layer 0 fits several attention modules, encoder.layers.0"),
+        (["bert", "--remove", "0:3"], r"3\): encoder.layer.0.attention.self has heads 0 to 2"),
         (["rnn", "--keep", "0.5", "--data", "pairs.tsv"], "it has one attention with one head, and nothing to prune"),
         (["translator", "--keep", "0.5", "--data", "texts.txt"], "texts.txt:1"),
-        (["bert", "--keep", "0.5", "--data", "missing.txt"], "cannot read"),
+        (["bert", "--keep", "0.5", "--data", "missing.txt"], "missing.txt: there is no file"),
         (["nowhere", "--keep", "0.5", "--data", "pairs.tsv"], "Cannot find a model|There is no folder"),
         (["translator", "--keep", "0.5", "--data", "pairs.tsv", "--resume"], "nothing to resume"),
         (["bert", "--keep", "0.5", "--data", "texts.txt", "--rank", "gradient"], "its gradient there is 0; rank by"),

@@ -94,8 +94,8 @@ def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str], command: str, sent
         ("translate x --model en-fr --export no/p.html", 1, "there is no folder no"),
         ("translate x --model nowhere", 1, "no model: there is no folder nowhere"),
         ("translate x --model .", 1, "no model.safetensors in miniatures; train one first, or name another folder"),
-        ("translate --file nothing --model en-fr", 1, "cannot read nothing: No such file or directory"),
-        ("translate --file . --model en-fr", 1, "cannot read .: Is a directory"),
+        ("translate --file nothing --model en-fr", 1, "nothing: there is no file nothing"),
+        ("translate --file . --model en-fr", 1, ".: the file cannot be read: Is a directory"),
         ("translate x --model fixed --pharaoh", 1, "one fixed vector for a whole sentence, and no alignment to show"),
         ("translate x --model fixed --view", 1, "This model has one fixed vector and no attention to look at"),
         ("align --model en-fr", 2, "give the pairs to align: a TSV file, two files, or - for standard input"),
@@ -316,7 +316,7 @@ def test_an_empty_line_has_all_fields(run: Runner) -> None:
 def test_text_that_is_utf_16_is_refused(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("I see two cats .\n".encode("utf-16"))
     code, out, err = run(f"translate --model en-fr --file {tmp_path}/a.txt")
-    assert (code, out, err) == (1, "", "foveate: expected UTF-8 text; this is UTF-16. Save it as UTF-8\n")
+    assert (code, out, err) == (1, "", "foveate: a.txt: expected UTF-8 text; this is UTF-16. Save it as UTF-8\n")
 
 
 def test_the_built_in_translator_may_be_missing(run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,8 +385,8 @@ def test_lines_are_answered_as_they_arrive() -> None:
 def test_a_line_without_end_takes_no_memory() -> None:
     tracemalloc.start()
     try:
-        ((line,),) = lines.groups(Slow(*[b"x" * lines.MOST_BYTES] * 40), 3)
-        assert tracemalloc.get_traced_memory()[1] < 10 * lines.MOST_BYTES
+        ((line,),) = lines.groups(Slow(*[b"x" * lines.MAX_BYTES] * 40), 3)
+        assert tracemalloc.get_traced_memory()[1] < 10 * lines.MAX_BYTES
     finally:
         tracemalloc.stop()
     assert line == lines.Unreadable("a line may have 1,048,576 bytes; got more")

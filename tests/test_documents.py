@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from foveate.heads.documents import BadTextError, Documents
+from foveate.heads.documents import Documents
+from foveate.lines import Malformed
 
 
 def texts(path: Path, **options: Any) -> list[Any]:
@@ -42,7 +43,7 @@ def test_pairs_stand_on_both_sides_of_a_tab(tmp_path: Path) -> None:
     path = written(tmp_path / "a.tsv", "one\tun\n\ntwo\tdeux\n")
     assert texts(path, target="second") == [("one", "un"), ("two", "deux")]
     written(path, "one\tun\ntwo\n")
-    with pytest.raises(BadTextError, match=r"^a.tsv:2: expected a text, a tab, and its target; got 1 columns"):
+    with pytest.raises(Malformed, match=r"^a.tsv:2: expected a text, a tab, and its target; got 1 columns"):
         texts(path, target="second")
 
 
@@ -59,10 +60,10 @@ def test_parquet(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", text=["one", "two", "three"], fr=["un", "deux", "trois"])
     assert texts(path) == ["one", "two", "three"]
     assert texts(path, target="fr")[2] == ("three", "trois")
-    with pytest.raises(BadTextError, match=r"^a.parquet: there is no column 'body'; it has 'text', 'fr'"):
+    with pytest.raises(Malformed, match=r"^a.parquet: there is no column 'body'; it has 'text', 'fr'"):
         texts(path, field="body")
     path = parquet(tmp_path / "b.parquet", text=["one", None, "", "two"])
-    with pytest.raises(BadTextError, match=r"^b.parquet:2: 'text' must be a text; got NoneType"):
+    with pytest.raises(Malformed, match=r"^b.parquet:2: 'text' must be a text; got NoneType"):
         texts(path)
     some = Documents([str(path)], skip_bad=True)
     assert list(some) == ["one", "two"]
@@ -78,13 +79,13 @@ def test_parquet(tmp_path: Path) -> None:
         ('{"body": "x"}', "there is no field 'text'; it has 'body'", "no field 'text'"),
         ('{"text": 3}', "'text' must be a text; got int", "no text in 'text'"),
         ('{"text": " "}', "'text' must be a text; got an empty text", "no text in 'text'"),
-        (b'{"text": "\xff"}', "expected UTF-8 text; byte 11 of the line is 0xFF", "not UTF-8"),
+        (b'{"text": "\xff"}', "expected UTF-8 text; byte 11 of the line is 0xFF", "bad UTF-8"),
     ],
 )
 def test_rows_that_break_a_rule(line: str | bytes, message: str, rule: str, tmp_path: Path) -> None:
     bad = line.encode() if isinstance(line, str) else line
     path = written(tmp_path / "a.jsonl", b'{"text": "one"}\n' + bad + b'\n{"text": "two"}\n')
-    with pytest.raises(BadTextError, match=r"^a.jsonl:2: " + message):
+    with pytest.raises(Malformed, match=r"^a.jsonl:2: " + message):
         texts(path)
     some = Documents([str(path)], skip_bad=True)
     assert list(some) == ["one", "two"]
@@ -108,12 +109,12 @@ def test_files_that_are_something_else(name: str, data: bytes, message: str, tmp
     """Whatever --skip-bad says."""
     if name.endswith(".parquet"):
         pytest.importorskip("pyarrow")
-    with pytest.raises(BadTextError, match=rf"^{name}: .*{message}"):
+    with pytest.raises(Malformed, match=rf"^{name}: .*{message}"):
         texts(written(tmp_path / name, data), skip_bad=True)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(BadTextError, match=r"^a.txt: there is no file .*a.txt"):
+    with pytest.raises(Malformed, match=r"^a.txt: there is no file .*a.txt"):
         texts(tmp_path / "a.txt")
 
 

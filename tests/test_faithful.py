@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from explained import DECISIVE, NOTHING, SEEN, TEXT, Decides
 from foveate import plot
 from foveate.faithful import LABELS, Report, report
-from foveate.faithful.curves import how_many, spearman
+from foveate.faithful.curves import how_many
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -221,11 +221,3 @@ def test_shares_are_of_tokens_at_least_one_never_all() -> None:
     assert how_many(2) == (1,)
     assert how_many(14) == COUNTS
     assert how_many(1000) == (10, 50, 100, 200, 500)
-
-
-def test_rank_correlation_is_scipys() -> None:
-    stats = pytest.importorskip("scipy.stats")
-    draw = torch.Generator().manual_seed(2)
-    a, b = torch.randint(0, 5, (2, 23), generator=draw).tolist()
-    assert spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
-    assert spearman([1, 1, 1], [1, 2, 3]) is None

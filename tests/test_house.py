@@ -20,6 +20,8 @@ LAYERS = {
     "errors": 0,
     "extras": 0,
     "lengths": 0,
+    "lines": 0,
+    "pieces": 0,
     "shapes": 0,
     "native": 0,
     "gpu": 0,

@@ -18,6 +18,7 @@ from foveate.heads.ranking import Importance, Row
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 BATCHES = [X, X.flip(1)]
+ALONE = {"method": "leave-one-out"}
 
 
 def loss(model: nn.Module, batch: Tensor) -> Tensor:
@@ -82,6 +83,68 @@ def test_leaving_one_out_is_the_loss_that_is_missing(name: str) -> None:
             assert row.error == pytest.approx(abs(grown), abs=1e-4, rel=1e-3)
 
 
+def summed(model: nn.Module, batch: Tensor) -> tuple[Tensor, int]:
+    return model(batch).square().sum(), batch.shape[0] * batch.shape[1]
+
+
+def test_a_sum_over_places_is_told_per_place() -> None:
+    """Whatever batches it comes in; a mean over sequences of the same length says as much, divided by it."""
+    model = fresh("own")[1]
+    length = X.shape[1]
+
+    def mean(model: nn.Module, batch: Tensor) -> Tensor:
+        return model(batch).square().sum((1, 2)).mean()
+
+    for method in ("gradient", "leave-one-out"):
+        want = fv.heads.importance(model, [X[:1], X[1:2]], mean, method)
+        for batches in ([X[:2]], [X[:1], X[1:2]]):
+            found = fv.heads.importance(model, batches, summed, method)
+            for row, other in zip(found.rows, want.rows, strict=True):
+                assert row.importance == pytest.approx(other.importance / length, rel=1e-3, abs=1e-5)
+                if row.error is not None:
+                    assert row.error == pytest.approx((other.error or 0) / length, rel=1e-2, abs=1e-5)
+    uneven = [X[:1, :3], X]
+    rows = fv.heads.importance(model, uneven, summed, "leave-one-out").rows
+    sums = [fv.heads.importance(model, [b], summed, "leave-one-out").rows for b in uneven]
+    places = [summed(model, b)[1] for b in uneven]
+    for row, *each in zip(rows, *sums, strict=True):
+        want_all = sum(one.importance * n for one, n in zip(each, places, strict=True)) / sum(places)
+        assert row.importance == pytest.approx(want_all, rel=1e-3, abs=1e-5)
+
+
+def test_heads_that_go_together_share_what_the_loss_grows() -> None:
+    model = fresh("own")[1]
+    units = [[(0, 1), (1, 2)], [(1, 0)]]
+    found = fv.heads.importance(model, BATCHES, loss, "leave-one-out", units=units)
+    assert found.pairs() == [("0", 1), ("1", 0), ("1", 2)]
+    with torch.no_grad():
+        whole = sum(float(loss(model, batch)) for batch in BATCHES)
+        with fv.knockout(model, units[0]):
+            grown = sum(float(loss(model, batch)) for batch in BATCHES) - whole
+    assert found.rows[0].importance == found.rows[2].importance == pytest.approx(grown / 4, abs=1e-5)
+    alone = fv.heads.importance(model, BATCHES, loss, "leave-one-out", heads=units[1])
+    assert found.rows[1] == alone.rows[0]
+
+
+def test_what_stays_stands_in_for_what_is_left_out() -> None:
+    torch.manual_seed(0)
+    model = fv.nn.Encoder(2, 24, 3, 16).eval()
+    with torch.no_grad():  # head 1 of the first layer is a copy of head 0
+        for name in ("query", "key", "value"):
+            getattr(model.layers[0].attention, name).weight[8:16] = getattr(model.layers[0].attention, name).weight[:8]
+    x = torch.randn(3, 50, 24)
+    target = model(x).detach()
+
+    def far(model: nn.Module, batch: Tensor) -> Tensor:
+        return (model(batch) - target).square().mean()
+
+    plain = fv.heads.importance(model, [x], far, "leave-one-out")
+    found = fv.heads.importance(model, [x], far, "leave-one-out", stand_ins=fv.heads.moments(model, lambda: model(x)))
+    assert found.pairs() == plain.pairs()
+    assert found.rows[1].importance < 0.01 * plain.rows[1].importance
+    assert all(0 < a.importance < b.importance for a, b in zip(found.rows, plain.rows, strict=True))
+
+
 def test_gates_stay_open_where_a_head_matters() -> None:
     model = fresh("own")[1]
     with torch.no_grad():
@@ -118,6 +181,9 @@ def test_agreement_is_that_of_scipy() -> None:
     assert found["spearman"] == pytest.approx(stats.spearmanr(a, b).statistic)
     assert found["kendall"] == pytest.approx(stats.kendalltau(a, b).statistic)
     assert found["heads"] == 6
+    flat = fv.heads.agreement(table(a), table([1.0] * 6))
+    assert math.isnan(flat["spearman"])
+    assert math.isnan(flat["kendall"])
     with pytest.raises(ValueError, match="two heads or more; these have 1 in common"):
         fv.heads.agreement(table(a), table([1.0]))
 
@@ -158,6 +224,13 @@ def test_a_model_of_keys_that_are_shared_and_one_that_is_recurrent() -> None:
         ({"heads": {(7, 0)}}, ChangeError, "layer 7 fits none"),
         ({"heads": []}, ValueError, "importance needs heads; got none"),
         ({"method": "gates", "normalize": True}, ValueError, "normalize= goes with"),
+        ({"units": [[(0, 1)]]}, ValueError, "units= and stand_ins= go with 'leave-one-out'"),
+        ({"method": "gates", "stand_ins": {}}, ValueError, "units= and stand_ins= go with 'leave-one-out'"),
+        ({**ALONE, "units": [[(0, 1)]], "heads": [(0, 1)]}, ValueError, "leave out heads="),
+        ({**ALONE, "units": [[(0, 1)], [(0, 1)]]}, ValueError, "a head goes with one unit"),
+        ({**ALONE, "stand_ins": {}}, ValueError, "has no attention that can be pruned"),
+        ({"loss": lambda model, batch: (loss(model, batch), 0)}, ValueError, "one place or more; got 0"),
+        ({"loss": lambda model, batch: (loss(model, batch), 0.5)}, ValueError, "how many places"),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], error: type[Exception], text: str) -> None:

@@ -12,6 +12,7 @@ import torch
 
 import foveate as fv
 from foveate.heads.pruning.sites import find, why_not
+from foveate.heads.pruning.switches import Switches
 from foveate.nn import Cache, Decoder, Encoder, MultiHeadAttention, TransformerEncoderDecoder
 from foveate.watch import CaptureError
 from pruned_models import knocked_out, some_heads
@@ -152,10 +153,12 @@ def test_heads_are_counted_as_they_are_now_and_kept_by_their_first_numbers() -> 
 @pytest.mark.parametrize(
     ("heads", "match"),
     [
-        ([(7, 0)], "no attention 7 that can be pruned; there is layers.0.attention, layers.0.cross_attention"),
-        ([(0, 0)], "layer 0 has several attention modules; name one of layers.0.attention, layers.0.cross_attention"),
-        ([("layers.0.attention", 6)], "layers.0.attention has heads 0 to 5; got head 6"),
-        ([("layers.0.attention", -1)], "heads 0 to 5; got head -1"),
+        ([(7, 0)], "layer 7 fits none of the attention modules that can be pruned: layers.0.attention, layers.0.cross"),
+        ([(0, 0)], "layer 0 fits several attention modules, layers.0.attention, layers.0.cross_attention; name one"),
+        ([("layers.0", 0)], "the path 'layers.0' fits several attention modules"),
+        ([("layers.0.attention", 6)], r"\('layers.0.attention', 6\): layers.0.attention has heads 0 to 5"),
+        ([("layers.0.attention", -1)], "counted from 0; got .'layers.0.attention', -1"),
+        ([("layers.0.attention", 1.5)], "a head's number"),
         ({"layers.0.attention": [0]}, "2 query heads share each key and value head"),
     ],
 )
@@ -164,6 +167,17 @@ def test_heads_that_are_not_there(heads: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         fv.heads.prune(model, heads)
     assert fv.heads.prunable(model)["layers.1.attention"] == ((0, 1), (2, 3), (4, 5))
+
+
+def test_heads_are_named_as_everywhere_else() -> None:
+    for name in ("layers.1", "layers.1.attention", 1):
+        assert fv.heads.prune(made(plain_encoder), (name, 2)).removed == {"layers.1.attention": (2,)}
+    alone = MultiHeadAttention(M, H)
+    for name in ("", "MultiHeadAttention"):  # as it is inside, and as `fv.watch` calls it
+        pruned = fv.heads.prune(copy.deepcopy(alone), {name: [3, 4]})
+        assert pruned.removed == {"": (3, 4)}
+    compiled = torch.compile(made(plain_encoder), backend="eager")
+    assert fv.heads.prune(compiled, [("layers.2.attention", 0)]).heads == (3 * H, 3 * H - 1)
 
 
 def test_the_page_on_pruning_runs() -> None:
@@ -191,3 +205,15 @@ def test_attention_that_cannot_be_pruned_says_why() -> None:
         1, M, H, 16, attention=grouped(normalizer=fv.normalizers.softmax(sinks=torch.nn.Parameter(torch.zeros(H))))
     )
     assert why_not(sinks) == {"layers.0.attention": "its normalizer has numbers for each head"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_switched_off_is_knocked_out(kind: Any) -> None:
+    model = made(kind)
+    units = list(some_heads(model).items())
+    with Switches(model) as switches:
+        switches.off = units
+        found = run(model)
+    with fv.knockout(model, [(path, head) for path, heads in units for head in heads]):
+        assert run(model).equal(found)
+    assert not run(model).equal(found)

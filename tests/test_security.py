@@ -232,7 +232,7 @@ def test_a_link_in_the_folder_is_not_served(page: Page) -> None:
     """Only the two names of the table are ever read."""
     from foveate.apps.server import _static_files
 
-    assert sorted(_static_files()) == ["foveate.css", "foveate.js"]
+    assert sorted(_static_files()) == ["foveate-survey.css", "foveate-survey.js", "foveate.css", "foveate.js"]
 
 
 def test_ids_are_opaque(page: Page) -> None:

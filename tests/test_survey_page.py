@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,20 @@ pytest.importorskip("pyarrow")
 pytest.importorskip("transformers")
 
 from foveate.apps.cli import main
-from foveate.apps.survey_page import report_of
+from foveate.apps.commands import common
+from foveate.apps.serve import Page
+from foveate.apps.survey_page import report_of, served_of
+from foveate.apps.workspace import Workspace
 from foveate.heads import subject_of
 from foveate.heads.shard import Options, measure
 from foveate.heads.surveying import facts_of
 from foveate.heads.table import write_parquet
 from hf_models import FAMILIES
+from pages import ask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+NOTHING = "rgba(0, 0, 0, 0)"
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
@@ -67,6 +73,87 @@ def test_only_a_survey_has_a_report(tmp_path: Path, table: Path, capsys: Any) ->
     assert page.read_text(encoding="utf-8") == report_of(table)
     assert main(["heads", "model", "-o", "x.parquet"]) == 2
     assert "a survey needs a CORPUS" in capsys.readouterr().err
+
+
+def test_view_serves_it(table: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the point where the command would wait for Ctrl-C."""
+    answers: list[tuple[int, dict[str, str], bytes]] = []
+
+    def serve(page: Page, browser: bool) -> None:
+        assert not browser
+        with page:
+            answers.extend(ask(page, path) for path in ("/", "/static/foveate-survey.js", "/api/documents"))
+            answers.append(ask(page, "/", headers={"Cookie": ""}))
+
+    monkeypatch.setattr(common, "serve", serve)
+    assert main(["view", str(table), "--no-open", "--port", "0"]) == 0
+    (status, headers, body), script, documents, stranger = answers
+    assert (status, script[0], documents[2], stranger[0]) == (200, 200, b"[]", 403)
+    assert body.decode() == served_of(table)
+    assert HOSTILE not in body.decode()
+    assert "unsafe" not in headers["content-security-policy"]
+
+
+def test_view_writes_it_or_says_what_a_survey_has_not(table: Path, tmp_path: Path, capsys: Any) -> None:
+    page = tmp_path / "page.html"
+    assert main(["view", str(table), "--export", str(page)]) == 0
+    assert page.read_text(encoding="utf-8") == report_of(table)
+    renamed = tmp_path / "heads"
+    renamed.write_bytes(table.read_bytes())
+    assert main(["view", str(renamed), "--export", str(page)]) == 0
+    capsys.readouterr()
+    for words, told in (
+        ([str(table), "run.fov"], "a survey is shown alone"),
+        (["run.fov", str(table)], "a survey is shown alone"),
+        ([str(table), "--text", "A text."], "leave out --text"),
+        ([str(table), "--terminal"], "leave out --terminal"),
+        ([str(table), "--export", str(page), "--layer", "0"], "leave out --layer"),
+    ):
+        assert main(["view", *words]) == 2
+        assert told in capsys.readouterr().err
+    assert main(["view", str(tmp_path / "none.parquet")]) == 1
+    assert "No such file or directory" in capsys.readouterr().err
+    page.write_bytes(b"PAR1 and nothing more")
+    assert main(["view", str(page)]) == 1
+    assert "page.html is no survey of heads" in capsys.readouterr().err
+
+
+def test_a_table_that_looks_like_one_is_looked_at_closely(table: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    good, other = parquet.read_table(table), tmp_path / "other.parquet"
+    facts = json.loads(good.schema.metadata[b"foveate"])
+    at, examples = (good.schema.get_field_index(name) for name in ("agreement", "examples"))
+    short = pyarrow.array([row[1:] for row in good["agreement"].to_pylist()])
+    gaps = pyarrow.array([None] * len(good), good.schema.field("examples").type)
+    for bad, told in (
+        (good.replace_schema_metadata(None), "it does not say what was measured"),
+        (good.replace_schema_metadata({"foveate": "[" * 100000}), "recursion"),
+        (good.replace_schema_metadata({"foveate": json.dumps(facts | {"texts": "many"})}), "it does not say 'texts'"),
+        (good.drop_columns("call"), "it has no column 'call'"),
+        (good.drop_columns("entropy_se"), "it has no column 'entropy_se'"),
+        (good.set_column(2, "kind", pyarrow.array(range(len(good)))), "the column 'kind' holds int64"),
+        (good.set_column(at, "agreement", short), "agreement is of every head with every head"),
+        (good.set_column(examples, "examples", gaps), "the column 'examples' has gaps"),
+    ):
+        parquet.write_table(bad, other)
+        with pytest.raises(ValueError, match=f"other.parquet is no survey of heads.*{told}"):
+            report_of(other)
+
+
+@pytest.mark.browser
+def test_it_is_served_under_the_policy_of_the_page(table: Path, browser: Any) -> None:
+    context = browser.new_context()
+    tab, said = context.new_page(), []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    with Page(Workspace(), port=0, front=served_of(table)) as page:
+        tab.goto(page.url)
+        assert tab.locator(".sv-cell").count() == 12
+        assert "token" not in tab.url
+        assert tab.locator(".sv-cell").first.evaluate("cell => getComputedStyle(cell).backgroundColor") != NOTHING
+    assert said == []
+    context.close()
 
 
 @pytest.mark.browser

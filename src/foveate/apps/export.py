@@ -122,9 +122,17 @@ def write(
     options: Options | None = None,
     report: Report | None = None,
 ) -> Path:
-    """Write the page; whoever reads `path` meanwhile sees the old file or the new one, never half of one."""
+    """Write the page, in one step."""
+    return save(page_of(source, title, limit, options, report), path)
+
+
+def save(text: str, path: str | os.PathLike[str]) -> Path:
+    """Write a page; whoever reads `path` meanwhile sees the old file or the new one, never half of one.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     target = Path(path)
-    text = page_of(source, title, limit, options, report)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:

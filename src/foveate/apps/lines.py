@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import sys
-import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
-from foveate.apps.errors import UserError
-from foveate.tasks.rows import NOT_UTF8, UTF16
+from foveate.lines import MAX_BYTES, Malformed, check_beginning, decoded, explained
 
-__all__ = ["Unreadable", "groups", "opened"]
+__all__ = ["Unreadable", "groups"]
 
 CHUNK = 1 << 16
-MOST_BYTES = 1 << 20  # of a line
 
 
 class Arriving(Protocol):
@@ -34,36 +27,18 @@ class Unreadable:
     why: str
 
 
-@contextmanager
-def opened(path: str) -> Iterator[Arriving]:
-    """A file, unpacked if its name ends in .gz; standard input for "-".
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    if path == "-":
-        stdin = sys.stdin
-        yield stdin.buffer if isinstance(stdin, io.TextIOWrapper) else io.BytesIO(stdin.read().encode())
-        return
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(open(path, "rb"))
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from None
-        yield cast(Arriving, gzip.GzipFile(fileobj=file)) if path.endswith(".gz") else file
-
-
-def groups(stream: Arriving, most: int, *, full: bool = False) -> Iterator[list[str | Unreadable]]:
+def groups(stream: Arriving, most: int, *, path: str = "-", full: bool = False) -> Iterator[list[str | Unreadable]]:
     """Lines without white space at their ends, at most `most` in a group: all that have arrived when it is asked for.
 
     Args:
+        path: where they come from.
         full: wait until there are `most`, or the end: so groups do not depend on how fast lines come.
 
     Raises:
-        UserError: the whole is no text: UTF-16, or packed and broken.
+        Malformed: the whole is no text: UTF-16, or packed and broken.
     """
     lines: list[str | Unreadable] = []
-    for arrived in _arriving(stream):
+    for arrived in _arriving(stream, path):
         lines += arrived
         while len(lines) >= most or (lines and not full):
             yield lines[:most]
@@ -72,46 +47,26 @@ def groups(stream: Arriving, most: int, *, full: bool = False) -> Iterator[list[
         yield lines
 
 
-def _arriving(stream: Arriving) -> Iterator[Iterable[str | Unreadable]]:
-    rest, start = b"", True
-    while chunk := _read(stream):
+def _arriving(stream: Arriving, path: str) -> Iterator[Iterable[str | Unreadable]]:
+    rest, first = b"", 1
+    while True:
+        with explained(path):
+            chunk = stream.read1(CHUNK)
         *whole, rest = (rest + chunk).split(b"\n")
-        rest = rest[: MOST_BYTES + 1]
+        rest = rest[: MAX_BYTES + 1]
+        if not chunk:
+            whole, rest = [rest] if rest else [], b""
+        if whole and first == 1:
+            check_beginning(path, whole[0])
         if whole:
-            yield _texts(whole, start)
-            start = False
-    if rest:
-        yield _texts([rest], start)
+            yield [_text(line, number) for number, line in enumerate(whole, first)]
+        if not chunk:
+            return
+        first += len(whole)
 
 
-def _read(stream: Arriving) -> bytes:
+def _text(line: bytes, number: int) -> str | Unreadable:
     try:
-        return stream.read1(CHUNK)
-    except EOFError:
-        raise UserError("the file is cut off in the middle; copy it again") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"the file is broken, or not packed by gzip ({error})") from None
-    except OSError as error:
-        raise UserError(f"cannot read on: {error.strerror or error}") from None
-
-
-def _texts(lines: list[bytes], start: bool) -> list[str | Unreadable]:
-    if start and lines[0].startswith(UTF16):
-        raise UserError(NOT_UTF8)
-    if start and lines[0].startswith(b"\x1f\x8b"):
-        raise UserError("expected UTF-8 text; this is packed by gzip. Let its name end in .gz")
-    texts = [_text(line) for line in lines]
-    if start and isinstance(texts[0], str):
-        texts[0] = texts[0].removeprefix("\ufeff").strip()
-    return texts
-
-
-def _text(line: bytes) -> str | Unreadable:
-    if len(line) > MOST_BYTES:
-        return Unreadable(f"a line may have {MOST_BYTES:,} bytes; got more")
-    if b"\0" in line:
-        return Unreadable(f"expected text; byte {line.index(0) + 1} of the line is 0x00")
-    try:
-        return line.decode().strip()
-    except UnicodeDecodeError as error:
-        return Unreadable(f"expected UTF-8 text; byte {error.start + 1} of the line is 0x{line[error.start]:02X}")
+        return decoded(line, "", number).strip()
+    except Malformed as error:
+        return Unreadable(error.message)

@@ -46,27 +46,35 @@ def escape_json(text: str) -> str:
 
 def live() -> str:
     """The page of a running server."""
+    return served('{"transport":"http"}', "foveate")
+
+
+def served(data: str, title: str, name: str = "foveate") -> str:
+    """As `static`, with script and style to be asked of the server that gives out the page."""
     return (
-        f'{_HEAD}<title>foveate</title>\n<link rel="icon" href="data:,">\n'
-        f'<link rel="stylesheet" href="/static/foveate.css">\n</head>\n{_BODY}'
+        f'{_HEAD}<title>{_safe(title)}</title>\n<link rel="icon" href="data:,">\n'
+        f'<link rel="stylesheet" href="/static/{name}.css">\n</head>\n{_BODY}'
         f"<script>{ADDRESS_SCRIPT}</script>\n"
-        '<script type="application/json" id="foveate-data">{"transport":"http"}</script>\n'
-        '<script src="/static/foveate.js"></script>\n</body>\n</html>\n'
+        f'<script type="application/json" id="foveate-data">{escape_json(data)}</script>\n'
+        f'<script src="/static/{name}.js"></script>\n</body>\n</html>\n'
     )
 
 
 def static(data: str, title: str, name: str = "foveate") -> str:
     """A page in one file: JSON, not yet escaped, for the script and style that are built under `name`."""
     script, style = assets(name)
-    title = title.encode("utf-8", "replace").decode()
     policy = content_policy(scripts=script_hash(script), styles=script_hash(style), connect="'none'")
     return (
         f'{_HEAD}<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">\n'
-        f'<title>{html.escape(title)}</title>\n<link rel="icon" href="data:,">\n'
+        f'<title>{_safe(title)}</title>\n<link rel="icon" href="data:,">\n'
         f"<style>{style}</style>\n</head>\n{_BODY}"
         f'<script type="application/json" id="foveate-data">{escape_json(data)}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
+
+
+def _safe(title: str) -> str:
+    return html.escape(title.encode("utf-8", "replace").decode())
 
 
 @lru_cache(maxsize=2)

@@ -10,7 +10,7 @@ import threading
 import time
 import webbrowser
 
-from foveate.apps import security
+from foveate.apps import page, security
 from foveate.apps.errors import UsageError, UserError
 from foveate.apps.workspace import Workspace
 from foveate.extras import need
@@ -34,9 +34,12 @@ class Page:
     Args:
         host: the address to listen on; anything but loopback must be asked for by name.
         port: 0 takes any free port; None takes the usual one, or a free one if that is in use.
+        front: the HTML that it opens with, made by `page.served`; default: the page of the workspace.
     """
 
-    def __init__(self, workspace: Workspace, host: str = DEFAULT_HOST, port: int | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace, host: str = DEFAULT_HOST, port: int | None = None, front: str | None = None
+    ) -> None:
         uvicorn = need("uvicorn", "view")
         from foveate.apps import server
 
@@ -45,7 +48,7 @@ class Page:
         self.token = security.new_token()
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
-        application = server.build(workspace, token=self.token, host=host, port=self.port)
+        application = server.build(workspace, front or page.live(), token=self.token, host=host, port=self.port)
         config = uvicorn.Config(
             application,
             log_level="warning" if os.environ.get("FOVEATE_DEBUG") else "critical",  # errors are said in the page

@@ -11,6 +11,7 @@ import json
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib import resources
+from itertools import product
 from typing import Any
 
 from foveate.apps import page
@@ -36,9 +37,9 @@ BODY_SECONDS = 20
 MIN_GZIP = 1024  # bytes
 
 
-def build(workspace: Workspace, *, token: str, host: str, port: int) -> Application:
-    """The whole application, behind its guard."""
-    handlers = _Handlers(workspace)
+def build(workspace: Workspace, front: str, *, token: str, host: str, port: int) -> Application:
+    """The whole application, behind its guard; `front` is the page that it opens with."""
+    handlers = _Handlers(workspace, front)
     routes = [
         Route("/", handlers.page),
         Route("/static/{name}", handlers.static),
@@ -58,11 +59,11 @@ def build(workspace: Workspace, *, token: str, host: str, port: int) -> Applicat
 
 
 class _Handlers:
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    def __init__(self, workspace: Workspace, front: str) -> None:
+        self.workspace, self.front = workspace, front.encode()
 
     async def page(self, request: Request) -> Response:
-        return _answer(request, page.live().encode(), "text/html; charset=utf-8")
+        return _answer(request, self.front, "text/html; charset=utf-8")
 
     async def static(self, request: Request) -> Response:
         found = _static_files().get(request.path_params["name"])
@@ -179,10 +180,13 @@ def _answer(request: Request, body: bytes, media: str, status: int = 200) -> Res
 @lru_cache(maxsize=1)
 def _static_files() -> dict[str, tuple[bytes, bytes, str]]:
     """name -> (bytes, the same gzipped, media type): all that is ever served from disk."""
-    kinds = {"foveate.js": "text/javascript; charset=utf-8", "foveate.css": "text/css; charset=utf-8"}
+    kinds = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
     folder = resources.files("foveate.apps") / "static"
-    files = {name: (folder / name).read_bytes() for name in kinds}
-    return {name: (body, gzip.compress(body, 9, mtime=0), kinds[name]) for name, body in files.items()}
+    found = {}
+    for name, (end, kind) in product(("foveate", "foveate-survey"), kinds.items()):
+        body = (folder / f"{name}{end}").read_bytes()
+        found[f"{name}{end}"] = body, gzip.compress(body, 9, mtime=0), kind
+    return found
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

@@ -10,24 +10,37 @@ from foveate.apps import page
 from foveate.heads import measures, table
 from foveate.views.wire import dumps
 
-__all__ = ["report_of"]
+__all__ = ["report_of", "served_of"]
+
+_NAME = "foveate-survey"
 
 
 def report_of(path: Path) -> str:
-    """The page of a Parquet file.
+    """The page of a Parquet file, in one file.
 
     Raises:
         ValueError: it is no survey of heads.
+        UserError: it cannot be read.
     """
+    return page.static(*_told(path), _NAME)
+
+
+def served_of(path: Path) -> str:
+    """The same for a server to open with."""
+    return page.served(*_told(path), _NAME)
+
+
+def _told(path: Path) -> tuple[str, str]:
+    """What the page shows, as JSON, and its title."""
     columns, facts = table.read_table(path)
     names = [name for name in measures.ALL if name in columns]
-    about = facts.get("measures", {})
-    model, corpus = str(facts.get("model", path.stem)), ", ".join(map(str, facts.get("corpus", [])))
-    counts = f"{len(columns['head']):,} heads, {facts.get('texts', 0):,} texts, {facts.get('tokens', 0):,} tokens"
+    about, corpus = facts["measures"], ", ".join(map(str, facts.get("corpus", [])))
+    counts = f"{len(columns['head']):,} heads, {facts['texts']:,} texts, {facts['tokens']:,} tokens"
+    title = f"What the heads of {facts['model']} do"
     data = {
-        "title": f"What the heads of {model} do",
+        "title": title,
         "about": f"{counts} of {corpus}" if corpus else counts,
-        "notes": [f"Not captured: {missed}" for missed in facts.get("not_captured", [])],
+        "notes": [f"Not captured: {missed}" for missed in facts["not_captured"]],
         "heads": [
             dict(zip(("module", "layer", "kind", "head", "call"), row, strict=True))
             for row in zip(*(columns[name] for name in ("module", "layer", "kind", "head", "call")), strict=True)
@@ -44,7 +57,7 @@ def report_of(path: Path) -> str:
         "agreement": [_short(row) for row in columns["agreement"]] if "agreement" in columns else None,
         "examples": columns.get("examples"),
     }
-    return page.static(dumps(data), data["title"], "foveate-survey")  # type: ignore[arg-type]
+    return dumps(data), title
 
 
 def _short(numbers: list[Any]) -> list[float | None]:

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from foveate.apps.errors import UserError
 from foveate.apps.workspace import Kind, Report
+from foveate.pieces import decoded, written
 from foveate.recording import Recording
 from foveate.recording.calls import MemoryCall
 from foveate.views.document import Alternative, Beside, Decoding, Focus, Step
 from foveate.views.source import Source
-from foveate.views.words import Tokens, decoded, written
+from foveate.views.words import Tokens
 from foveate.watch import watch
 
 if TYPE_CHECKING:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["ChangeError", "ChangeWarning"]
+__all__ = ["ChangeError", "ChangeWarning", "NoSuchHeadError"]
 
 
 class ChangeError(RuntimeError):
     """Attention could not be changed as asked, or what was to be changed never ran; the text says what and why."""
+
+
+class NoSuchHeadError(ChangeError, ValueError):
+    """A layer, module or head that is not there, or a name that several have."""
 
 
 class ChangeWarning(UserWarning):

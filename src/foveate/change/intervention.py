@@ -10,7 +10,7 @@ from ..watch.events import Call
 from ..watch.standing import Standing, some
 from . import combining, eager
 from .errors import ChangeError
-from .naming import Chosen, Pair
+from .naming import Chosen, Pair, check_head
 from .reading import Reading
 
 __all__ = ["Intervention"]
@@ -97,12 +97,11 @@ class Intervention(Standing):
         """The pairs that mean heads of this module, and the heads' numbers.
 
         Raises:
-            ChangeError: it has no such head.
+            NoSuchHeadError: it has no such head.
         """
         found = self.chosen.of(name)
-        for pair, head in found.items():
-            if head >= total:
-                raise ChangeError(f"{pair}: {name} has heads 0 to {total - 1}")
+        for pair in found:
+            check_head(pair, name, total)
         return found
 
     def factors(self, name: str, batch: int, total: int) -> dict[int, float | Tensor]:

@@ -11,9 +11,10 @@ from torch import nn
 
 from ..recording.calls import layer_of
 from ..shapes import whole
-from .errors import ChangeError
+from ..watch.standing import shown
+from .errors import NoSuchHeadError
 
-__all__ = ["Chosen", "Pair", "attention_modules", "pairs_of", "paths_of", "resolve"]
+__all__ = ["Chosen", "Pair", "attention_modules", "check_head", "pairs_of", "paths_of", "resolve"]
 
 Where = int | str
 Pair = tuple[Where, int]
@@ -45,12 +46,8 @@ def pairs_of(heads: Any) -> list[Pair]:
 
 
 def paths_of(model: nn.Module) -> list[str]:
-    """The paths of all modules, as they are shown: the model itself by its class, what was compiled as before."""
-    found = []
-    for path, _ in model.named_modules():
-        path = path.replace("_orig_mod.", "").removesuffix("_orig_mod").removesuffix(".")
-        found.append(path or type(model).__name__)
-    return list(dict.fromkeys(found))
+    """The paths of all modules, as they are shown."""
+    return list(_modules(model))
 
 
 def attention_modules(model: nn.Module) -> list[str]:
@@ -58,19 +55,12 @@ def attention_modules(model: nn.Module) -> list[str]:
 
     A look at the model tells no more; `fv.watch` sees where attention runs.
     """
-    looks = [
-        path
-        for path, module in zip(paths_of(model), _modules(model), strict=True)
-        if "attention" in type(module).__name__.lower()
-    ]
+    looks = [path for path, module in _modules(model).items() if "attention" in type(module).__name__.lower()]
     return [path for path in looks if not any(other.startswith(f"{path}.") for other in looks)]
 
 
-def _modules(model: nn.Module) -> list[nn.Module]:
-    found: dict[str, nn.Module] = {}
-    for path, module in model.named_modules():
-        found[path.replace("_orig_mod.", "").removesuffix("_orig_mod").removesuffix(".")] = module
-    return list(found.values())
+def _modules(model: nn.Module) -> dict[str, nn.Module]:
+    return {shown(path, model): module for path, module in model.named_modules()}
 
 
 def fits(where: Where, path: str) -> bool:
@@ -78,22 +68,32 @@ def fits(where: Where, path: str) -> bool:
     return layer_of(path) == where if isinstance(where, int) else f"{path}.".startswith(f"{where}.")
 
 
-def resolve(heads: Any, modules: Collection[str]) -> dict[str, set[int]]:
+def resolve(heads: Any, modules: Collection[str], what: str = "attention modules") -> dict[str, set[int]]:
     """Module path -> numbers of its heads, `modules` being the paths of the attention modules that there are.
 
     Raises:
         ValueError: a pair that is none.
-        ChangeError: a number or path that fits no module, or several.
+        NoSuchHeadError: a number or path that fits no module, or several; `what` says what the modules are.
     """
     found: dict[str, set[int]] = {}
     for where, head in pairs_of(heads):
         fitting = [path for path in modules if path == where] or [path for path in modules if fits(where, path)]
         if not fitting:
-            raise ChangeError(f"{_named(where)} fits none of the attention modules: {_listed(modules)}")
+            raise NoSuchHeadError(f"{_named(where)} fits none of the {what}: {_listed(modules)}")
         if len(fitting) > 1:
-            raise ChangeError(_several(where, fitting))
+            raise NoSuchHeadError(_several(where, fitting))
         found.setdefault(fitting[0], set()).add(head)
     return found
+
+
+def check_head(pair: Pair, name: str, total: int) -> None:
+    """Whether a module has the head of a pair.
+
+    Raises:
+        NoSuchHeadError: it has not.
+    """
+    if pair[1] >= total:
+        raise NoSuchHeadError(f"{pair}: {name} has {f'heads 0 to {total - 1}' if total else 'no heads'}")
 
 
 class Chosen:
@@ -109,10 +109,10 @@ class Chosen:
             if not any(fits(where, path) for path in paths):
                 close = difflib.get_close_matches(str(where), paths, n=3)
                 hint = f"; there is {', '.join(close)}" if close else f"; attention seems to be in {_listed(looks)}"
-                raise ChangeError(f"{_named(where)} fits no module of {type(model).__name__}{hint}")
+                raise NoSuchHeadError(f"{_named(where)} fits no module of {type(model).__name__}{hint}")
             fitting = [] if where in looks else [path for path in looks if fits(where, path)]
             if len(fitting) > 1:
-                raise ChangeError(_several(where, fitting))
+                raise NoSuchHeadError(_several(where, fitting))
 
     def __bool__(self) -> bool:
         return bool(self.heads)
@@ -125,7 +125,7 @@ class Chosen:
         """The pairs that mean heads of this module, in which attention runs, and the heads' numbers.
 
         Raises:
-            ChangeError: a number or path fits another module, in which attention ran, too.
+            NoSuchHeadError: a number or path fits another module, in which attention ran, too.
         """
         found: dict[Pair, int] = {}
         for where, heads in self.heads.items():
@@ -133,7 +133,7 @@ class Chosen:
                 continue
             bound = self.bound.setdefault(where, name)
             if name != bound and where != bound:
-                raise ChangeError(_several(where, [bound, name]))
+                raise NoSuchHeadError(_several(where, [bound, name]))
             if name == bound:
                 found.update({(where, head): head for head in heads})
         return found

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["positions_of", "tokens_of"]
+from ..pieces import are_special, begins, said
 
-_STARTS, _CONTINUES, _ENDS = ("Ġ", "▁"), "##", "</w>"
+__all__ = ["positions_of", "tokens_of"]
 
 
 def tokens_of(tokens: Any, tokenizer: Any, text: str | None) -> list[str] | None:
@@ -37,10 +37,11 @@ def positions_of(word: str, tokens: Sequence[str] | None, what: str) -> list[int
     """
     if tokens is None:
         raise ValueError(f"{what} {word!r} is text: give tokens=, or tokenizer= and text=, or a position")
-    found = [[i] for i, token in enumerate(tokens) if token == word] or _words(word, tokens)
+    words = _words(tokens)
+    found = [[i] for i, token in enumerate(tokens) if token == word] or _spelled(word, words)
     if not found:
-        plain = [_bare(token) for token in tokens]
-        close = difflib.get_close_matches(word, plain, n=3) or plain[:8]
+        names = ["".join(text for _, text in one) for one in words]
+        close = difflib.get_close_matches(word, names, n=3) or names[:8]
         raise ValueError(f"{what} {word!r} is not in the text; there is {', '.join(map(repr, close))}")
     if len(found) > 1:
         places = ", ".join(str(run[0]) for run in found)
@@ -48,35 +49,28 @@ def positions_of(word: str, tokens: Sequence[str] | None, what: str) -> list[int
     return found[0]
 
 
-def _words(word: str, tokens: Sequence[str]) -> list[list[int]]:
-    """Runs of tokens that spell the word and begin and end where words do."""
-    marked = any(token.startswith(_STARTS) for token in tokens)
-    ended = any(token.endswith(_ENDS) for token in tokens)
+def _words(tokens: Sequence[str]) -> list[list[tuple[int, str]]]:
+    """Of each word the positions of its tokens, and what they say, without white space or the mark of it."""
+    special = are_special(tokens)
+    words: list[list[tuple[int, str]]] = []
+    for i, (first, text) in enumerate(zip(begins(tokens, special), said(tokens, special), strict=True)):
+        if first:
+            words.append([])
+        words[-1].append((i, text.strip().strip("▁")))
+    return words
 
-    def begins(i: int) -> bool:
-        if i in (0, len(tokens)) or not _bare(tokens[i])[:1].isalnum():
-            return True
-        if ended:
-            return tokens[i - 1].endswith(_ENDS)
-        if marked and _bare(tokens[i - 1])[-1:].isalnum():
-            return tokens[i].startswith(_STARTS)
-        return not tokens[i].startswith(_CONTINUES)
 
+def _spelled(word: str, words: Sequence[list[tuple[int, str]]]) -> list[list[int]]:
+    """Runs of whole words that spell the word: what people call one may be several to a tokenizer ("don't")."""
     found = []
-    for i in range(len(tokens)):
-        spelled = ""
-        for j in range(i, len(tokens)):
-            spelled += _bare(tokens[j])
+    for start in range(len(words)):
+        spelled, run = "", []
+        for one in words[start:]:
+            spelled += "".join(text for _, text in one)
+            run += [i for i, _ in one]
             if not word.startswith(spelled):
                 break
-            if spelled == word and begins(i) and begins(j + 1):
-                found.append(list(range(i, j + 1)))
+            if spelled == word:
+                found.append(run)
                 break
     return found
-
-
-def _bare(token: str) -> str:
-    token = token.removesuffix(_ENDS)
-    if token.startswith(_CONTINUES) and len(token) > 2:
-        return token[2:]
-    return token.lstrip("".join(_STARTS))

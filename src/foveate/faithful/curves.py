@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-__all__ = ["SHARES", "Curve", "Order", "curves", "how_many", "probability", "spearman"]
+__all__ = ["SHARES", "Curve", "Order", "curves", "how_many", "probability"]
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
 
@@ -91,25 +91,3 @@ def curves(
         )
         for i in range(len(orders))
     ]
-
-
-def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Rank correlation, ties at their mean rank; None where one of them is the same everywhere."""
-    x, y = _ranks(a), _ranks(b)
-    x, y = [v - fmean(x) for v in x], [v - fmean(y) for v in y]
-    size = math.sqrt(sum(v * v for v in x) * sum(v * v for v in y))
-    return sum(v * w for v, w in zip(x, y, strict=True)) / size if size else None
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    places = sorted(range(len(values)), key=lambda place: values[place])
-    ranks = [0.0] * len(values)
-    first = 0
-    while first < len(places):
-        last = first
-        while last + 1 < len(places) and values[places[last + 1]] == values[places[first]]:
-            last += 1
-        for place in places[first : last + 1]:
-            ranks[place] = (first + last) / 2
-        first = last + 1
-    return ranks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -10,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..heads.correlation import spearman
 from ..shapes import whole
 from .attributions import attended, gradient_weighted, rollout, value_norms
-from .curves import Curve, Order, curves, how_many, probability, spearman
+from .curves import Curve, Order, curves, how_many, probability
 from .errors import FaithfulError
 from .flow import MOST_PIPES, flow, pipes
 from .hub import of_hub
@@ -254,12 +256,18 @@ def _tested(
             tuple(number if place in set(places) else None for place, number in enumerate(numbers)),
             orders[name],
             by_name[name],
-            spearman([numbers[place] for place in places], reference),
+            _in_order([numbers[place] for place in places], reference),
             judge(by_name[name], by_chance, gradients) if some else "cannot tell",
         )
         for name, numbers in values.items()
     }
     return scores, by_chance
+
+
+def _in_order(a: list[float], b: list[float]) -> float | None:
+    """How far two scores order tokens alike; None where one of them tells none apart."""
+    found = spearman(torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64))
+    return None if math.isnan(found) else found
 
 
 def _verdict(scores: dict[str, Score], reaches: bool) -> Verdict:

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..heads.subject import most_positions
 from .errors import FaithfulError
 from .subject import MOST, Subject, asked, chosen
 
 __all__ = ["of_hub"]
-
-_POSITIONS = ("max_position_embeddings", "n_positions")
 
 
 def of_hub(model: nn.Module, text: Any, target: Any, tokenizer: Any, replacement: Any) -> Subject:
@@ -68,9 +67,9 @@ def _encoded(model: nn.Module, text: Any, tokenizer: Any) -> tuple[Tensor, dict[
     ids_1N = given.pop("input_ids")
     if not text.strip() or not ids_1N.shape[1]:
         raise FaithfulError("the text is empty")
-    most = [n for n in (getattr(config, name, None) for name in _POSITIONS) if isinstance(n, int) and n > 0]
-    if most and ids_1N.shape[1] > min(most):
-        raise FaithfulError(f"the text has {ids_1N.shape[1]} tokens; the model takes {min(most)}")
+    most = most_positions(config)
+    if most is not None and ids_1N.shape[1] > most:
+        raise FaithfulError(f"the text has {ids_1N.shape[1]} tokens; the model takes {most}")
     return ids_1N, {name: value for name, value in given.items() if name in ("attention_mask", "token_type_ids")}
 
 

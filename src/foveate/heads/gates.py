@@ -4,7 +4,6 @@ often exactly one of them, whose distribution is fitted so that few heads stay o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +14,9 @@ from torch import Tensor, nn
 
 from ..change.naming import Pair
 from ..change.scaling import Scaling
+from . import hard_concrete
 
 __all__ = ["Gates", "fit", "frozen"]
-
-LOW, HIGH, TEMPERATURE = -0.1, 1.1, 0.33  # the stretch and the temperature of Louizos et al. 2018
 
 
 @dataclass(frozen=True)
@@ -53,21 +51,18 @@ def fit(
 ) -> Tensor:
     """The probability of each head's gate to be open, at the end."""
     draw = torch.Generator().manual_seed(options.seed)
-    shift = TEMPERATURE * math.log(-LOW / HIGH)
-    at = torch.full((len(pairs),), math.log(options.start / (1 - options.start)) + shift).requires_grad_()
+    at = torch.full((len(pairs),), hard_concrete.parameter(options.start)).requires_grad_()
     optimizer = torch.optim.Adam([at], lr=options.learning_rate)
     with frozen(model), torch.enable_grad():
         for step in range(options.steps):
-            u = torch.rand(len(pairs), generator=draw).clamp(1e-6, 1 - 1e-6)
-            soft = torch.sigmoid((torch.log(u) - torch.log1p(-u) + at) / TEMPERATURE)
-            gate = (soft * (HIGH - LOW) + LOW).clamp(0, 1)
+            gate = hard_concrete.drawn(at, draw)
             optimizer.zero_grad()
             with Scaling(model, dict(zip(pairs, gate.unbind(), strict=True))):
-                cost = loss(model, batches[step % len(batches)]) + options.penalty * torch.sigmoid(at - shift).sum()
+                cost = loss(model, batches[step % len(batches)]) + options.penalty * hard_concrete.opened(at).sum()
                 cost.backward()
             optimizer.step()
             progress(step + 1, options.steps)
-    return torch.sigmoid(at.detach() - shift)
+    return hard_concrete.opened(at.detach())
 
 
 @contextmanager

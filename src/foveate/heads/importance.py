@@ -4,24 +4,25 @@ loss without the head, and gates that are learned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..change import knockout
 from ..change.intervention import Intervention
-from ..change.naming import Pair, resolve
+from ..change.naming import Pair, pairs_of, resolve
 from ..watch import watch
 from .gates import Gates, fit, frozen
+from .leaving_out import leave_out, told
+from .losses import Checked, Loss, checked, mean_of
+from .pruning.moments import Moments
 from .ranking import Importance, Row
 
 __all__ = ["METHODS", "importance"]
 
 METHODS = ("gradient", "leave-one-out", "gates")
-Loss = Callable[[nn.Module, Any], Tensor]
 Progress = Callable[[int, int], None]
 
 
@@ -32,6 +33,8 @@ def importance(
     method: str = "gradient",
     *,
     heads: Iterable[Pair] | None = None,
+    units: Iterable[Iterable[Pair]] | None = None,
+    stand_ins: Mapping[str, Moments] | None = None,
     normalize: bool = False,
     gates: Gates | None = None,
     progress: Progress | None = None,
@@ -39,7 +42,7 @@ def importance(
     """How much each head matters for a loss.
 
     - "gradient" (Michel et al. 2019): the mean over sequences of |dL/dx|, x a factor of 1 on the head's output for this
-      sequence. One backward pass a batch. The loss is taken to be a mean over the sequences of its batch.
+      sequence. One backward pass a batch.
     - "leave-one-out": how much the loss grows without the head; one pass a head and batch.
     - "gates" (Voita et al. 2019): the probability that a learned gate leaves the head open.
 
@@ -47,41 +50,51 @@ def importance(
 
     Args:
         batches: whatever `loss` takes; they are gone over several times, so an iterator is kept as a list.
-        loss: `loss(model, batch)` gives one number, the smaller the better, and calls the model.
+        loss: `loss(model, batch)` calls the model and gives one number, the smaller the better: the mean over the
+            sequences of the batch. Or (sum, n), a sum over n places, such as tokens: then all is told per place.
         heads: pairs as in `fv.knockout`; default: all heads of all modules in which attention runs.
+        units: for "leave-one-out", in the place of `heads`: heads that are left out together, such as those that share
+            keys (`fv.heads.prunable`). Each has an equal share in what the loss grows.
+        stand_ins: for "leave-one-out": in the place of a head that is left out stands what the others say of it
+            (`fv.heads.moments`), as after `fv.heads.prune`; for models that can be pruned.
         normalize: for "gradient": divide by the root of the sum of squares within each module, as Michel et al. do. For
             a small Transformer that was the worse ranking to prune by.
         gates: options of "gates".
         progress: called with (done, all) after each pass.
 
     Raises:
-        ValueError: an unknown method, no batches, or a loss that is no number.
+        ValueError: an unknown method, options of another one, no batches, or a loss that is no number.
         ChangeError: heads that are not there, or attention that cannot be changed.
         CaptureError: the model has no attention that can be seen.
     """
+    _check(method, normalize, gates, units, stand_ins)
+    given, tell, look = list(batches), progress or (lambda done, total: None), checked(loss)
+    if not given:
+        raise ValueError("importance needs batches; got none")
+    together = None if units is None else _together(units, heads)
+    rows, first = _rows(model, given[0], look, heads if together is None else [p for unit in together for p in unit])
+    pairs: list[Pair] = [(row.module, row.head) for row in rows]
+    options: dict[str, Any] = {"normalize": normalize} if method == "gradient" else {}
+    errors, count = None, len(given)
+    if method == "gates":
+        options = vars(gates := gates or Gates())
+        values = fit(model, given, mean_of(look), pairs, gates, tell)
+    elif method == "leave-one-out":
+        each = [[pair] for pair in pairs] if together is None else together
+        found = leave_out(model, given, look, each, first=first, stand_ins=stand_ins, tell=tell)
+        values, errors = (_shared(rows, each, t) for t in found)
+    else:
+        values, errors, count = _gradient(model, given, look, rows, tell, normalize)
+    return Importance(method, _told(rows, values, errors), count, dict(options))
+
+
+def _check(method: str, normalize: bool, gates: Any, units: Any, stand_ins: Any) -> None:
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(map(repr, METHODS))}")
     if (normalize and method != "gradient") or (gates is not None and method != "gates"):
         raise ValueError("normalize= goes with 'gradient', gates= with 'gates'")
-    given = list(batches)
-    if not given:
-        raise ValueError("importance needs batches; got none")
-    tell, checked = progress or (lambda done, total: None), _checked(loss)
-    rows, base = _rows(model, given[0], checked, heads)
-    pairs: list[Pair] = [(row.module, row.head) for row in rows]
-    options: dict[str, Any] = {}
-    errors: Tensor | None = None
-    if method == "gates":
-        chosen = gates or Gates()
-        values, count, options = fit(model, given, checked, pairs, chosen, tell), len(given), vars(chosen)
-    elif method == "leave-one-out":
-        values, errors, count = _left_out(model, given, checked, pairs, base, tell)
-    else:
-        values, errors, count = _gradient(model, given, checked, rows, tell)
-        options = {"normalize": normalize}
-        if normalize:
-            values, errors = _normalized(rows, values, errors)
-    return Importance(method, _told(rows, values, errors), count, dict(options))
+    if not (units is None and stand_ins is None) and method != "leave-one-out":
+        raise ValueError("units= and stand_ins= go with 'leave-one-out'")
 
 
 def _told(rows: Sequence[Row], values: Tensor, errors: Tensor | None) -> tuple[Row, ...]:
@@ -90,22 +103,33 @@ def _told(rows: Sequence[Row], values: Tensor, errors: Tensor | None) -> tuple[R
     return tuple(replace(row, importance=value, error=error) for row, value, error in each)
 
 
-def _checked(loss: Loss) -> Loss:
-    def checked(model: nn.Module, batch: Any) -> Tensor:
-        found = loss(model, batch)
-        if not isinstance(found, Tensor) or found.numel() != 1 or not found.is_floating_point():
-            raise ValueError(f"loss(model, batch) gives one floating number; got {type(found).__name__}")
-        if not bool(torch.isfinite(found.detach()).all()):
-            raise ValueError("loss(model, batch) is not finite")
-        return found.reshape(())
-
-    return checked
+def _together(units: Iterable[Iterable[Pair]], heads: Iterable[Pair] | None) -> list[list[Pair]]:
+    """Units, each pair in one of them."""
+    if heads is not None:
+        raise ValueError("units= says which heads are in question; leave out heads=")
+    found = [pairs_of(unit) for unit in units]
+    if len({pair for unit in found for pair in unit}) < sum(map(len, found)):
+        raise ValueError("a head goes with one unit; some are in several")
+    return found
 
 
-def _rows(model: nn.Module, batch: Any, loss: Loss, heads: Iterable[Pair] | None) -> tuple[list[Row], float]:
-    """The heads in question, as attention is seen to run, and the loss of the batch that showed it."""
+def _shared(rows: Sequence[Row], units: Sequence[Sequence[Pair]], values: Tensor | None) -> Any:
+    """For each head an equal part of its unit's value; None of None."""
+    if values is None:
+        return None
+    modules = list(dict.fromkeys(row.module for row in rows))
+    found: dict[Pair, float] = {}
+    for unit, value in zip(units, values.tolist(), strict=True):
+        found |= {(path, h): value / len(unit) for path, some in resolve(unit, modules).items() for h in some}
+    return torch.tensor([found[row.module, row.head] for row in rows], dtype=torch.float64)
+
+
+def _rows(
+    model: nn.Module, batch: Any, loss: Checked, heads: Iterable[Pair] | None
+) -> tuple[list[Row], tuple[float, int]]:
+    """The heads in question, as attention is seen to run, and what the batch that showed it tells of the loss."""
     with torch.no_grad(), watch(model) as seen:
-        base = float(loss(model, batch))
+        first = told(loss, model, batch)
     chosen = None if heads is None else resolve(heads, list(seen))
     rows = []
     for name in seen:
@@ -115,7 +139,7 @@ def _rows(model: nn.Module, batch: Any, loss: Loss, heads: Iterable[Pair] | None
             rows.append(Row(name, info.layer, info.kind, head, 0.0))
     if not rows:
         raise ValueError("importance needs heads; got none")
-    return rows, base
+    return rows, first
 
 
 class _Factors(Intervention):
@@ -133,14 +157,15 @@ class _Factors(Intervention):
 
 
 def _gradient(
-    model: nn.Module, batches: Sequence[Any], loss: Loss, rows: Sequence[Row], tell: Progress
+    model: nn.Module, batches: Sequence[Any], loss: Checked, rows: Sequence[Row], tell: Progress, normalize: bool
 ) -> tuple[Tensor, Tensor | None, int]:
     place = {(row.module, row.head): i for i, row in enumerate(rows)}
     sums, squares, counts = (torch.zeros(len(rows), dtype=torch.float64) for _ in range(3))
+    all_places = 0
     for done, batch in enumerate(batches):
         change = _Factors(model, list(place))
         with frozen(model), torch.enable_grad(), change:
-            found = loss(model, batch)
+            found, places = loss(model, batch)
             if not found.requires_grad:
                 raise ValueError("the loss has no gradient: it must not be computed under no_grad, nor detached")
             found.backward()
@@ -148,7 +173,8 @@ def _gradient(
         for pairs, table in change.made:
             if table.grad is None:
                 continue
-            for pair, gradient in zip(pairs, table.grad.double() * table.shape[1], strict=True):
+            each = table.grad.double() * (table.shape[1] if places is None else 1)  # of a sequence, by itself
+            for pair, gradient in zip(pairs, each, strict=True):
                 old = calls.get((pair, len(gradient)))
                 calls[pair, len(gradient)] = gradient if old is None else old + gradient
         for (pair, _), gradient in calls.items():
@@ -156,31 +182,22 @@ def _gradient(
             sums[i] += gradient.abs().sum().cpu()
             squares[i] += gradient.square().sum().cpu()
             counts[i] += len(gradient)
+        all_places += places or 0
         tell(done + 1, len(batches))
     mean = sums / counts.clamp_min(1)
     spread = (squares / counts.clamp_min(1) - mean.square()).clamp_min(0) * counts / (counts - 1).clamp_min(1)
-    return mean, (spread / counts.clamp_min(1)).sqrt() if bool((counts > 1).all()) else None, int(counts.max())
+    error = (spread / counts.clamp_min(1)).sqrt()
+    if all_places:  # a sum was over them: sequences, each by itself, had so many on average
+        mean, error = (t * counts / all_places for t in (mean, error))
+    if normalize:
+        mean, error = _normalized(rows, mean, error)
+    return mean, error if bool((counts > 1).all()) else None, int(counts.max())
 
 
-def _left_out(
-    model: nn.Module, batches: Sequence[Any], loss: Loss, pairs: Sequence[Pair], base: float, tell: Progress
-) -> tuple[Tensor, Tensor | None, int]:
-    total = len(batches) * (len(pairs) + 1)
-    with torch.no_grad():
-        whole = [base, *(float(loss(model, batch)) for batch in batches[1:])]
-        grown = torch.zeros(len(pairs), len(batches), dtype=torch.float64)
-        for i, pair in enumerate(pairs):
-            with knockout(model, [pair]):
-                grown[i] = torch.tensor([float(loss(model, b)) - w for b, w in zip(batches, whole, strict=True)])
-            tell((i + 2) * len(batches), total)
-    error = grown.std(1) / len(batches) ** 0.5 if len(batches) > 1 else None
-    return grown.mean(1), error, len(batches)
-
-
-def _normalized(rows: Sequence[Row], values: Tensor, errors: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _normalized(rows: Sequence[Row], values: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
     """Divided by the root of the sum of squares within each module."""
     norms: dict[str, float] = {}
     for row, value in zip(rows, values.tolist(), strict=True):
         norms[row.module] = norms.get(row.module, 0.0) + value**2
     scale = torch.tensor([max(norms[row.module] ** 0.5, 1e-38) for row in rows], dtype=torch.float64)
-    return values / scale, None if errors is None else errors / scale
+    return values / scale, errors / scale

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..change.naming import Pair
+from ..extras import need
+from .correlation import kendall, spearman
 
 __all__ = ["Importance", "Row", "agreement"]
 
@@ -53,13 +53,9 @@ class Importance:
         """A DataFrame with the columns module, layer, kind, head, importance, error.
 
         Raises:
-            ImportError: pandas is not installed.
+            MissingExtraError: pandas is not installed.
         """
-        try:
-            pandas: Any = importlib.import_module("pandas")
-        except ModuleNotFoundError:
-            raise ImportError("a DataFrame needs pandas; run: pip install pandas") from None
-        return pandas.DataFrame([vars(row) for row in self.rows])
+        return need("pandas", "heads").DataFrame([vars(row) for row in self.rows])
 
     def __repr__(self) -> str:
         best = ", ".join(f"({row.module}, {row.head}) {row.importance:.3g}" for row in self.ranked()[:3])
@@ -79,13 +75,4 @@ def agreement(a: Importance, b: Importance) -> dict[str, float]:
     if len(common) < 2:
         raise ValueError(f"rankings agree over two heads or more; these have {len(common)} in common")
     x, y = (torch.tensor([table[pair] for pair in common], dtype=torch.float64) for table in (mine, theirs))
-    spearman = torch.corrcoef(torch.stack([_ranks(x), _ranks(y)]))[0, 1]
-    dx, dy = (torch.sign(t[:, None] - t[None]) for t in (x, y))
-    kendall = (dx * dy).sum() / (dx.abs().sum() * dy.abs().sum()).sqrt()
-    return {"spearman": float(spearman), "kendall": float(kendall), "heads": len(common)}
-
-
-def _ranks(x: Tensor) -> Tensor:
-    """Ranks from 1; equal numbers share the mean of theirs."""
-    less, equal = ((x[None] < x[:, None]).sum(1), (x[None] == x[:, None]).sum(1))
-    return less + (equal + 1) / 2
+    return {"spearman": spearman(x, y), "kendall": kendall(x, y), "heads": len(common)}

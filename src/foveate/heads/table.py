@@ -20,6 +20,8 @@ __all__ = ["columns", "read_table", "to_frame", "write_parquet"]
 
 EXTRA = "heads"
 _FACTS = b"foveate"
+_SAID = {"model": str, "texts": int, "tokens": int, "measures": dict, "not_captured": list}  # facts, of all there are
+_PLAIN = ("module", "layer", "kind", "head", "call")
 
 
 def columns(state: State, chosen: Sequence[str] = measures.ALL) -> dict[str, list[Any]]:
@@ -128,18 +130,40 @@ def read_table(path: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        ValueError: it is no such file.
+        ValueError: it is no such file; the text says what it lacks.
+        OSError: it cannot be read.
     """
-    need("pyarrow", EXTRA)
-    parquet = need("pyarrow.parquet", EXTRA)
+    pyarrow, parquet = need("pyarrow", EXTRA), need("pyarrow.parquet", EXTRA)
     try:
-        table = parquet.read_table(path)
-        facts = json.loads((table.schema.metadata or {})[_FACTS])
+        with path.open("rb") as file:
+            table = parquet.read_table(file)
+        facts = json.loads((table.schema.metadata or {}).get(_FACTS, b"null"))
         made = table.to_pydict()
-        if not {"module", "kind", "head", "layer"} <= set(made) or not isinstance(facts, dict):
-            raise ValueError
-    except OSError:
-        raise
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path.name} is no survey of heads, as foveate heads -o writes it") from error
+        wrong = _wrong(pyarrow, table.schema, made, facts)
+    except (ValueError, RecursionError) as error:
+        wrong = str(error)
+    if wrong:
+        raise ValueError(f"{path.name} is no survey of heads, as foveate heads -o writes it: {wrong}")
     return made, facts
+
+
+def _wrong(pyarrow: Any, schema: Any, made: dict[str, list[Any]], facts: Any) -> str:
+    """What a table has that no survey has, or lacks; nothing of one that is."""
+    if not isinstance(facts, dict):
+        return "it does not say what was measured"
+    for name, kind in _SAID.items():
+        if not isinstance(facts.get(name), kind):
+            return f"it does not say {name!r}"
+    measured = [name for name in measures.ALL if name in made]
+    for name in (*_PLAIN, *(f"{name}_se" for name in measured)):
+        if name not in made:
+            return f"it has no column {name!r}"
+    known = [*_PLAIN, *measured, *(f"{name}_se" for name in measured), "agreement", "examples"]
+    for name in known:
+        if name in made and schema.field(name).type != _type(pyarrow, name):
+            return f"the column {name!r} holds {str(schema.field(name).type)[:40]}"
+        if name in (*_PLAIN, "agreement", "examples") and name != "layer" and None in made.get(name, ()):
+            return f"the column {name!r} has gaps"
+    if any(len(row) != len(made["head"]) for row in made.get("agreement", ())):
+        return "agreement is of every head with every head"
+    return ""

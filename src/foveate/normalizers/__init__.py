@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..shapes import Geometry, whole
+from . import given as given  # so that recordings know it
 from .base import Blocks, Normalizer, lead, safe
 from .chosen import Hard, TopKSoftmax
 from .plain import Proportional, Sigmoid

@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..describe import describable
 from ..shapes import Picked
 from .base import Blocks, Normalizer, safe
 
 __all__ = ["AsGiven"]
 
 
+@describable
 @dataclass(frozen=True)
 class AsGiven(Normalizer):
     """What was looked up is the weight; rows need not sum to 1."""

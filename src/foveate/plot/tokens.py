@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from ..views.words import decoded, is_byte_level, written
+from ..pieces import decoded, is_byte_level, written
 
 __all__ = ["named", "shortened", "visible"]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from . import table as table  # so that recordings know it
 from .base import Function, Learned, Score
 from .learned import Additive, Concat, Cosine, General
 from .placed import Placed

@@ -1,25 +1,17 @@
-"""Tokens and the words they make up, told apart the way each family of tokenizers marks them.
+"""Tokens and the words they make up.
 
 A fast tokenizer knows its words (`from_encoding`); a saved recording only has token strings, so `from_pieces` reads the
-marks that tokenizers leave: `##ing` (WordPiece), `Ġcat` (byte-level BPE), `▁cat` (SentencePiece), `cat</w>` (BPE).
-A character whose bytes several tokens share is that of the first of them; the others say nothing.
+marks that tokenizers leave in them (`foveate.pieces`).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate
 from typing import Any
 
-_SPECIAL = re.compile(
-    r"\[(CLS|SEP|PAD|BOS|EOS)\]|</?(s|pad|bos|eos|cls|sep|start_of_turn|end_of_turn)>|<\|[^<>|]+\|>|__\w+__",
-    re.IGNORECASE,
-)
-_SPACE_MARKS = "Ġ▁Ċ"
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # a byte that SentencePiece has no piece for
+from foveate.pieces import are_special, begins, is_byte_level, said
 
 
 @dataclass(frozen=True)
@@ -71,33 +63,13 @@ def from_words(words: Sequence[str]) -> Tokens:
 
 def from_pieces(pieces: Sequence[str], special: Sequence[bool] | None = None) -> Tokens:
     """Tokens from a tokenizer's own strings, by the marks it leaves in them; `special` if that is known."""
-    if special is None:
-        special = [bool(_SPECIAL.fullmatch(piece)) for piece in pieces]
-    ordinary = [piece for piece, is_special in zip(pieces, special, strict=True) if not is_special]
-    hashed = any(piece.startswith("##") and len(piece) > 2 for piece in ordinary)
-    marked = any(piece[:1] in _SPACE_MARKS for piece in ordinary if piece)
-    ended = any(piece.endswith("</w>") for piece in ordinary)
-    byte_level = is_byte_level(ordinary)
-    number, word, text = -1, [], []
-    for i, piece in enumerate(pieces):
-        previous = pieces[i - 1] if i else ""
-        if i == 0 or special[i] or special[i - 1]:
-            starts = True
-        elif hashed:
-            starts = not piece.startswith("##")
-        elif marked:
-            starts = piece[:1] in _SPACE_MARKS or (previous not in ("▁", "Ġ") and _punctuation_between(previous, piece))
-        elif ended:
-            starts = previous.endswith("</w>") or _punctuation_between(previous, piece)
-        else:
-            starts = True
-        number += starts
-        word.append(number)
-        text.append(piece if special[i] or byte_level else _clean(piece))
-    if byte_level or any(_BYTE.fullmatch(piece) for piece in ordinary):
-        for run in _runs(special):
-            said = decoded(written(piece, byte_level) for piece in text[run])
-            text[run] = [_seen(piece) for piece in said] if byte_level else said
+    special = are_special(pieces) if special is None else special
+    word = [number - 1 for number in accumulate(begins(pieces, special))]
+    byte_level = is_byte_level([piece for piece, flag in zip(pieces, special, strict=True) if not flag])
+    text = [
+        _seen(text) if byte_level and not flag else text
+        for text, flag in zip(said(pieces, special), special, strict=True)
+    ]
     return Tokens(tuple(text), tuple(word), tuple(special))
 
 
@@ -127,77 +99,6 @@ def from_encoding(text: str, encoding: Any) -> Tokens:
     return Tokens(tuple(surfaces), tuple(words), tuple(specials))
 
 
-def _punctuation_between(left: str, right: str) -> bool:
-    left, right = left.removesuffix("</w>"), right.removesuffix("</w>")
-    return bool(left and right) and _is_letter(left[-1]) != _is_letter(right[0])
-
-
-def _is_letter(character: str) -> bool:
-    return character.isalnum() or character == "_" or ord(character) > 127
-
-
-def _clean(piece: str) -> str:
-    if piece.startswith("##") and len(piece) > 2:
-        return piece[2:]
-    return piece.removesuffix("</w>").lstrip("▁") or piece
-
-
 def _seen(text: str) -> str:
     """A token without the white space around it; what is nothing else becomes a sign."""
     return text.strip() or ("⏎" if "\n" in text else "·" if text else "")
-
-
-def _runs(special: Sequence[bool]) -> Iterator[slice]:
-    """Runs of tokens that are not special."""
-    edges = [-1, *(i for i, flag in enumerate(special) if flag), len(special)]
-    return (slice(a + 1, b) for a, b in pairwise(edges) if b - a > 1)
-
-
-def is_byte_level(pieces: Sequence[str]) -> bool:
-    """Whether pieces are those of byte-level BPE: by its marks for white space, or as their bytes are UTF-8 text.
-
-    >>> is_byte_level(["Ġcat"]), is_byte_level(["ÐŁÑĢ", "Ð¸"]), is_byte_level(["café", "a"])
-    (True, True, False)
-    """
-    if any(piece[:1] in "ĠĊ" for piece in pieces if piece):
-        return True
-    table, whole = _bytes_of_characters(), "".join(pieces)
-    if whole.isascii() or not all(character in table for character in whole):
-        return False
-    try:
-        bytes(table[character] for character in whole).decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def written(piece: str, byte_level: bool) -> bytes:
-    """The bytes of the text that a piece stands for: in the alphabet of byte-level BPE, as `<0x0A>`, or as it is."""
-    byte = _BYTE.fullmatch(piece)
-    if byte is not None:
-        return bytes([int(byte[1], 16)])
-    table = _bytes_of_characters()
-    if not byte_level or not all(character in table for character in piece):
-        return piece.encode()
-    return bytes(table[character] for character in piece)
-
-
-def decoded(parts: Iterable[bytes]) -> list[str]:
-    """What each part of a text says; a character is that of the part in which it begins. No UTF-8 reads U+FFFD."""
-    parts = list(parts)
-    owner = [number for number, part in enumerate(parts) for _ in part]
-    said: list[list[str]] = [[] for _ in parts]
-    at = 0
-    for character in b"".join(parts).decode("utf-8", "surrogateescape"):
-        lost = "\udc80" <= character <= "\udcff"
-        said[owner[at]].append("\ufffd" if lost else character)
-        at += 1 if lost else len(character.encode())
-    return ["".join(one) for one in said]
-
-
-@lru_cache(maxsize=1)
-def _bytes_of_characters() -> dict[str, int]:
-    """The alphabet in which byte-level BPE writes the 256 bytes."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -14,7 +14,7 @@ from . import hf, intercept
 from .events import Event
 from .frames import Frame, attach, detach, is_compiled
 
-__all__ = ["Standing", "kind_of", "some"]
+__all__ = ["Standing", "kind_of", "plain", "shown", "some"]
 
 _CROSS = re.compile(r"cross|encoder_attn|enc_?dec|multihead_attn$", re.IGNORECASE)
 
@@ -53,7 +53,7 @@ class Standing:
             if is_compiled(module) and not self.changes:
                 inside = (*inside, path + ".")
                 self.compiled.append(path)
-            self.paths[id(module)] = path.replace("_orig_mod.", "").removesuffix("_orig_mod").removesuffix(".")
+            self.paths[id(module)] = plain(path)
             self.modules.append(module)
 
     def stand(self) -> None:
@@ -78,8 +78,8 @@ class Standing:
         return self.shown(self.paths[id(module)])
 
     def shown(self, path: str) -> str:
-        """The model itself goes by its class."""
-        return path or type(self.model).__name__
+        """How a path of these is shown."""
+        return shown(path, self.model)
 
     def entered(self, frame: Frame, outermost: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A module that it stands around begins to run."""
@@ -87,6 +87,16 @@ class Standing:
     def changes_inside(self, module: nn.Module) -> bool:
         """Whether attention in one of PyTorch's own modules, or below it, is to be changed."""
         return False
+
+
+def plain(path: str) -> str:
+    """A module's path without what `torch.compile` puts into it."""
+    return path.replace("_orig_mod.", "").removesuffix("_orig_mod").removesuffix(".")
+
+
+def shown(path: str, model: nn.Module) -> str:
+    """How people read the path of a module: what was compiled as before, the model itself by its class."""
+    return plain(path) or type(model).__name__
 
 
 def kind_of(name: str, module: nn.Module, event: Event) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from foveate.apps.commands import common
 from foveate.apps.errors import UsageError, UserError
-from foveate.apps.lines import opened
+from foveate.lines import opened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -155,7 +155,7 @@ def _files(paths: Sequence[str]) -> Iterator[list[Path]]:
     if paths[0] != "-":
         yield [Path(path) for path in paths]
         return
-    with tempfile.TemporaryDirectory() as folder, opened("-") as stream:
+    with tempfile.TemporaryDirectory() as folder, opened("-") as (stream, _):
         file = Path(folder) / "standard input"
         file.write_bytes(b"".join(iter(lambda: stream.read1(1 << 20), b"")))
         yield [file]

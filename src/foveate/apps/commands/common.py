@@ -221,12 +221,12 @@ def report_end() -> None:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def open_page(workspace: Workspace, host: str, port: int | None) -> Page:
+def open_page(workspace: Workspace, host: str, port: int | None, front: str | None = None) -> Page:
     """The page, listening but not yet served."""
     from foveate.apps.security import is_loopback
     from foveate.apps.serve import Page
 
-    page = Page(workspace, host, port)
+    page = Page(workspace, host, port, front)
     if not is_loopback(host):
         print(
             f"foveate: serving on {host}: whoever can reach this machine and has the address below sees the page",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveate.apps.commands import common
+from foveate.apps.commands import common, survey
 from foveate.apps.commands.record import layers
 from foveate.apps.errors import UsageError, UserError
 
@@ -26,6 +26,7 @@ _EXAMPLES = """  foveate heads bert-base-uncased sentences.txt -o heads.parquet
   foveate heads gpt2 books/*.txt --per file -o heads.parquet --measures induction,previous
   foveate heads ./my-model corpus.parquet -o heads.parquet --resume     after Ctrl-C or a power cut
   foveate heads heads.parquet --report page.html                        the page of a table that is there
+  foveate view heads.parquet                                            the same, served
   cut -f1 pairs.tsv | foveate heads ./my-model - -o heads.parquet
 """
 
@@ -89,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.report is not None:
         common.check_target(Path(arguments.report))
     if not arguments.corpus and arguments.model.endswith(".parquet") and arguments.report is not None:
-        return _report(Path(arguments.model), Path(arguments.report))
+        return survey.write(arguments.model, arguments.report)
     if not arguments.corpus:
         raise UsageError("a survey needs a CORPUS: files of texts, or - for standard input")
     if arguments.output is None:
@@ -132,18 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     if not arguments.keep_parts:
         folder.remove()
-    return 0 if arguments.report is None else _report(output, Path(arguments.report))
-
-
-def _report(table: Path, to: Path) -> int:
-    """The page of a table."""
-    from foveate.apps.survey_page import report_of
-
-    with common.explained():
-        text = report_of(table)
-    to.write_text(text, encoding="utf-8")
-    print(f"{to}: {len(text.encode()) / 1e6:.1f} MB")
-    return 0
+    return 0 if arguments.report is None else survey.write(output, arguments.report)
 
 
 def _about(arguments: argparse.Namespace, options: Options) -> dict[str, Any]:
@@ -169,11 +159,11 @@ def _survey(
 ) -> None:
     from foveate.apps.surveying import load
     from foveate.heads.surveying import facts_of
-    from foveate.heads.surveying import run as survey
+    from foveate.heads.surveying import run as measured
     from foveate.heads.table import write_parquet
 
     start, threads = time.monotonic(), arguments.threads
-    state = survey(
+    state = measured(
         functools.partial(load, arguments.model, arguments.max_tokens),
         documents,
         options,

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from foveate.tasks.training import Options
 
 SCHEDULES, RANKS = ("one-shot", "iterative", "gates"), ("greedy", "leave-one-out", "gradient")
-MOST_BYTES = 64 << 20  # of texts
 
 _EXAMPLES = """  foveate prune my-translator --keep 0.5 --data valid.tsv -o half
   foveate prune my-translator --keep 0.4 --data valid.tsv --train pairs.tsv --schedule iterative -o small
@@ -59,7 +58,7 @@ def _add_texts(group: Any) -> None:
     about = (
         "what heads are chosen and the model is judged on: parallel text, one TSV file or two line-aligned ones, for "
     )
-    about += "a translator and any encoder-decoder; else a file with a text a line"
+    about += "a translator and any encoder-decoder; else files of texts, as in foveate heads"
     add("--data", nargs="+", metavar="FILE", help=about)
     add("--train", nargs="+", metavar="FILE", help="the same, to train on")
     about = "how many texts of --data tell what a head is worth (400); it is judged on all of them"
@@ -201,15 +200,25 @@ def _subject(arguments: argparse.Namespace) -> Subject:
 def _pairs(files: list[str] | None, skip_bad: bool) -> Any:
     from foveate.tasks.corpus import read_pairs
 
-    return None if files is None else read_pairs([Path(path) for path in files], skip_bad=skip_bad).pairs
+    if files is None:
+        return None
+    corpus = read_pairs([Path(path) for path in files], skip_bad=skip_bad)
+    if corpus.skipped:
+        print(f"foveate: {corpus.report()}", file=sys.stderr)
+    return corpus.pairs
 
 
 def _lines(files: list[str] | None, skip_bad: bool) -> Any:
     if files is None:
         return None
-    lines = [line.strip() for path in files for line in common.read_text(path, MOST_BYTES).splitlines()]
-    if not (texts := [line for line in lines if line]):
-        raise UserError(f"there is no text in {' and '.join(files)}")
+    from foveate.heads.documents import Documents
+
+    documents = Documents(files, skip_bad=skip_bad)
+    texts = list(documents)
+    if documents.skipped:
+        print(f"foveate: {documents.report()}", file=sys.stderr)
+    if not texts:
+        raise UserError(f"there is no text in {' and '.join(documents.names)}")
     return texts
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from foveate.apps.commands import common
 from foveate.apps.errors import UsageError, UserError
-from foveate.apps.lines import groups, opened
+from foveate.apps.lines import groups
+from foveate.lines import opened
 
 if TYPE_CHECKING:
     from foveate.apps.answers import Answer, Search
@@ -158,9 +159,9 @@ def _translate_lines(translator: Translator, path: str, search: Search, show: Ca
     from foveate.apps.answers import answers
 
     failures, first = 0, 1
-    with opened(path) as stream:
+    with opened(path) as (stream, _):
         typed = path == "-" and sys.stdin.isatty()
-        for lines in groups(stream, GROUP, full=search.sampling is not None and not typed):
+        for lines in groups(stream, GROUP, path=path, full=search.sampling is not None and not typed):
             for answer in answers(translator, lines, search, first=first):
                 show(answer)
                 if answer.error:

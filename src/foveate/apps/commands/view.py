@@ -1,4 +1,4 @@
-"""`foveate view`: look at a model, a text or a recording."""
+"""`foveate view`: look at a model, a text, a recording or a survey."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from foveate.apps.commands import common
+from foveate.apps.commands import common, survey
 from foveate.apps.commands.embedding import add_embedding, check_embedding, write_page
 from foveate.apps.commands.record import heads, layers
 from foveate.apps.errors import UsageError, UserError
@@ -24,14 +24,14 @@ _EXAMPLES = """  foveate view                                      the built-in 
   foveate view run.fov --export page.html           one file for everybody: what fits is chosen
   foveate view run.fov --export page.html --layer 3 --head 5 --embed exact
   foveate view my-translator --text "A text."       a folder that foveate train left
+  foveate view heads.parquet                        what each head does over a corpus, by foveate heads
 """
 
 
 def add(commands: Any) -> None:
-    parser = common.subcommand(commands, "view", "look at a model, a text or a recording", _EXAMPLES)
-    parser.add_argument(
-        "recording", nargs="?", metavar="RUN.fov", help="a saved recording, or a folder that foveate train left"
-    )
+    parser = common.subcommand(commands, "view", "look at a model, a text, a recording or a survey", _EXAMPLES)
+    about = "a saved recording, a folder that foveate train left, or the table that foveate heads wrote"
+    parser.add_argument("recording", nargs="?", metavar="RUN.fov", help=about)
     parser.add_argument(
         "other", nargs="?", metavar="OTHER.fov", help="a second recording, to compare the first one with"
     )
@@ -58,6 +58,8 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     writing = common.writing_of(arguments)
+    if survey.is_table(arguments.recording) or survey.is_table(arguments.other):
+        return survey.show(arguments)
     if arguments.other is not None:
         return _show_two(arguments)
     where = arguments.model if arguments.recording is None else arguments.recording

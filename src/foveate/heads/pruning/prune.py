@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...change.naming import check_head, pairs_of, resolve
+from ...watch.standing import shown
 from .moments import Moments
 from .sites import Site, Slab, find, why_not
 
-__all__ = ["Heads", "Pruned", "prunable", "prune", "record_of", "resolve"]
+__all__ = ["Heads", "Pruned", "head_count", "named", "prunable", "prune", "record_of"]
 
 Heads = Iterable[tuple[str | int, int]] | Mapping[str, Iterable[int]]
 _RECORD = "_foveate_pruned"
@@ -117,6 +119,11 @@ def prunable(model: nn.Module) -> dict[str, tuple[tuple[int, ...], ...]]:
     return {path: site.units for path, site in _sites(model).items()}
 
 
+def head_count(model: nn.Module) -> int:
+    """How many heads there are now that can be taken out."""
+    return sum(len(unit) for units in prunable(model).values() for unit in units)
+
+
 def prune(model: nn.Module, heads: Heads, *, stand_ins: Mapping[str, Moments] | None = None) -> Pruned:
     """Take heads out of a model, in place: it computes what it computed with these heads knocked out, and less.
 
@@ -124,8 +131,7 @@ def prune(model: nn.Module, heads: Heads, *, stand_ins: Mapping[str, Moments] | 
     value head goes when all its query heads do. A module without heads adds the bias of its output alone.
 
     Args:
-        heads: (where, head) pairs, or heads by the module's path. `where` is a module's path, or a layer's number where
-            only one module has it; heads are counted as the module counts them now.
+        heads: pairs as in `fv.knockout`, or heads by the module's path; counted as the module counts them now.
         stand_ins: moments by module (`fv.heads.moments`), as the module is now: what the heads that stay can say of the
             others goes into their columns of the output's projection, and its bias. Modules not named are left alone.
 
@@ -134,7 +140,7 @@ def prune(model: nn.Module, heads: Heads, *, stand_ins: Mapping[str, Moments] | 
             has no attention that is known well enough.
     """
     sites = _sites(model)
-    chosen = resolve(sites, heads)
+    chosen = named(model, heads)
     left = {path: tuple(h for h in range(sites[path].heads) if h not in gone) for path, gone in chosen.items()}
     groups = {path: sites[path].kept_groups(kept) for path, kept in left.items()}  # raises before anything is cut
     record = record_of(model) or _begin(model, sites)
@@ -156,33 +162,23 @@ def record_of(model: nn.Module) -> Pruned | None:
     return found
 
 
-def resolve(sites: Mapping[str, Site], heads: Heads) -> dict[str, tuple[int, ...]]:
-    """The heads asked for, by path, in order.
+def named(model: nn.Module, heads: Heads) -> dict[str, tuple[int, ...]]:
+    """The heads asked for, as in `prune`, by the module's path.
 
     Raises:
-        ValueError: no such module or head, or a layer's number that several modules have.
+        ValueError: no such module or head, a name that fits several modules, or nothing that can be pruned.
     """
-    pairs = ((path, h) for path, some in heads.items() for h in some) if isinstance(heads, Mapping) else heads
-    found: dict[str, set[int]] = {}
-    for where, head in pairs:
-        path = _path(sites, where)
-        if not isinstance(head, int) or not 0 <= head < sites[path].heads:
-            have = sites[path].heads
-            told = f"heads 0 to {have - 1}" if have else "no heads left"
-            raise ValueError(f"{path} has {told}; got head {head!r}")
-        found.setdefault(path, set()).add(head)
-    return {path: tuple(sorted(some)) for path, some in found.items()}
-
-
-def _path(sites: Mapping[str, Site], where: str | int) -> str:
-    if isinstance(where, str) and where in sites:
-        return where
-    fits = [path for path, site in sites.items() if site.layer == where]
-    if len(fits) == 1:
-        return fits[0]
-    if fits:
-        raise ValueError(f"layer {where} has several attention modules; name one of {', '.join(fits)}")
-    raise ValueError(f"no attention {where!r} that can be pruned; there is {', '.join(sites)}")
+    sites = _sites(model)
+    given = pairs_of([(path, h) for path, some in heads.items() for h in some] if isinstance(heads, Mapping) else heads)
+    names = {shown(path, model): path for path in sites}
+    pairs = [(shown(str(where), model) if where in sites else where, head) for where, head in given]
+    found = {}
+    for name, some in resolve(pairs, names, "attention modules that can be pruned").items():
+        path = names[name]
+        for head in some:
+            check_head((name, head), name, sites[path].heads)
+        found[path] = tuple(sorted(some))
+    return found
 
 
 def _sites(model: nn.Module) -> dict[str, Site]:
@@ -236,7 +232,7 @@ def _refit(model: nn.Module, site: Site, gone: tuple[int, ...], found: Moments |
 
     What the output's parameters would be without it is kept in `parts`, "path/was", beside what they are, "path/now".
     """
-    slab = _output(site)
+    slab = site.output_weight
     bias = model.get_submodule(site.output)._parameters.get("bias")
     was = {slab.path: _first(record, slab.path, slab.parameter)}
     if bias is not None:
@@ -271,11 +267,6 @@ def _first(record: Pruned, path: str, parameter: Tensor) -> Tensor:
     if was is None or now is None:
         return is_now.clone()
     return was if torch.equal(is_now, now) else is_now - (now - was)
-
-
-def _output(site: Site) -> Slab:
-    (found,) = (slab for slab in site.slabs if slab.path == f"{site.output}.weight")
-    return found
 
 
 def _whole(slab: Slab, kept: _Kept, parts: Mapping[str, Tensor]) -> Tensor:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ...nn import LatentAttention, MultiHeadAttention
-from ...recording.calls import layer_of
 from . import hub
 
 __all__ = ["Site", "Slab", "find", "why_not"]
@@ -79,8 +78,9 @@ class Site:
     counts: tuple[tuple[str, str], ...]
 
     @property
-    def layer(self) -> int | None:
-        return layer_of(self.path)
+    def output_weight(self) -> Slab:
+        (found,) = (slab for slab in self.slabs if slab.path == f"{self.output}.weight")
+        return found
 
     @property
     def counted(self) -> dict[Per, int]:

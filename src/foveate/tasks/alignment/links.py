@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ..rows import Malformed
+from ..rows import Malformed, decoded, lines_of
 
 __all__ = [
     "Gold",
@@ -164,14 +164,13 @@ def _naacl(line: str) -> tuple[int, Link, bool] | None:
 
 def _lines(path: Path, parse: Callable[[str], Read]) -> list[Read]:
     found = []
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                found.append(parse(line.decode()))
-            except UnicodeDecodeError:
-                raise Malformed(f"{path.name}:{number}", "expected UTF-8 text") from None
-            except ValueError as error:
-                raise Malformed(f"{path.name}:{number}", str(error)) from None
+    for number, line in enumerate(lines_of(path), 1):
+        place = f"{path.name}:{number}"
+        text = decoded(line, place, number)
+        try:
+            found.append(parse(text))
+        except ValueError as error:
+            raise Malformed(place, str(error)) from None
     return found
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ...heads.importance import importance
 from ...heads.pruning.moments import Moments
 from ...heads.pruning.order import Step, eliminate, ranked, until
-from ...heads.pruning.switches import Switches
+from ...heads.pruning.prune import prunable
+from ...watch.standing import shown
 from ..training.report import read_log
 from .subject import Subject
 
@@ -34,8 +36,7 @@ def chosen(
 ) -> dict[str, tuple[int, ...]]:
     """The heads to remove in this round, `count` at most. Greedy steps are kept in `log`, and not taken again."""
     if rank != "greedy":
-        importance = _gradient(subject) if rank == "gradient" else _without(subject, stand_ins, tell)
-        return until(ranked(subject.model, importance), count)
+        return until(ranked(subject.model, _importance(subject, rank, stand_ins, tell)), count)
     lines = [line for line in read_log(log) if line["round"] == round_]
     steps = [_step(line) for line in lines]
     with log.open("a", encoding="utf-8") as file:
@@ -55,42 +56,31 @@ def _step(line: dict[str, Any]) -> Step:
     return Step(line["path"], tuple(line["heads"]), line["loss"], tried)
 
 
-def mean_loss(subject: Subject) -> float:
-    """Of the model as it is, over the data on which heads are chosen."""
+def mean_loss(subject: Subject, batches: Iterable[Any] | None = None) -> float:
+    """Of the model as it is, over the data on which heads are chosen, or others."""
     subject.model.eval()
     total, places = 0.0, 0
     with torch.no_grad():
-        for batch in subject.batches():
+        for batch in subject.batches() if batches is None else batches:
             loss, count = subject.loss(subject.model, batch)
             total, places = total + float(loss), places + count
     return total / max(1, places)
 
 
-def _without(subject: Subject, stand_ins: Mapping[str, Moments], tell: Tell) -> dict[tuple[str, int], float]:
-    """How much the loss grows without each unit; each of its heads has its share."""
-    whole = mean_loss(subject)
-    found: dict[tuple[str, int], float] = {}
-    with Switches(subject.model, stand_ins=stand_ins) as switches:
-        for number, (path, heads) in enumerate(switches.units, 1):
-            switches.off = [(path, heads)]
-            grown = mean_loss(subject) - whole
-            found |= {(path, head): grown / len(heads) for head in heads}
-            tell(number, len(switches.units), f"tried head {', '.join(map(str, heads))} of {path}: {grown:+.4f}")
-    return found
+def _importance(
+    subject: Subject, method: str, stand_ins: Mapping[str, Moments], tell: Tell
+) -> dict[tuple[str, int], float]:
+    """Of each head that can be pruned, by the subject's loss; heads that go together are left out together."""
+    model = subject.model.eval()
+    names, units = {}, []
+    for path, some in prunable(model).items():
+        names[name := shown(path, model)] = path
+        units += [[(name, head) for head in unit] for unit in some]
+    heads = [pair for unit in units for pair in unit]
+    alone: dict[str, Any] = {"units": units, "stand_ins": stand_ins} if method == "leave-one-out" else {"heads": heads}
 
+    def progress(done: int, of: int) -> None:
+        tell(done, of, f"passes of {method}")
 
-def _gradient(subject: Subject) -> dict[tuple[str, int], float]:
-    """Michel et al. 2019, eq. 2, by batches."""
-    subject.model.eval()
-    sizes: dict[str, int] = {}
-    for path, heads in Switches(subject.model).units:
-        sizes[path] = sizes.get(path, 0) + len(heads)
-    factors = {path: torch.ones(size, requires_grad=True) for path, size in sizes.items()}
-    total = {path: torch.zeros(size) for path, size in sizes.items()}
-    with Switches(subject.model, {path: (lambda f=f: f) for path, f in factors.items()}):
-        for batch in subject.batches():
-            loss, places = subject.loss(subject.model, batch)
-            gradients = torch.autograd.grad(loss / places, list(factors.values()))
-            for path, gradient in zip(factors, gradients, strict=True):
-                total[path] += gradient.abs()
-    return {(path, head): float(value) for path, values in total.items() for head, value in enumerate(values)}
+    found = importance(model, subject.batches(), subject.loss, method, **alone, progress=progress)
+    return {(names[row.module], row.head): row.importance for row in found.rows}

@@ -9,7 +9,6 @@ Axes: H heads of a module.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...heads import hard_concrete
 from ...heads.pruning.order import until
 from ...heads.pruning.sites import find
 from ...heads.pruning.switches import Switches, Unit
@@ -26,7 +26,6 @@ from ..training.loop import Losses
 
 __all__ = ["GatedTask", "Gates", "fold"]
 
-TEMPERATURE, LOW, HIGH = 2 / 3, -0.1, 1.1  # Louizos et al.
 START, TRAVEL = 2.0, 20.0  # where gates begin (open), and how far they could go in a training
 CURVE, ASCENT = 10.0, 100.0  # of the bound: its square's factor, and how fast its price rises where it is broken
 FALL = 0.5  # the share of training in which the bound falls
@@ -62,16 +61,11 @@ class Gates(nn.Module):
 
     def draw(self) -> Tensor:
         """A value for each gate: drawn in training, else the one in the middle."""
-        log_alpha = self.log_alpha
-        if self.training:
-            u = torch.rand_like(log_alpha).clamp(1e-6, 1 - 1e-6)
-            log_alpha = (log_alpha + torch.log(u) - torch.log1p(-u)) / TEMPERATURE
-        return (torch.sigmoid(log_alpha) * (HIGH - LOW) + LOW).clamp(0, 1)
+        return (hard_concrete.drawn if self.training else hard_concrete.middle)(self.log_alpha)
 
     def open(self) -> Tensor:
         """How many heads are open, as a share of all, on average."""
-        chance = torch.sigmoid(self.log_alpha - TEMPERATURE * math.log(-LOW / HIGH))
-        return (chance * self.weight).sum()
+        return (hard_concrete.opened(self.log_alpha) * self.weight).sum()
 
     def penalty(self) -> Tensor:
         """What is added to the loss of a step. The price rises as long as too many are open."""
@@ -163,7 +157,7 @@ def fold(model: nn.Module, gated: GatedTask) -> dict[str, tuple[int, ...]]:
             factor_H = gated.drawn.factor(path)
             factor_H[list(closed.get(path, ()))] = 1
             factor_H = factor_H.repeat_interleave(site.width)
-            slab = next(s for s in site.slabs if s.path.startswith(f"{site.output}.weight"))
+            slab = site.output_weight
             shape = [-1 if axis == slab.axis else 1 for axis in range(slab.parameter.ndim)]
             slab.parameter.mul_(factor_H.view(shape))
     del model.head_gates

@@ -20,12 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...heads.correlation import spearman
 from ...heads.pruning import store
 from ...heads.pruning.prune import record_of
 from ..training import Task
 from ..training.loop import Losses
+from .choosing import mean_loss
 
-__all__ = ["ReaderSubject", "spearman"]
+__all__ = ["ReaderSubject"]
 
 TOKENS = 4096  # of a batch, padding included
 LONGEST = 256  # tokens of a text that are read
@@ -93,12 +95,7 @@ class ReaderSubject:
 
     def measure(self) -> dict[str, float]:
         if self.writes:
-            total, count = 0.0, 0
-            with torch.no_grad():
-                for batch in self._all:
-                    loss, places = self.loss(self.model, batch)
-                    total, count = total + float(loss), count + places
-            perplexity = round(math.exp(min(50.0, total / max(1, count))), 3)
+            perplexity = round(math.exp(min(50.0, mean_loss(self, self._all))), 3)
             return {"perplexity": perplexity, self.metric: -perplexity}
         before, after = (torch.cat([_pooled(states, batch) for states, batch in self._both(which)]) for which in (0, 1))
         return {"agreement": round(_agreement(before, after), 4)}
@@ -237,12 +234,3 @@ def _agreement(before_NM: Tensor, after_NM: Tensor) -> float:
     pairs = torch.tensor([chance.sample(range(count), 2) for _ in range(PAIRS)])
     alike = [(x[pairs[:, 0]] * x[pairs[:, 1]]).sum(-1) for x in (before_NM, after_NM)]
     return spearman(*alike)
-
-
-def spearman(a: Tensor, b: Tensor) -> float:
-    """The correlation of ranks; equal numbers share theirs."""
-    ranks = []
-    for x in (a, b):
-        _, place, times = torch.unique(x.double(), sorted=True, return_inverse=True, return_counts=True)
-        ranks.append((times.cumsum(0) - (times - 1) / 2)[place])
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1])

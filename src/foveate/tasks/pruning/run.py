@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ...heads.pruning.moments import Moments, moments
-from ...heads.pruning.prune import prunable, prune, record_of
+from ...heads.pruning.prune import head_count, prune, record_of
 from ..files import save_text
 from ..training import Options, train
 from ..training.checkpoint import CHECKPOINT
@@ -137,7 +137,7 @@ def budget(subject: Subject, plan: Plan) -> list[int]:
     Raises:
         ValueError: that would be as many as there are.
     """
-    total = sum(len(unit) for units in prunable(subject.model).values() for unit in units)
+    total = head_count(subject.model)
     record = record_of(subject.model)
     first = total if record is None else record.heads[0]
     goal = round(plan.keep * first)
@@ -150,7 +150,7 @@ def budget(subject: Subject, plan: Plan) -> list[int]:
 def measured(subject: Subject) -> dict[str, float]:
     """What people ask of a model before and after."""
     subject.model.eval()
-    heads = sum(len(unit) for units in prunable(subject.model).values() for unit in units)
+    heads = head_count(subject.model)
     parameters = sum(p.numel() for p in subject.model.parameters())
     seconds = min(_timed(subject.work) for _ in range(3))
     values = {"heads": heads, "parameters": parameters, "loss": round(mean_loss(subject), 5)}
@@ -199,7 +199,7 @@ def _round(
 ) -> None:
     """Heads go until `goal` are left, and the model is trained, if the plan says so."""
     here = folder / f"round-{number:02d}"
-    count = sum(len(unit) for units in prunable(subject.model).values() for unit in units) - goal
+    count = head_count(subject.model) - goal
     stand_ins: dict[str, Moments] = {}
     if plan.schedule == "gates":
         gone = _gated(plan, subject, here / "gates", goal, world, quiet)

@@ -10,7 +10,8 @@ from typing import Any
 
 from foveate.apps.commands import common
 from foveate.apps.errors import UserError
-from foveate.apps.lines import Unreadable, groups, opened
+from foveate.apps.lines import Unreadable, groups
+from foveate.lines import opened
 
 __all__ = ["add", "each", "folder", "many"]
 
@@ -55,7 +56,7 @@ def each(arguments: argparse.Namespace, say: Callable[[str], object]) -> int:
             say(arguments.text)
         return 0
     failures, number = 0, 0
-    with opened("-") as stream:
+    with common.explained(), opened("-") as (stream, _):
         for lines in groups(stream, GROUP):
             for number, line in enumerate(lines, number + 1):  # noqa: B020  # it goes on from where it was
                 try:

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..heads.subject import most_positions
 from .errors import FaithfulError
 from .subject import MOST, Subject, asked, chosen
 
 __all__ = ["of_hub"]
-
-_POSITIONS = ("max_position_embeddings", "n_positions")
 
 
 def of_hub(model: nn.Module, text: Any, target: Any, tokenizer: Any, replacement: Any) -> Subject:
@@ -38,7 +37,7 @@ def of_hub(model: nn.Module, text: Any, target: Any, tokenizer: Any, replacement
         logits_C = asked(ask, ids_1N)[0]
     if place is None:
         labels = [str(config.id2label[number]) for number in range(len(logits_C))]
-        number = chosen(target, logits_C, labels)
+        number = chosen(_class(target, labels), logits_C, labels)
         name = labels[number]
     else:
         number = _word(target, logits_C, tokenizer, " " if place and place + 1 == ids_1N.shape[1] else "")
@@ -68,9 +67,9 @@ def _encoded(model: nn.Module, text: Any, tokenizer: Any) -> tuple[Tensor, dict[
     ids_1N = given.pop("input_ids")
     if not text.strip() or not ids_1N.shape[1]:
         raise FaithfulError("the text is empty")
-    most = [n for n in (getattr(config, name, None) for name in _POSITIONS) if isinstance(n, int) and n > 0]
-    if most and ids_1N.shape[1] > min(most):
-        raise FaithfulError(f"the text has {ids_1N.shape[1]} tokens; the model takes {min(most)}")
+    most = most_positions(config)
+    if most is not None and ids_1N.shape[1] > most:
+        raise FaithfulError(f"the text has {ids_1N.shape[1]} tokens; the model takes {most}")
     return ids_1N, {name: value for name, value in given.items() if name in ("attention_mask", "token_type_ids")}
 
 
@@ -106,6 +105,11 @@ def _place(model: nn.Module, ids_1N: Tensor, logits: Tensor, tokenizer: Any) -> 
     if "MaskedLM" in kind:
         raise FaithfulError(f"{kind} predicts the word in the place of {tokenizer.mask_token}; the text has none")
     return ids_1N.shape[1] - 1
+
+
+def _class(target: Any, labels: list[str]) -> Any:
+    """A target that is written as a number is one, unless a class is called so."""
+    return int(target) if isinstance(target, str) and target.isdecimal() and target not in labels else target
 
 
 def _word(target: Any, logits_C: Tensor, tokenizer: Any, before: str) -> int:

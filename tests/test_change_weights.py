@@ -296,6 +296,8 @@ def test_matrices_and_averages() -> None:
         fv.replace(model, {(1, 2)}, "average")
     with pytest.raises(ValueError, match="none below 0"):
         fv.replace(model, {(1, 2)}, -table)
+    with pytest.raises(ValueError, match="weights are finite"):
+        fv.replace(model, {(1, 2)}, table.new_full(table.shape, torch.nan))
     with pytest.raises(ValueError, match=r"by is .*; got 'mean'"):
         fv.replace(model, {(1, 2)}, "mean")
 

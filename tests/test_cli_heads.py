@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 
 pytest.importorskip("transformers")
 pytest.importorskip("pyarrow")
+
+import torch
+import transformers
 
 import tiny
 from foveate.apps import surveying
@@ -99,7 +103,7 @@ def test_it_goes_on_after_it_was_stopped(
     assert run(model, corpus, "-o", out, "--processes", 1) == 1
     assert "an unfinished survey is in" in capsys.readouterr().err
     assert run(model, corpus, "-o", out, "--processes", 1, "--rows", 3, "--resume") == 1
-    assert "is of another survey: its options is" in capsys.readouterr().err
+    assert "is of another survey: its rows is 256" in capsys.readouterr().err
     assert run(model, corpus, "-o", out, "--processes", 1, "--resume") == 0
     assert out.read_bytes() == whole.read_bytes()
 
@@ -127,3 +131,59 @@ def test_a_language_model_has_copying_scores(tmp_path: Path, corpus: Path) -> No
     predicts = config["architectures"][0].endswith("LMHeadModel")
     assert [x is not None for x in columns["copy"]] == [predicts] * len(columns["copy"])
     assert not columns["module"][0].startswith("transformer.")  # as foveate record names it
+
+
+def test_heads_that_are_nan_are_said_and_agree_with_none(corpus: Path, tmp_path: Path, capsys: Any) -> None:
+    folder, out = tiny.save_bert(tmp_path / "nan"), tmp_path / "heads.parquet"
+    _change(folder, lambda model: model.encoder.layer[0].attention.self.query.bias[:8].fill_(torch.nan))
+    assert run(folder, corpus, "-o", out, "--processes", 1, "--layers", 0) == 0
+    assert "nothing is known of 1 of 3 heads: their weights are NaN" in capsys.readouterr().err
+    columns, _ = table.read_table(out)
+    assert columns["redundancy"][0] is None
+    assert columns["agreement"][0] == [None] * 3
+    assert columns["nearest"] == [None, 2, 1]
+
+
+def _change(folder: Path, change: Any) -> None:
+    model = transformers.AutoModel.from_pretrained(folder)
+    with torch.no_grad():
+        change(model)
+    model.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"model.json": "{}"}, "is a translator of foveate train; this command takes a Hugging Face model"),
+        ({"config.json": '{"model_type": "vit"}'}, "has no tokenizer: only a model that reads text can be used here"),
+    ],
+)
+def test_folders_of_another_kind(files: dict[str, str], told: str, corpus: Path, tmp_path: Path, capsys: Any) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    assert run(folder, corpus, "-o", tmp_path / "h.parquet", "--processes", 1) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_rules_are_told_without_the_names_of_errors(
+    model: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    out = tmp_path / "h.parquet"
+    assert run(model, corpus, "-o", out, "--processes", 1, "--layers", 9) == 1
+    assert capsys.readouterr().err.startswith("foveate: layers=[9] matches no module of BertModel")
+    assert run(model, corpus, "-o", out, "--processes", 1, "--max-tokens", 2) == 0
+    assert "longer than --max-tokens 2, and cut off: 30 of 30 texts" in capsys.readouterr().err
+    out.unlink()
+
+    def full(*given: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(out))
+
+    monkeypatch.setattr("foveate.heads.table.write_parquet", full)
+    assert run(model, corpus, "-o", out, "--processes", 1) == 1
+    told = capsys.readouterr().err
+    assert f"What is done is in {out}.parts: go on with --resume" in told
+    assert f"foveate: No space left on device: {out}" in told
+    assert run(model, corpus, "-o", out, "--processes", 1, "--resume", "--rows", 3) == 1
+    assert "its rows is 256, and now it is 3" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("transformers")
+
+import torch
+import transformers
 
 import tiny
 from foveate.apps.cli import main
@@ -153,6 +157,21 @@ def test_what_cannot_be(
     assert run(*given, "-o", tmp_path / "out") in (1, 2)
     assert re.search(told, capsys.readouterr().err)
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_model_without_a_loss_is_refused_before_heads_are_tried(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = transformers.AutoModel.from_pretrained(folders["bert"])
+    with torch.no_grad():
+        model.embeddings.word_embeddings.weight.fill_(torch.nan)
+    folder = shutil.copytree(folders["bert"], tmp_path / "nan")
+    model.save_pretrained(folder)
+    data = folders["rnn"].parent / "texts.txt"
+    assert run(folder, "--keep", "0.5", "--data", data, "-o", tmp_path / "out") == 1
+    told = capsys.readouterr()
+    assert "on its data is nan: no head can be told from another by it" in told.err
+    assert "without head" not in told.out + told.err
 
 
 @pytest.mark.parametrize(

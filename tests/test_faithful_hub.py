@@ -83,6 +83,31 @@ def test_a_class_of_a_text(tokenizers: dict[str, Any]) -> None:
         assert made.scores[name].values[1:-1] == pytest.approx(want[1:-1].tolist(), abs=1e-5)
 
 
+def test_a_class_by_its_number_written_out(tokenizers: dict[str, Any]) -> None:
+    tokenizer = tokenizers["wrapped"]
+    found = report(classifier(tokenizer), SENTENCE, "1", tokenizer=tokenizer, samples=2)
+    assert found.target == "glad"
+    labels = {"id2label": {0: "2", 1: "1", 2: "0"}, "label2id": {"2": 0, "1": 1, "0": 2}}
+    called = report(classifier(tokenizer, **labels), SENTENCE, "2", tokenizer=tokenizer, samples=2)
+    assert called.probability == pytest.approx(_probabilities(classifier(tokenizer), tokenizer)[0], abs=1e-6)
+    with pytest.raises(FaithfulError, match="one of the 3 classes, 0 to 2; got 3"):
+        report(classifier(tokenizer), SENTENCE, "3", tokenizer=tokenizer, samples=2)
+
+
+def _probabilities(model: Any, tokenizer: Any) -> list[float]:
+    with torch.no_grad():
+        found: list[float] = model(**tokenizer(SENTENCE, return_tensors="pt")).logits[0].softmax(-1).tolist()
+    return found
+
+
+def test_positions_that_begin_behind_padding_are_fewer(tokenizers: dict[str, Any]) -> None:
+    tokenizer = tokenizers["wrapped"]
+    options = SMALL | {"max_position_embeddings": 12, "pad_token_id": 0, "num_labels": 2}
+    model = build("RobertaForSequenceClassification", "RobertaConfig", len(tokenizer), **options)
+    with pytest.raises(FaithfulError, match="the text has 11 tokens; the model takes 10"):
+        report(model, "the cat sat on the mat because it was", tokenizer=tokenizer, samples=2)
+
+
 def test_hiding_is_what_a_2d_attention_mask_does_to_the_class(tokenizers: dict[str, Any]) -> None:
     """A hidden token still reads itself, but nobody reads what it became."""
     tokenizer = tokenizers["wrapped"]

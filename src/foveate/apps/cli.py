@@ -55,6 +55,9 @@ _EXAMPLES = """examples:
 """
 
 
+_SENTENCES = ("RecordingError", "CaptureError", "ChangeError")  # by name: their modules are heavy
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = argparse.ArgumentParser(
@@ -106,9 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(error: Exception) -> int:
     if os.environ.get("FOVEATE_DEBUG"):
         raise error
-    if isinstance(error, FileExistsError | FileNotFoundError) and error.filename:
-        text = f"{error.strerror}: {error.filename}"
-    elif isinstance(error, UserError | OSError) or type(error).__name__ == "RecordingError":
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    elif isinstance(error, UserError | OSError) or type(error).__name__ in _SENTENCES:
         text = " ".join(str(error).split())
     else:
         text = f"{type(error).__name__}: {' '.join(str(error).split())}  (FOVEATE_DEBUG=1 shows where)"

@@ -41,6 +41,7 @@ EXAMPLES = [
 ]
 MOST_TOKENS = 16_384  # on a page that runs the model
 NEW_TOKENS = 64
+_OF_TOKENIZERS = ("tokenizer", "vocab", "merges", "spiece", "sentencepiece", "source.spm")  # names of their files
 
 
 @dataclass(frozen=True)
@@ -308,11 +309,16 @@ def _sentence(where: str, what: str, error: Exception) -> str:
             f"{where} has no safetensors weights, and foveate never reads pickle files; convert them with "
             "model.save_pretrained(folder) first."
         )
+    if what == "model" and (Path(where) / "model.json").is_file():
+        return f"{where} is a translator of foveate train; this command takes a Hugging Face model."
     if what == "model" and isinstance(error, OSError):
         return (
             f"Cannot find a model {where!r}: it is no folder with a config.json, and no model of that name could be "
             "read from the Hugging Face hub."
         )
+    files = [file.name for file in Path(where).iterdir()] if Path(where).is_dir() else []
+    if what == "tokenizer" and files and not any(name.startswith(_OF_TOKENIZERS) for name in files):
+        return f"{where} has no tokenizer: only a model that reads text can be used here."
     if what == "tokenizer":
         return f"{where} has no tokenizer that reads text: {in_words(error)}"
     return f"Cannot read the {what} of {where}: {in_words(error)}"

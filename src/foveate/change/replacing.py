@@ -141,8 +141,10 @@ def weights_by(by: Any, over: Any) -> Any:
         return over if isinstance(over, Average) else Average([over] if isinstance(over, Mapping) else over)
     if isinstance(by, Tensor | np.ndarray):
         table = torch.as_tensor(by)
-        if not 2 <= table.ndim <= 4 or not table.is_floating_point() or bool((table < 0).any()):
-            raise ValueError(f"{rule}, (Q, K), (H, Q, K) or (B, H, Q, K), none below 0; got {tuple(table.shape)}")
+        if not 2 <= table.ndim <= 4 or not table.is_floating_point():
+            raise ValueError(f"{rule}, (Q, K), (H, Q, K) or (B, H, Q, K); got {tuple(table.shape)}, {table.dtype}")
+        if not bool(((table >= 0) & table.isfinite()).all()):
+            raise ValueError(f"{rule}; weights are finite, none below 0")
         return table
     if (isinstance(by, str) and by == "uniform") or isinstance(by, Mapping | AttentionMap | Average):
         return by

@@ -37,7 +37,7 @@ def of_hub(model: nn.Module, text: Any, target: Any, tokenizer: Any, replacement
         logits_C = asked(ask, ids_1N)[0]
     if place is None:
         labels = [str(config.id2label[number]) for number in range(len(logits_C))]
-        number = chosen(target, logits_C, labels)
+        number = chosen(_class(target, labels), logits_C, labels)
         name = labels[number]
     else:
         number = _word(target, logits_C, tokenizer, " " if place and place + 1 == ids_1N.shape[1] else "")
@@ -105,6 +105,11 @@ def _place(model: nn.Module, ids_1N: Tensor, logits: Tensor, tokenizer: Any) -> 
     if "MaskedLM" in kind:
         raise FaithfulError(f"{kind} predicts the word in the place of {tokenizer.mask_token}; the text has none")
     return ids_1N.shape[1] - 1
+
+
+def _class(target: Any, labels: list[str]) -> Any:
+    """A target that is written as a number is one, unless a class is called so."""
+    return int(target) if isinstance(target, str) and target.isdecimal() and target not in labels else target
 
 
 def _word(target: Any, logits_C: Tensor, tokenizer: Any, before: str) -> int:

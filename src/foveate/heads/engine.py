@@ -121,16 +121,19 @@ class Folder:
     def get(self, job: Job) -> bytes:
         return self._name(job).read_bytes()
 
-    def remove_if_empty(self) -> None:
-        """Leave nothing behind where nothing was done."""
-        if next(self.path.glob("shard-*.safetensors"), None) is None:
+    def remove_if_empty(self) -> bool:
+        """Leave nothing behind where nothing was done; whether that was so."""
+        empty = next(self.path.glob("shard-*.safetensors"), None) is None
+        if empty:
             self.remove()
+        return empty
 
     def remove(self) -> None:
         """All of it, once the result is where it belongs."""
         for path in [*self.path.glob("shard-*.safetensors"), *self.path.glob(".*.tmp"), self.path / "survey.json"]:
             path.unlink(missing_ok=True)
-        self.path.rmdir()
+        if self.path.is_dir():  # another run that went on with it may have been the first to end
+            self.path.rmdir()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -179,7 +179,9 @@ def _sides(number: int, text: Text, two_sided: bool) -> tuple[Any, Any]:
                 f"a text is a string, a list of token ids, or a pair of them; text {number} is {type(side).__name__}"
             )
     if two_sided and target is None:
-        raise ValueError(f"an encoder-decoder reads two texts, (source, target); text {number} has no target")
+        raise ValueError(
+            f"an encoder-decoder reads two texts, (source, target), or --target; text {number} has no target"
+        )
     return source, target
 
 

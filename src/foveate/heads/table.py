@@ -16,7 +16,7 @@ from ..recording.disk import write_whole
 from . import measures
 from .state import State
 
-__all__ = ["columns", "read_table", "to_frame", "write_parquet"]
+__all__ = ["columns", "read_table", "to_frame", "unmeasured", "write_parquet"]
 
 EXTRA = "heads"
 _FACTS = b"foveate"
@@ -66,13 +66,20 @@ _AROUND = ("around_query", "around_key")
 
 
 def _agreement(state: State) -> tuple[torch.Tensor, torch.Tensor]:
-    """Agreement of all heads and its standard error, NaN between classes."""
+    """Agreement of all heads and its standard error, NaN between classes, and of heads that nothing is known of."""
     whole, error = (torch.full((state.heads, state.heads), torch.nan, dtype=torch.float64) for _ in range(2))
     for kind, one in state.agreement.items():
         at = torch.tensor(state.of_kind(kind))
         for into, part in zip((whole, error), one.result(), strict=True):
             into[at[:, None], at] = part
+    for t in (whole, error):
+        t[unmeasured(state)], t[:, unmeasured(state)] = torch.nan, torch.nan
     return whole, error
+
+
+def unmeasured(state: State) -> torch.Tensor:
+    """Which heads (N,) no row was measured of, as their weights are NaN."""
+    return state.means.rows[:, measures.MEANS.index("entropy")] == 0
 
 
 def _numbers(t: torch.Tensor) -> list[float | None]:

@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
     about = "a Hugging Face model with a head, a folder or hub name: a classifier, a masked or causal language model"
     add("model", metavar="MODEL", help=about)
     add("text", metavar="TEXT", type=common.readable, help="what it reads; of a masked language model, with one mask")
-    about = "the class, or the word, that the prediction is about (what the model predicts)"
+    about = "the class (its name or number), or the word, that the prediction is about (what the model predicts)"
     add("--target", type=common.readable, help=about)
     about = "remove tokens by putting the mask or unknown token there, or by hiding them from all others (replace)"
     add("--how", choices=("replace", "hide"), help=about)

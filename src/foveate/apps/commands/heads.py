@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,15 +122,18 @@ def run(arguments: argparse.Namespace) -> int:
     )
     folder = Folder(output.with_name(f"{output.name}.parts"), _about(arguments, options), resume=arguments.resume)
     try:
-        _survey(arguments, options, documents, folder, wanted, output)
+        with common.explained():
+            _survey(arguments, options, documents, folder, wanted, output)
     except KeyboardInterrupt:
         common.report_end()
         again = shlex.join([*(word for word in arguments.words if word != "--resume"), "--resume"])
         print(f"Stopped; what is done is in {folder.path}. To go on:\n  foveate {again}", file=sys.stderr)
         return 130
-    except BaseException:
+    except BaseException as error:
         common.report_end()
-        folder.remove_if_empty()
+        kept = not folder.remove_if_empty()
+        if kept and isinstance(error, OSError):
+            print(f"What is done is in {folder.path}: go on with --resume", file=sys.stderr)
         raise
     if not arguments.keep_parts:
         folder.remove()
@@ -143,7 +147,7 @@ def _about(arguments: argparse.Namespace, options: Options) -> dict[str, Any]:
     return {
         "model": arguments.model,
         "max tokens": arguments.max_tokens,
-        "options": repr(options),
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()},
         "threads": arguments.threads,
         "version": __version__,
     }
@@ -160,7 +164,7 @@ def _survey(
     from foveate.apps.surveying import load
     from foveate.heads.surveying import facts_of
     from foveate.heads.surveying import run as measured
-    from foveate.heads.table import write_parquet
+    from foveate.heads.table import unmeasured, write_parquet
 
     start, threads = time.monotonic(), arguments.threads
     state = measured(
@@ -180,8 +184,11 @@ def _survey(
         print(documents.report(), file=sys.stderr)
     for missed in state.missed:
         print(f"not captured: {missed}", file=sys.stderr)
+    if lost := int(unmeasured(state).sum()):
+        print(f"nothing is known of {lost:,} of {state.heads:,} heads: their weights are NaN", file=sys.stderr)
     if state.cut:
-        print(f"{state.cut:,} texts were longer than the model takes, and were cut off", file=sys.stderr)
+        than = "the model takes" if arguments.max_tokens is None else f"--max-tokens {arguments.max_tokens}"
+        print(f"longer than {than}, and cut off: {state.cut:,} of {state.texts:,} texts", file=sys.stderr)
     about = f"{state.heads} heads, {state.texts:,} texts, {state.tokens:,} tokens"
     print(f"{output}: {state.about['name']}, {about}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -148,12 +149,19 @@ def budget(subject: Subject, plan: Plan) -> list[int]:
 
 
 def measured(subject: Subject) -> dict[str, float]:
-    """What people ask of a model before and after."""
+    """What people ask of a model before and after.
+
+    Raises:
+        ValueError: its loss is not finite.
+    """
     subject.model.eval()
     heads = head_count(subject.model)
     parameters = sum(p.numel() for p in subject.model.parameters())
     seconds = min(_timed(subject.work) for _ in range(3))
-    values = {"heads": heads, "parameters": parameters, "loss": round(mean_loss(subject), 5)}
+    loss = mean_loss(subject)
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss of {subject.name} on its data is {loss}: no head can be told from another by it")
+    values = {"heads": heads, "parameters": parameters, "loss": round(loss, 5)}
     return {**values, **subject.measure(), "milliseconds": round(1000 * seconds, 1)}
 
 

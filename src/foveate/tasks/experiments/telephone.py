@@ -237,7 +237,7 @@ def trained(kind: str, game: Game, setting: Setting, folder: Path, *, quiet: boo
         model.load_state_dict(tensors)
         return model.eval()
     options = Options(
-        epochs=setting.epochs, peak=2e-3 if "attention" in kind else 4e-3, warmup=2 * STEPS, patience=0, average=1,
+        epochs=setting.epochs, peak=5e-3, warmup=2 * STEPS, patience=0, average=1,
         precision="float32", log_every=STEPS, seed=setting.seed,
     )  # fmt: skip
     try:

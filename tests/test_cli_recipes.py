@@ -117,6 +117,8 @@ def test_qa_says_what_it_read_and_the_page_shows_what_answers(run: Runner, place
     assert document.message.startswith(f"{told['answer']} (")
     assert [(call.name, call.rows, call.columns) for call in document.calls] == [("pointer", "target", "source")]
     assert document.sequences[0].source.text == tuple(page.split())
+    assert document.sequences[0].target is not None
+    assert document.sequences[0].target.text == ("What is the capital of France?",)
     model.run(model.examples[0], None, lambda progress, message: None)
 
 

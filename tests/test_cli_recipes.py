@@ -90,9 +90,9 @@ def test_tag_from_a_treebank_to_the_page(run: Runner) -> None:
     }
     model = open_folder("t")
     assert model is not None
-    document = model.run("They sadly watch", None, lambda progress, message: None).document()
-    assert document.message.startswith("They/PRON sadly/ADV watch/")
-    assert [(call.kind, call.heads, call.queries) for call in document.calls] == [("encoder", 2, 3)]
+    document = model.run("We sadly play the can.", None, lambda progress, message: None).document()
+    assert document.message == "We/PRON sadly/ADV play/VERB the/DET can/NOUN ./PUNCT"
+    assert [(call.kind, call.heads, call.queries) for call in document.calls] == [("encoder", 2, 6)]
 
 
 def test_qa_says_what_it_read_and_the_page_shows_what_answers(run: Runner, place: Path) -> None:
@@ -117,6 +117,8 @@ def test_qa_says_what_it_read_and_the_page_shows_what_answers(run: Runner, place
     assert document.message.startswith(f"{told['answer']} (")
     assert [(call.name, call.rows, call.columns) for call in document.calls] == [("pointer", "target", "source")]
     assert document.sequences[0].source.text == tuple(page.split())
+    assert document.sequences[0].target is not None
+    assert document.sequences[0].target.text == ("What is the capital of France?",)
     model.run(model.examples[0], None, lambda progress, message: None)
 
 

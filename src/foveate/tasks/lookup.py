@@ -197,8 +197,9 @@ class Reader(Predictor[LookingUp]):
     shown = "pointer"
 
     def look(self, text: str) -> Answer:
-        found = self.find(*parted(text))
-        return Answer(found.page, told(found.answer, found.probability), (found.answer,))
+        question, page = parted(text)
+        found = self.find(question, page)
+        return Answer(found.page, told(found.answer, found.probability), (" ".join(question.split()),))
 
     @torch.no_grad()
     def find(self, question: str, page: str) -> Found:

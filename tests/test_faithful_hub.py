@@ -293,6 +293,20 @@ def test_what_does_not_fit_of_ones_own() -> None:
         report(flat, TEXT, predict=flat)
 
 
+def test_nothing_is_said_of_what_is_no_number(tokenizers: dict[str, Any]) -> None:
+    tokenizer = tokenizers["wrapped"]
+    model = classifier(tokenizer)
+    with torch.no_grad():
+        model.bert.encoder.layer[0].attention.self.query.bias[3] = torch.nan  # a fused kernel hides it
+    with pytest.raises(FaithfulError, match="self has queries or keys that are not finite"):
+        report(model, SENTENCE, tokenizer=tokenizer)
+    model = classifier(tokenizer)
+    with torch.no_grad():
+        model.classifier.bias[1] = torch.nan
+    with pytest.raises(FaithfulError, match="what the model gives on this text is NaN"):
+        report(model, SENTENCE, tokenizer=tokenizer)
+
+
 def test_the_model_is_as_it_was(tokenizers: dict[str, Any]) -> None:
     tokenizer = tokenizers["wrapped"]
     model = classifier(tokenizer)

@@ -43,7 +43,7 @@ def read(subject: Subject) -> Pass:
     """Run the model once on the text.
 
     Raises:
-        FaithfulError: no attention to the text's tokens was seen, or it was not understood.
+        FaithfulError: no attention to the text's tokens was seen, or it was not understood; something is NaN.
     """
     reader, embedding = _Reader(subject), _Embedding(subject)
     with torch.enable_grad():
@@ -52,6 +52,8 @@ def read(subject: Subject) -> Pass:
         probes = [seen.probe for seen in reader.seen] + ([] if embedding.probe is None else [embedding.probe])
         if not reader.seen:
             raise FaithfulError(reader.nothing())
+        if bool(found.isnan()):
+            raise FaithfulError("what the model gives on this text is NaN")
         if not found.requires_grad:
             raise FaithfulError("the prediction has no gradient: predict must not detach what the model gives")
         gradients = torch.autograd.grad(found, probes, allow_unused=True)
@@ -106,6 +108,8 @@ class _Reader(Touching):
     def touch(self, module: nn.Module, event: Event, out_BHQV: Tensor, put: Put) -> Any:
         name = self.name_of(module)
         with torch.no_grad():
+            if not bool(event.query.isfinite().all() and event.key.isfinite().all()):
+                raise FaithfulError(f"{name} has queries or keys that are not finite, so it has no weights to go by")
             if event.value is None or not reproduces(event):
                 raise FaithfulError(f"the attention of {name} is not understood: its weights do not give its output")
         if len(event.query) != 1 or event.key.shape[2] != self.count:

@@ -95,33 +95,6 @@ def test_tag_from_a_treebank_to_the_page(run: Runner) -> None:
     assert [(call.kind, call.heads, call.queries) for call in document.calls] == [("encoder", 2, 6)]
 
 
-def test_qa_says_what_it_read_and_the_page_shows_what_answers(run: Runner, place: Path) -> None:
-    facts.write(place / "facts", train=200, held=20, facts=4)
-    code, out, _ = run(f"train qa --train facts/train.tsv --valid facts/valid.tsv -o q --hidden 32 --epochs 1 {SMALL}")
-    assert (code, out.splitlines()[1]) == (0, '  foveate qa q "..."')
-    asked = "What is the capital of France? France is a country. Paris is the capital."
-    page = "France is a country . Paris is the capital ."
-    code, out, _ = run(f'qa q "{asked}"')
-    assert (code, out.splitlines()[2]) == (0, page)
-    (told,) = map(json.loads, run.lines("qa q --json -", stdin=asked))
-    assert told["words"] == page.split()
-    assert told["answer"] == told["words"][told["weights"].index(told["probability"])]
-    lines = run.lines("qa q -", stdin=f"{asked}\nName the king.\tIt is Ann.\n")
-    assert [len(line.split("\t")) for line in lines] == [2, 2]
-    code, _, err = run('qa q "Paris is the capital."')
-    assert (code, "the question ends with ? or a tab" in err) == (1, True)
-    assert "there is no word in the page" in run('qa q "What is it?"')[2]
-    model = open_folder("q")
-    assert model is not None
-    document = model.run(asked, None, lambda progress, message: None).document()
-    assert document.message.startswith(f"{told['answer']} (")
-    assert [(call.name, call.rows, call.columns) for call in document.calls] == [("pointer", "target", "source")]
-    assert document.sequences[0].source.text == tuple(page.split())
-    assert document.sequences[0].target is not None
-    assert document.sequences[0].target.text == ("What is the capital of France?",)
-    model.run(model.examples[0], None, lambda progress, message: None)
-
-
 def test_what_is_wrong_is_one_sentence(run: Runner, place: Path, tmp_path: Path) -> None:
     tiny = f"{SMALL} --epochs 1 --width 8"
     (place / "bad.tsv").write_text("fine\tgood\nalone\ndull\tbad\n", encoding="utf-8")

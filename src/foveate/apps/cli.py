@@ -21,7 +21,6 @@ from foveate.apps.commands import (
     faithful,
     heads,
     prune,
-    qa,
     record,
     resolve,
     tag,
@@ -44,8 +43,6 @@ _EXAMPLES = """examples:
   foveate classify my-classifier "A stirring, funny film."
   foveate train tag --train train.conllu --valid dev.conllu -o my-tagger
   foveate tag my-tagger "The old man the boats."
-  foveate train qa --train train.tsv --valid valid.tsv -o my-reader
-  foveate qa my-reader "What is the capital of France? France is a country. Paris is the capital."
   foveate align --model my-translator pairs.tsv    word alignments in Pharaoh format
   foveate experiment bottleneck                    what one fixed vector loses to attention, by length
   foveate faithful gpt2 "The cat sat on the"       does attention explain what the model predicts?
@@ -73,7 +70,6 @@ def parser() -> argparse.ArgumentParser:
         translate,
         classify,
         tag,
-        qa,
         train,
         align,
         experiment,

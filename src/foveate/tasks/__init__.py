@@ -1,12 +1,12 @@
-"""Things to do with attention: translate, classify, tag, answer from a page, align words, resolve a pronoun."""
+"""Things to do with attention: translate, classify, tag, align words, resolve a pronoun."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import alignment, classification, lookup, resolve, tagging, translation
+    from . import alignment, classification, resolve, tagging, translation
 
-__all__ = ["alignment", "classification", "lookup", "resolve", "tagging", "translation"]
+__all__ = ["alignment", "classification", "resolve", "tagging", "translation"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,17 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import classification, lookup, tagging
+from . import classification, tagging
 from .classification import Classification
-from .lookup import LookingUp
 from .recipe import Predictor, Recipe
 from .tagging import Tagging
 
 __all__ = ["PREDICTORS", "RECIPES"]
 
-RECIPES: tuple[type[Recipe[Any]], ...] = (Classification, Tagging, LookingUp)
+RECIPES: tuple[type[Recipe[Any]], ...] = (Classification, Tagging)
 PREDICTORS: dict[str, Callable[[str | Path], Predictor[Any]]] = {
     Classification.task: classification.load,
     Tagging.task: tagging.load,
-    LookingUp.task: lookup.load,
 }

@@ -11,7 +11,6 @@ TASKS = (train_translation, train_recipe)
 _EXAMPLES = """  foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
   foveate train classify --train train.tsv --valid valid.tsv -o my-classifier
   foveate train tag --train train.conllu --valid dev.conllu -o my-tagger
-  foveate train qa --train train.tsv --valid valid.tsv -o my-reader
   foveate train translation --help                  its options
 """
 

@@ -32,6 +32,8 @@ SHAPE: dict[str, tuple[str, dict[str, Any]]] = {  # what recipes may list in the
     "inner": ("of a transformer, of feed-forward layers", {"type": common.whole(1)}),
     "dropout": ("of word vectors, and inside", {"type": common.share}),
     "unknown": ("share of known words that training takes for unknown ones", {"type": common.share}),
+    "window": ("words before and after itself that a word of the text sees", {"type": common.whole(1)}),
+    "signs": ("by which words are told apart, a multiple of 8", {"type": common.whole(8)}),
     "buckets": ("of character n-grams, which say what an unknown word looks like; 0: none", {"type": common.whole(0)}),
 }
 

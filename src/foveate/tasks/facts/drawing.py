@@ -66,11 +66,12 @@ class _Page:
         return sentences
 
 
-def questions(seed: int, count: int, *, words: tuple[int, int] = (12, 90), split: str = "train") -> Iterator[Question]:
+def questions(seed: int, count: int, *, words: tuple[int, int] = (12, 60), split: str = "train") -> Iterator[Question]:
     """`count` questions, each over a page of its own.
 
     Args:
-        words: how long pages are, shortest and longest, punctuation counted; spread evenly.
+        words: how long pages are, shortest and longest, punctuation counted; short ones more often, as many of 12 to
+            24 as of 24 to 48.
         split: "train", "valid" or "test"; invented words of one occur in no other.
 
     Raises:
@@ -81,7 +82,7 @@ def questions(seed: int, count: int, *, words: tuple[int, int] = (12, 90), split
     if not 12 <= shortest <= longest:
         raise ValueError(f"words must be (shortest, longest) with 12 <= shortest <= longest; got {words}")
     draw = random.Random(f"questions/{split}/{seed}")
-    return (_question(draw, draw.randint(shortest, longest), longest, split) for _ in range(count))
+    return (_question(draw, shortest * (longest / shortest) ** draw.random(), longest, split) for _ in range(count))
 
 
 def facts(seed: int, count: int, *, split: str = "test") -> Iterator[Question]:
@@ -101,7 +102,7 @@ def _check(count: int, split: str) -> None:
         raise ValueError(f"count must not be negative; got {count}")
 
 
-def _question(draw: random.Random, wanted: int, longest: int, split: str) -> Question:
+def _question(draw: random.Random, wanted: float, longest: int, split: str) -> Question:
     lexicon = load()
     while True:
         page = _Page(lexicon, split, draw)

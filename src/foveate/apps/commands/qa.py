@@ -1,0 +1,114 @@
+"""`foveate qa`: the answer that a text, or a store of facts, gives to a question, and where it was read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foveate.apps.commands import common
+from foveate.apps.errors import UsageError, UserError
+from foveate.apps.lines import Unreadable, groups, opened
+
+if TYPE_CHECKING:
+    from foveate.tasks.answerer import Answered, Answerer
+
+_EXAMPLES = """  foveate qa "What is the capital of France?" --context "France is a country. Paris is the capital."
+  foveate qa "Who rules Veldania?" --context page.txt
+  foveate qa "Who rules Veldania?" --context - < page.txt
+  foveate qa "Who rules Veldania?" --store facts.txt        looked up in a file of facts, one a line
+  foveate qa my-model "Who rules Veldania?" --context page.txt --json
+  foveate view my-model --text "What is the capital of France? France is a country. Paris is the capital."
+"""
+GROUP = 4096  # lines that are read at a time
+
+
+def add(commands: Any) -> None:
+    parser = common.subcommand(commands, "qa", "answer a question from a text that was never seen before", _EXAMPLES)
+    about = "the folder that foveate train qa made; default: the built-in model"
+    parser.add_argument("model", nargs="?", metavar="MODEL", help=about)
+    parser.add_argument("question", type=common.readable, help="the question, as one argument")
+    where = parser.add_mutually_exclusive_group(required=True)
+    about = "the text that it is answered from: a file, the text itself, or - for standard input"
+    where.add_argument("--context", metavar="TEXT|FILE|-", help=about)
+    about = "a file of facts, one a line, .gz too, or - : those that fit are looked up, then read"
+    where.add_argument("--store", metavar="FILE", help=about)
+    parser.add_argument("--facts", type=common.whole(1), metavar="K", help="of a store, how many facts are read (16)")
+    parser.add_argument("--json", action="store_true", help="an object with the answer, all words and their weights")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from foveate.tasks.answerer import BEST
+
+    if arguments.facts is not None and arguments.store is None:
+        raise UsageError("--facts says how many facts of a --store are read")
+    answerer = _model(arguments.model)
+    with common.explained():
+        if arguments.store is None:
+            found = answerer.ask(arguments.question, _context(arguments.context))
+            _say(found, "", arguments.json)
+            return 0
+        store = answerer.store(_facts(arguments.store))
+        found = answerer.ask_store(arguments.question, store, arguments.facts or BEST)
+    assert found.fact is not None
+    _say(found, f"{found.fact + 1}: {store.facts[found.fact]}", arguments.json)
+    return 0
+
+
+def _model(where: str | None) -> Answerer:
+    from foveate.tasks.answerer import load, load_builtin
+
+    if where is None:
+        return load_builtin()
+    if not Path(where).is_dir():
+        raise UserError(f"no model: there is no folder {where}")
+    with common.explained():
+        return load(where)
+
+
+def _context(given: str) -> str:
+    """A text as it is, or what a file of this name holds."""
+    try:
+        is_file = given == "-" or Path(given).is_file()
+    except (OSError, ValueError):  # no name of a file
+        is_file = False
+    return common.read_text(given) if is_file else common.readable(given)
+
+
+def _facts(path: str) -> list[str]:
+    """The lines of a file; an empty one stays, so that lines keep their numbers."""
+    found: list[str] = []
+    with opened(path) as stream:
+        for lines in groups(stream, GROUP):
+            for line in lines:
+                if isinstance(line, Unreadable):
+                    raise UserError(f"{path}:{len(found) + 1}: {line.why}")
+                found.append(line)
+    return found
+
+
+def _say(found: Answered, fact: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_as_json(found), ensure_ascii=False))
+        return
+    from foveate.apps import terminal
+
+    print(f"{found.answer}  {100 * found.probability:.1f} %")
+    if fact:
+        print(f"line {fact}")
+    print()
+    terminal.highlighted(found.words, found.weights, file=sys.stdout)
+
+
+def _as_json(found: Answered) -> dict[str, Any]:
+    return {
+        "answer": found.answer,
+        "probability": round(found.probability, 6),
+        "words": found.words,
+        "weights": [round(weight, 6) for weight in found.weights],
+        "span": [found.first, found.past],
+        **({} if found.fact is None else {"line": found.fact + 1}),
+    }

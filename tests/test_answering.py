@@ -131,7 +131,9 @@ def test_answers_are_cut_from_the_text_as_it_is_written() -> None:
         with pytest.raises(ValueError, match=message):
             answerer.ask(question, context)
     with pytest.raises(ValueError, match="a question with its question mark comes first"):
-        answerer.words("Paris is the capital.")
+        answerer.answer(answerer.words("Paris is the capital."))
+    with pytest.raises(ValueError, match="then the text that answers it"):
+        answerer.answer(answerer.words("Who rules Bel?"))
     assert answerer.words("Who rules Bel? Tal does.") == ["Who", "rules", "Bel", "?", "Tal", "does", "."]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -26,6 +26,7 @@ __all__ = ["Answered", "Answerer", "Store", "load", "load_builtin"]
 
 CHUNK = 4096  # facts whose keys are made at a time
 BEST = 16  # facts of a store that are read
+RAREST = 1e-3  # share of texts that a word is in, where it is not known
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,14 @@ class Answerer(Predictor[Answering]):
     """A trained model; `load` makes one."""
 
     def words(self, text: str) -> list[str]:
-        """The words of a question that ends with "?", and of the text behind it.
-
-        Raises:
-            ValueError: there is no question, or nothing behind it.
-        """
+        """The words of a question that ends with "?", and of the text behind it."""
         question, mark, context = text.partition(ASKS)
-        if not mark or not cut_words(question) or not cut_words(context):
-            raise ValueError("a question with its question mark comes first, then the text that answers it")
-        return [*asked(question), *cut_words(context)]
+        return [*asked(question), *cut_words(context)] if mark else cut_words(text)
 
     def answer(self, words: Sequence[str]) -> Answer:
-        at = list(words).index(ASKS) + 1
+        at = list(words).index(ASKS) + 1 if ASKS in words else 0
+        if not 0 < at < len(words):
+            raise ValueError("a question with its question mark comes first, then the text that answers it")
         found = self.of_words(words[:at], words[at:])
         said = " ".join(found.words[found.first : found.past])
         return Answer(f"{said} ({found.probability:.1%})".replace("%", " %"), (said,))
@@ -135,19 +132,18 @@ class Answerer(Predictor[Answering]):
         ends = torch.tensor([len(cut_words(text)) for text in texts]).cumsum(0)
         return replace(answered, fact=lines[int((ends <= answered.first).sum())])
 
-    @cached_property
-    def _rarity(self) -> dict[str, float]:
-        """How much it says that two texts share a word: the less, the more texts it is in."""
-        return {word: -math.log(share) for word, share in self.recipe.known["words"].items()}
+    def rarity(self, word: str) -> float:
+        """How much it says that two texts share a word, in lower case: the less, the more texts it is in."""
+        share: float = self.recipe.known["words"].get(word, RAREST)
+        return -math.log(share)
 
     def _keys(self, texts: Sequence[str]) -> Tensor:
         """(N, S): the sum of the signs of a text's words, each as much as it says, of length 1; 0 without words."""
-        most = max(self._rarity.values(), default=1.0) + 1
         cut = [sorted({word.lower() for word in cut_words(text)}) for text in texts]
         place = {word: number for number, word in enumerate(sorted({word for words in cut for word in words}))}
         table_WS = signs(place, MOST) if place else torch.zeros(1, MOST)
         flat = torch.tensor([place[word] for words in cut for word in words], dtype=torch.int64)
-        rare = torch.tensor([self._rarity.get(word, most) for words in cut for word in words])
+        rare = torch.tensor([self.rarity(word) for words in cut for word in words])
         starts = torch.tensor([0, *map(len, cut[:-1])]).cumsum(0)
         keys_NS = F.embedding_bag(flat, table_WS, starts, mode="sum", per_sample_weights=rare)
         return F.normalize(keys_NS, dim=-1).half()

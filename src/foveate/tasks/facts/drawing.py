@@ -82,7 +82,7 @@ def questions(seed: int, count: int, *, words: tuple[int, int] = (12, 60), split
     if not 12 <= shortest <= longest:
         raise ValueError(f"words must be (shortest, longest) with 12 <= shortest <= longest; got {words}")
     draw = random.Random(f"questions/{split}/{seed}")
-    return (_question(draw, shortest * (longest / shortest) ** draw.random(), longest, split) for _ in range(count))
+    return (_question(draw, words, split) for _ in range(count))
 
 
 def facts(seed: int, count: int, *, split: str = "test") -> Iterator[Question]:
@@ -102,20 +102,21 @@ def _check(count: int, split: str) -> None:
         raise ValueError(f"count must not be negative; got {count}")
 
 
-def _question(draw: random.Random, wanted: float, longest: int, split: str) -> Question:
-    lexicon = load()
+def _question(draw: random.Random, words: tuple[int, int], split: str) -> Question:
+    lexicon, (shortest, longest) = load(), words
+    wanted = shortest * (longest / shortest) ** draw.random()
     while True:
         page = _Page(lexicon, split, draw)
-        kinds = [draw.choice(list(lexicon.of))] * draw.choice((1, 2, 2, 3)) + draw.choices(list(lexicon.of), k=20)
+        kinds = [draw.choice(list(lexicon.of))] * draw.choice((1, 2, 2, 3))
         sentences: list[str] = []
         length = 0
-        while length < wanted and (kinds or length > wanted / 2):
+        while length < wanted:
             kind = kinds.pop(0) if kinds else draw.choice(list(lexicon.of))
             asked = draw.sample(lexicon.of[kind], min(len(lexicon.of[kind]), draw.choice((1, 1, 2, 3, 4))))
             lines = page.paragraph(kind, page.fresh(kind), asked)
             lines += [draw.choice(lexicon.fillers)] if draw.random() < FILLED * (1 + len(lines)) else []
             more = len(cut_words(" ".join(lines)))
-            if length and length + more > longest:
+            if length >= shortest and length + more > wanted:
                 break
             sentences.append(" ".join(lines))
             length += more

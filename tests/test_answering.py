@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import foveate as fv
-from foveate.tasks import facts, identity
+from foveate.tasks import answering, facts, identity
 from foveate.tasks.answerer import Answerer, load
 from foveate.tasks.answering import Answering, Example, Shape, asked, best, of_row
-from foveate.tasks.recipe import Run, run
+from foveate.tasks.recipe import Learning, Run, run
 from foveate.tasks.rows import Malformed
 from foveate.tasks.training import Options
+from foveate.tasks.training.loop import Stopped
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -150,6 +154,28 @@ def test_a_store_finds_the_facts_that_share_the_rarest_words() -> None:
     assert many.fact is not None and many.words[many.first] in lines[many.fact].replace(".", " .").split()
     with pytest.raises(ValueError, match="a store needs at least one fact"):
         answerer.store([" ", ""])
+
+
+def test_a_run_that_was_stopped_ends_where_it_would_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "MADE", {"train": 60, "valid": 10, "test": 10})
+    options = Options(epochs=2, peak=1e-2, warmup=2, patience=0, precision="float32", save_every=3)
+    given = Run(Answering, replace(TINY, unknown=0.2, dropout=0.1), None, None, options=options, cells=300)
+    run(given, tmp_path / "whole", quiet=True)
+    real, calls = Learning.losses, [0]
+
+    def interrupted(self: Any, model: Any, batch: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 5:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, model, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learning, "losses", interrupted)
+        with pytest.raises(Stopped):
+            run(given, tmp_path / "parts", quiet=True)
+    run(given, tmp_path / "parts", resume=True, quiet=True)
+    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
 def test_a_miniature_learns_to_read_names_that_it_never_saw(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -65,6 +66,19 @@ def test_qa_from_a_seed_to_the_page(run: Runner, tmp_path: Path) -> None:
     assert len(model.examples) == 3 and all("?" in example for example in model.examples)
     with pytest.raises(UserError, match="a question with its question mark comes first, then the text"):
         model.run("Paris is the capital.", None, lambda progress, message: None)
+
+
+def test_the_benchmark_runs_on_a_model_that_is_there(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.lines(f"train qa -o m {SMALL}")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    measured = importlib.import_module("qa")
+    run.capsys.readouterr()
+    assert measured.main(["--model", "m", "--questions", "20", "--facts", "60", "--threads", "1"]) == 0
+    figures = [importlib.import_module("figures").parse(line) for line in run.capsys.readouterr().out.splitlines()]
+    assert [one.goal for one in figures] == [">= 98", ">= 90", None, None, None, None, None]
+    assert [one.peer[0] for one in figures[:3]] == ["shared words"] * 3
+    assert all(0 <= one.measured <= 100 for one in figures[:4])
+    assert figures[0].peer[1] > 20  # where a sentence has both, shared words find the answer
 
 
 def test_what_is_wrong_is_one_sentence(run: Runner, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Shape:
     layers: int = 3
     heads: int = 4
     inner: int = 192
-    window: int = 16
+    window: int = 32
     signs: int = 128
     dropout: float = 0.0
     unknown: float = 0.03
@@ -192,7 +192,7 @@ class Answering(Recipe[Example]):
     files, ending = "a TSV file (question, text, answer), where the answer stands in the text", ".tsv"
     sizes: ClassVar = {
         "transformer": {
-            "width": 96, "layers": 3, "heads": 4, "inner": 192, "window": 16, "signs": 128,
+            "width": 96, "layers": 3, "heads": 4, "inner": 192, "window": 32, "signs": 128,
             "dropout": 0.0, "unknown": 0.03,
         }
     }  # fmt: skip

@@ -20,8 +20,17 @@ _EXAMPLES = """  foveate qa "What is the capital of France?" --context "France i
   foveate qa "Who rules Veldania?" --context - < page.txt
   foveate qa "Who rules Veldania?" --store facts.txt        looked up in a file of facts, one a line
   foveate qa my-model "Who rules Veldania?" --context page.txt --json
+  foveate qa "Who rules Veldania?" --context page.txt --view
   foveate view my-model --text "What is the capital of France? France is a country. Paris is the capital."
 """
+EXAMPLES = [
+    "What is the capital of France? France is a country. Paris is the capital.",
+    "Who rules Veldania? Veldania is an old kingdom by the sea. Its capital is Orsk. It is ruled by Mira Toval. "
+    "Gandor Bel rules Kessland. The flag of Kessland is dark blue.",
+    "What does Ada Brenn play? Ada Brenn lives in Port Lunn. Her instrument is the church organ. Jon Tarvik lives in "
+    "New Solm. He plays the violin.",
+]
+BUILTIN = "foveate's built-in answerer"
 GROUP = 4096  # lines that are read at a time
 
 
@@ -36,7 +45,10 @@ def add(commands: Any) -> None:
     about = "a file of facts, one a line, .gz too, or - : those that fit are looked up, then read"
     where.add_argument("--store", metavar="FILE", help=about)
     parser.add_argument("--facts", type=common.whole(1), metavar="K", help="of a store, how many facts are read (16)")
-    parser.add_argument("--json", action="store_true", help="an object with the answer, all words and their weights")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="an object with the answer, all words and their weights")
+    forms.add_argument("--view", action="store_true", help="open the page on question and text; also with --export")
+    common.add_showing(parser)
     parser.set_defaults(run=run)
 
 
@@ -45,24 +57,41 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.facts is not None and arguments.store is None:
         raise UsageError("--facts says how many facts of a --store are read")
-    answerer = _model(arguments.model)
+    if arguments.export is not None:
+        common.check_target(Path(arguments.export))
+    answerer, question = _model(arguments.model), arguments.question
+    fact = ""
     with common.explained():
         if arguments.store is None:
-            found = answerer.ask(arguments.question, _context(arguments.context))
-            _say(found, "", arguments.json)
-            return 0
-        store = answerer.store(_facts(arguments.store))
-        found = answerer.ask_store(arguments.question, store, arguments.facts or BEST)
-    assert found.fact is not None
-    _say(found, f"{found.fact + 1}: {store.facts[found.fact]}", arguments.json)
+            context = _context(arguments.context)
+            found = answerer.ask(question, context)
+        else:
+            store = answerer.store(_facts(arguments.store))
+            found = answerer.ask_store(question, store, arguments.facts or BEST)
+            context = " ".join(found.words)
+            assert found.fact is not None
+            fact = f"{found.fact + 1}: {store.facts[found.fact]}"
+    if arguments.view or arguments.export is not None:
+        return _show(answerer, question, context, arguments)
+    _say(found, fact, arguments.json)
     return 0
+
+
+def _show(answerer: Answerer, question: str, context: str, arguments: argparse.Namespace) -> int:
+    from foveate.apps.task_model import TaskModel
+    from foveate.tasks.answering import asked
+
+    model = TaskModel(answerer, name=BUILTIN if arguments.model is None else Path(arguments.model).resolve().name)
+    model.examples = EXAMPLES if arguments.model is None else model.examples
+    return common.show_model(model, f"{' '.join(asked(question))} {context}", None, arguments, quick=True)
 
 
 def _model(where: str | None) -> Answerer:
     from foveate.tasks.answerer import load, load_builtin
 
     if where is None:
-        return load_builtin()
+        with common.explained():
+            return load_builtin()
     if not Path(where).is_dir():
         raise UserError(f"no model: there is no folder {where}")
     with common.explained():

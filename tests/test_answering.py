@@ -28,7 +28,7 @@ TINY = Shape(width=16, layers=1, heads=2, inner=16, window=4, signs=64)
 
 def untrained(shape: Shape = TINY, words: tuple[str, ...] = ("is", "the", "capital", "of", "?", ".")) -> Answerer:
     torch.manual_seed(1)
-    recipe = Answering(shape, {"words": dict.fromkeys(words, 0.5)})
+    recipe = Answering(shape, {"words": dict.fromkeys(words, 0.5), "longest": 3})
     return Answerer(recipe, recipe.model().eval(), {})
 
 
@@ -90,11 +90,11 @@ def test_batches_are_their_rows_alone() -> None:
 
 def test_the_best_span_does_not_end_before_it_begins_and_is_not_endless() -> None:
     weights = torch.tensor([[0.1, 0.1, 0.7, 0.1], [0.6, 0.1, 0.1, 0.2]])
-    assert best(weights) == (2, 4)
+    assert best(weights, 12) == (2, 4)
     far = torch.zeros(2, 40)
     far[0, 0] = far[1, 39] = 0.9
     far[0, 20] = far[1, 21] = 0.1
-    assert best(far) == (20, 22)
+    assert best(far, 12) == (20, 22)
 
 
 @pytest.mark.parametrize(

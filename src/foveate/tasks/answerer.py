@@ -96,7 +96,7 @@ class Answerer(Predictor[Answering]):
             raise ValueError(f"question and text have {count:,} words; at most {MOST_WORDS:,} are read")
         batch = self.recipe.batch([Example(tuple(question), tuple(context), ())])
         weights_2L = self.model(batch)[0, :, 0, len(question) :]
-        first, past = best(weights_2L)
+        first, past = best(weights_2L, self.recipe.longest)
         said = [word.lower() for word in context[first:past]]
         lowered = [word.lower() for word in context]
         spans = [at for at in range(len(context)) if lowered[at : at + len(said)] == said]

@@ -40,7 +40,7 @@ MOST_WORDS = 4000  # of a question and its text
 LONGEST = 12  # words of an answer
 PAD, MARK, UNKNOWN, FIRST = 0, 1, 2, 3
 ASKS = "?"  # ends each question, whatever it ended with; the answer is asked for from there
-MADE = {"train": 24_000, "valid": 500, "test": 1_000}  # examples, where there is no file
+MADE = {"train": 20_000, "valid": 500, "test": 1_000}  # examples, where there is no file
 HIDDEN = -1e4  # the logit of a place that cannot be chosen
 
 
@@ -185,7 +185,8 @@ def _same_words(one: Example) -> list[int]:
 
 
 class Answering(Recipe[Example]):
-    """`known`: words, and in which share of the examples each is. Any other word is what its signs are."""
+    """`known`: words, and in which share of the examples each is; any other word is what its signs are. And how many
+    words the longest answer has."""
 
     task, command, about, unit, shapes = "answering", "qa", "It answers questions from a text", "question", Shape
     summary = "train a model that finds the answer to a question in a text it has never seen"
@@ -201,6 +202,7 @@ class Answering(Recipe[Example]):
 
     def __init__(self, shape: Shape, known: dict[str, Any]) -> None:
         super().__init__(shape, known)
+        self.longest = known.get("longest", 4)
         self.numbers = {word: number for number, word in enumerate(known["words"], FIRST)}
 
     @classmethod
@@ -221,7 +223,8 @@ class Answering(Recipe[Example]):
             counts.update({word.lower() for word in (*one.question, *one.context)})
         least = max(3, len(examples) // 300)
         shares = {word: round(count / len(examples), 5) for word, count in sorted(counts.items()) if count >= least}
-        return {"words": shares}
+        longest = max(past - first for one in examples for first, past in one.spans)
+        return {"words": shares, "longest": longest}
 
     def size(self, example: Example) -> int:
         return len(example.question) + len(example.context)
@@ -281,7 +284,9 @@ class Answering(Recipe[Example]):
         for rows in cut(np.argsort(sizes, kind="stable"), sizes, cells):
             some = [examples[row] for row in rows]
             weights = model(self.batch(some, next(model.parameters()).device))[:, :, 0].cpu()
-            found = [best(weights[i, :, len(one.question) : self.size(one)]) for i, one in enumerate(some)]
+            found = [
+                best(weights[i, :, len(one.question) : self.size(one)], self.longest) for i, one in enumerate(some)
+            ]
             right += [_same(one, *span) for one, span in zip(some, found, strict=True)]
         return {"accuracy": percent([torch.tensor(right)])}
 
@@ -293,9 +298,9 @@ def asked(question: str) -> tuple[str, ...]:
     return (*words, ASKS) if words else ()
 
 
-def best(weights_2L: Tensor) -> tuple[int, int]:
-    """The likeliest span of at most `LONGEST` words: its first, and one past its last."""
-    both_LL = (weights_2L[0, :, None] * weights_2L[1, None]).triu().tril(LONGEST - 1)
+def best(weights_2L: Tensor, longest: int) -> tuple[int, int]:
+    """The likeliest span of at most `longest` words: its first, and one past its last."""
+    both_LL = (weights_2L[0, :, None] * weights_2L[1, None]).triu().tril(longest - 1)
     first, last = divmod(int(both_LL.argmax()), weights_2L.shape[1])
     return first, last + 1
 

@@ -13,6 +13,7 @@ from .names import SPLITS, name_of
 __all__ = ["SPLITS", "Question", "facts", "questions"]
 
 TURNED = 0.15  # of questions, where a relation has them: about the answer
+ALIKE = 0.7  # of two things of a kind that follow each other: how often the same is told of both
 FILLED = 0.06  # of sentences: about nothing
 FOLLOWING = 3  # sentences in a row that only say "it"
 
@@ -110,9 +111,13 @@ def _question(draw: random.Random, words: tuple[int, int], split: str) -> Questi
         kinds = [draw.choice(list(lexicon.of))] * draw.choice((1, 2, 2, 3))
         sentences: list[str] = []
         length = 0
+        last: list[Relation] = []
         while length < wanted:
             kind = kinds.pop(0) if kinds else draw.choice(list(lexicon.of))
             asked = draw.sample(lexicon.of[kind], min(len(lexicon.of[kind]), draw.choice((1, 1, 2, 3, 4))))
+            if last and last[0].subject == kind and draw.random() < ALIKE:
+                asked = draw.sample(last, len(last))
+            last = asked
             lines = page.paragraph(kind, page.fresh(kind), asked)
             lines += [draw.choice(lexicon.fillers)] if draw.random() < FILLED * (1 + len(lines)) else []
             more = len(cut_words(" ".join(lines)))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import foveate as fv
 from foveate.tasks import answering, facts, identity
-from foveate.tasks.answerer import Answerer, load
+from foveate.tasks.answerer import Answerer, load, load_builtin
 from foveate.tasks.answering import Answering, Example, Shape, asked, best, of_row
 from foveate.tasks.recipe import Learning, Run, run
 from foveate.tasks.rows import Malformed
@@ -206,3 +206,26 @@ def test_what_shapes_refuse() -> None:
             replace(TINY, **change)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="train and valid are files"):
         Run(Answering, TINY, None, Path("x"))
+
+
+def test_the_built_in_model_reads_names_it_never_saw_and_texts_four_times_as_long() -> None:
+    answerer = load_builtin()
+
+    def right(count: int, words: tuple[int, int]) -> float:
+        given = list(facts.questions(5, count, words=words, split="test"))
+        found = [answerer.ask(one.question, one.context).answer.lower() == one.answer.lower() for one in given]
+        return 100 * sum(found) / count
+
+    assert right(100, (12, 60)) >= 95
+    assert right(40, (240, 300)) >= 88
+    found = answerer.ask("What is the capital of France?", "France is a country. Paris is the capital.")
+    assert (found.answer, found.words.index("Paris")) == ("Paris", found.first)
+    assert found.weights[found.first] > 0.95
+
+
+def test_the_built_in_model_finds_one_fact_among_thousands() -> None:
+    answerer = load_builtin()
+    given = list(facts.facts(3, 2000))
+    store = answerer.store(one.context for one in given)
+    found = [(answerer.ask_store(given[line].question, store), given[line]) for line in range(0, 2000, 100)]
+    assert sum(answer.answer.lower() == one.answer.lower() for answer, one in found) >= 18

@@ -61,7 +61,9 @@ def test_qa_from_a_seed_to_the_page(run: Runner, tmp_path: Path) -> None:
     document = model.run(f"{QUESTION} {PAGE}", None, lambda progress, message: None).document()
     assert document.sequences[0].source.text == (*QUESTION[:-1].split(), "?", *text.split())
     assert document.sequences[0].target is not None
-    assert document.sequences[0].target.text == (" ".join(read),)
+    assert document.sequences[0].target.text == ("answer",)
+    assert document.message.startswith(f"{' '.join(read)} (")
+    assert document.notes[-1].startswith("Of the pointer, head 0 looks at the first word")
     assert [(call.kind, call.heads, call.queries) for call in document.calls] == [("encoder", 2, 17), ("cross", 2, 1)]
     assert len(model.examples) == 3 and all("?" in example for example in model.examples)
     with pytest.raises(UserError, match="a question with its question mark comes first, then the text"):

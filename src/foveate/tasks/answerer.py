@@ -26,6 +26,7 @@ __all__ = ["Answered", "Answerer", "Store", "load", "load_builtin"]
 
 CHUNK = 4096  # facts whose keys are made at a time
 BEST = 16  # facts of a store that are read
+POINTS = "Of the pointer, head 0 looks at the first word of the answer and head 1 at the last one."
 RAREST = 1e-3  # share of texts that a word is in, where it is not known
 
 
@@ -74,7 +75,7 @@ class Answerer(Predictor[Answering]):
             raise ValueError("a question with its question mark comes first, then the text that answers it")
         found = self.of_words(words[:at], words[at:])
         said = " ".join(found.words[found.first : found.past])
-        return Answer(f"{said} ({found.probability:.1%})".replace("%", " %"), (said,))
+        return Answer(f"{said} ({found.probability:.1%})".replace("%", " %"), ("answer",), (POINTS,))
 
     def ask(self, question: str, context: str) -> Answered:
         """The answer that a text gives to a question; some answer it gives always.

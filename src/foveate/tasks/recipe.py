@@ -328,10 +328,12 @@ R = TypeVar("R", bound=Recipe[Any])
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of a text: a line, and for attention whose queries are no words what each query stands for."""
+    """What a model says of a text: a line, for attention whose queries are no words what each query stands for, and
+    what else a reader should know."""
 
     message: str
     queries: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Predictor(ABC, Generic[R]):

@@ -83,7 +83,7 @@ def _show(answerer: Answerer, question: str, context: str, arguments: argparse.N
 
     model = TaskModel(answerer, name=BUILTIN if arguments.model is None else Path(arguments.model).resolve().name)
     model.examples = EXAMPLES if arguments.model is None else model.examples
-    return common.show_model(model, f"{' '.join(asked(question))} {context}", None, arguments, quick=True)
+    return common.show_model(model, f"{' '.join(asked(question)[:-1])}? {context}", None, arguments, quick=True)
 
 
 def _model(where: str | None) -> Answerer:

@@ -206,6 +206,11 @@ def test_what_shapes_refuse() -> None:
             replace(TINY, **change)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="train and valid are files"):
         Run(Answering, TINY, None, Path("x"))
+    for known in ({"words": {"is": 0.0}, "longest": 3}, {"words": {"is": 0.5}, "longest": 0}):
+        with pytest.raises(
+            ValueError, match="shares of words are above 0 and at most 1, and an answer has 1 to 12 words"
+        ):
+            Answering(TINY, known)
 
 
 def test_the_built_in_model_reads_names_it_never_saw_and_texts_four_times_as_long() -> None:

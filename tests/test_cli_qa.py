@@ -43,7 +43,8 @@ def test_qa_from_a_seed_to_the_page(run: Runner, tmp_path: Path) -> None:
         json.loads(run.lines(f'qa m "{QUESTION}" --context {where} --json', stdin=PAGE)[0])
         for where in ("page.txt", "-")
     ]
-    assert told[0] == told[1]
+    told.append(json.loads(run.lines(f'qa m "{QUESTION} {PAGE}" --json')[0]))
+    assert told[0] == told[1] == told[2]
     assert sum(told[0]["weights"]) == pytest.approx(1, abs=1e-4)
     first, past = told[0]["span"]
     read = told[0]["words"][first:past]
@@ -95,6 +96,7 @@ def test_what_is_wrong_is_one_sentence(run: Runner, tmp_path: Path) -> None:
         ),
         ('qa nowhere "Who?" --context text', "no model: there is no folder nowhere"),
         ('qa . "Who?" --context text', "no model.safetensors in"),
+        ('qa "Who rules?"', "a question needs a text that answers it: --context TEXT, or facts: --store FILE"),
         ('qa "Who?" --context text --facts 3', "--facts says how many facts of a --store are read"),
     ):
         code, out, err = run(command)

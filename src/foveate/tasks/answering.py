@@ -202,8 +202,10 @@ class Answering(Recipe[Example]):
 
     def __init__(self, shape: Shape, known: dict[str, Any]) -> None:
         super().__init__(shape, known)
-        self.longest = known.get("longest", 4)
-        self.numbers = {word: number for number, word in enumerate(known["words"], FIRST)}
+        words, self.longest = known["words"], known["longest"]
+        if not all(0 < share <= 1 for share in words.values()) or not 1 <= self.longest <= LONGEST:
+            raise ValueError(f"shares of words are above 0 and at most 1, and an answer has 1 to {LONGEST} words")
+        self.numbers = {word: number for number, word in enumerate(words, FIRST)}
 
     @classmethod
     def read(cls, path: Path, known: dict[str, Any] | None, *, skip_bad: bool) -> Rows[Example]:

@@ -39,8 +39,8 @@ def add(commands: Any) -> None:
     about = "the folder that foveate train qa made; default: the built-in model"
     parser.add_argument("model", nargs="?", metavar="MODEL", help=about)
     parser.add_argument("question", type=common.readable, help="the question, as one argument")
-    where = parser.add_mutually_exclusive_group(required=True)
-    about = "the text that it is answered from: a file, the text itself, or - for standard input"
+    where = parser.add_mutually_exclusive_group()
+    about = "the text that answers it: a file, the text itself, - for standard input; default: what follows the ?"
     where.add_argument("--context", metavar="TEXT|FILE|-", help=about)
     about = "a file of facts, one a line, .gz too, or - : those that fit are looked up, then read"
     where.add_argument("--store", metavar="FILE", help=about)
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     fact = ""
     with common.explained():
         if arguments.store is None:
-            context = _context(arguments.context)
+            question, context = _both(question, arguments.context)
             found = answerer.ask(question, context)
         else:
             store = answerer.store(_facts(arguments.store))
@@ -98,13 +98,18 @@ def _model(where: str | None) -> Answerer:
         return load(where)
 
 
-def _context(given: str) -> str:
-    """A text as it is, or what a file of this name holds."""
+def _both(question: str, given: str | None) -> tuple[str, str]:
+    """The question, and its text: as it is given, what a file of this name holds, or what follows the question."""
+    if given is None:
+        question, mark, context = question.partition("?")
+        if not context.strip():
+            raise UsageError("a question needs a text that answers it: --context TEXT, or facts: --store FILE")
+        return question + mark, context
     try:
         is_file = given == "-" or Path(given).is_file()
     except (OSError, ValueError):  # no name of a file
         is_file = False
-    return common.read_text(given) if is_file else common.readable(given)
+    return question, common.read_text(given) if is_file else common.readable(given)
 
 
 def _facts(path: str) -> list[str]:

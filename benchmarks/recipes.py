@@ -46,12 +46,13 @@ def place(chosen: argparse.Namespace) -> Iterator[Path]:
 
 
 def trained(chosen: argparse.Namespace, folder: Path, task: str, files: list[Path], *more: str) -> dict[str, Any]:
-    """The description of a model trained by `foveate train TASK` on these files (train, valid, test) with more options.
+    """The description of a model trained by `foveate train TASK` on these files (train, valid, test; or none, where the
+    task makes its examples) with more options.
 
     What was trained before is only looked up, so that a test set is looked at once. Ends the program where it fails.
     """
     if not (folder / "model.json").is_file():
-        names = (f"--{name}={path}" for name, path in zip(("train", "valid", "test"), files, strict=True))
+        names = (f"--{name}={path}" for name, path in zip(("train", "valid", "test"), files, strict=bool(files)))
         words = ["train", task, *names, "-o", str(folder), "--seed", str(chosen.seed), *more]
         words += ["--threads", str(chosen.threads), "--device", "cpu"]
         words += [] if chosen.epochs is None else ["--epochs", str(chosen.epochs)]

@@ -11,7 +11,6 @@ import made_texts
 from foveate.apps.errors import UserError
 from foveate.apps.task_model import TaskModel, open_folder
 from foveate.apps.terminal import highlighted
-from foveate.tasks import facts
 from miniatures import Runner
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -21,6 +21,7 @@ from foveate.apps.commands import (
     faithful,
     heads,
     prune,
+    qa,
     record,
     resolve,
     tag,
@@ -43,6 +44,7 @@ _EXAMPLES = """examples:
   foveate classify my-classifier "A stirring, funny film."
   foveate train tag --train train.conllu --valid dev.conllu -o my-tagger
   foveate tag my-tagger "The old man the boats."
+  foveate qa "What is the capital of France?" --context "France is a country. Paris is the capital."
   foveate align --model my-translator pairs.tsv    word alignments in Pharaoh format
   foveate experiment bottleneck                    what one fixed vector loses to attention, by length
   foveate faithful gpt2 "The cat sat on the"       does attention explain what the model predicts?
@@ -70,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
         translate,
         classify,
         tag,
+        qa,
         train,
         align,
         experiment,

@@ -57,7 +57,7 @@ class TaskModel:
         queries = [from_words(found.queries)] if pooled else None
         source = Source(seen, [from_words(found.words)], queries, title=title_of(text), model=self.name)
         focus = Focus(token=0, call=pooled[-1], head=0) if pooled else None
-        return source.with_answer(found.message, focus)
+        return source.with_answer(found.message, focus, notes=(*source.document().notes, *found.notes))
 
     def _blind(self) -> str:
         recipe = self.predictor.recipe

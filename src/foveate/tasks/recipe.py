@@ -75,6 +75,15 @@ class Recipe(ABC, Generic[E]):
         """
 
     @classmethod
+    def made(cls, name: str, seed: int) -> Rows[E]:
+        """Examples that the task makes by itself where no file is given, for "train", "valid" or "test".
+
+        Raises:
+            ValueError: it makes none.
+        """
+        raise ValueError(f"{cls.command} needs a file of examples for {name}; it makes none by itself")
+
+    @classmethod
     @abstractmethod
     def learn(cls, examples: Sequence[E], shape: Any) -> dict[str, Any]:
         """What models and batches need to know of the training data; raises ValueError where they cannot do."""
@@ -211,15 +220,16 @@ class Run(Generic[E]):
 
     Args:
         recipe: the task.
-        train, valid, test: a file each; the test set is looked at once, when everything is done.
+        train, valid, test: a file each; the test set is looked at once, when everything is done. None of them: what
+            the recipe makes.
         cells: as in `Learning`.
         command: what was typed, for the card.
     """
 
     recipe: type[Recipe[E]]
     shape: Any
-    train: Path
-    valid: Path
+    train: Path | None
+    valid: Path | None
     test: Path | None = None
     options: Options = field(default_factory=Options)
     cells: int = 1024
@@ -227,8 +237,22 @@ class Run(Generic[E]):
     command: str = ""
 
     def __post_init__(self) -> None:
+        if (self.train is None) != (self.valid is None) or (self.train is None and self.test is not None):
+            raise ValueError("train and valid are files, and test may be one; or none of them is")
         if self.cells < 1:
             raise ValueError(f"cells must be at least 1; got {self.cells}")
+
+    def named(self, name: str) -> str:
+        """What "train", "valid" or "test" is called: the name of its file."""
+        path: Path | None = getattr(self, name)
+        return f"made ({name})" if path is None else path.name
+
+    def rows(self, name: str, known: dict[str, Any] | None) -> Rows[E]:
+        """The examples of "train", "valid" or "test"; raises as `Recipe.read` and `made`."""
+        path: Path | None = getattr(self, name)
+        if path is None:
+            return self.recipe.made(name, self.options.seed)
+        return self.recipe.read(path, known, skip_bad=self.skip_bad)
 
 
 @dataclass(frozen=True)
@@ -254,7 +278,7 @@ class Ready(Generic[E]):
             "examples": [recipe.text(one) for one in _spread(self.task.valid, EXAMPLES)],
             "parameters": sum(p.numel() for p in model.parameters()),
             "data": {
-                name: {"file": getattr(given, name).name, "examples": len(rows), "reading": rows.report()}
+                name: {"file": given.named(name), "examples": len(rows), "reading": rows.report()}
                 for name, rows in self.data.items()
             },
             "trained": how_trained(outcome, world),
@@ -285,11 +309,10 @@ def run(
     """
 
     def read(kept: Path | None) -> Ready[E]:
-        recipe, skip_bad = given.recipe, given.skip_bad
-        train = recipe.read(given.train, None, skip_bad=skip_bad)
+        recipe, train = given.recipe, given.rows("train", None)
         known = recipe.learn(train.items, given.shape) if kept is None else _known(kept)
-        files = {"valid": given.valid, **({} if given.test is None else {"test": given.test})}
-        data = {name: recipe.read(path, known, skip_bad=skip_bad) for name, path in files.items()}
+        names = ("valid", "test") if given.train is None or given.test is not None else ("valid",)
+        data = {name: given.rows(name, known) for name in names}
         same: dict[str, Any] = {"cells": given.cells, "seed": given.options.seed}
         task = Learning(recipe(given.shape, known), train.items, data["valid"].items, **same)
         return Ready(given, task, {"train": train, **data})
@@ -302,12 +325,13 @@ R = TypeVar("R", bound=Recipe[Any])
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of a text: the words that it read, a line, and for attention whose queries are no words what
-    each query stands for."""
+    """What a model says of a text: the words that it read, a line, for attention whose queries are no words what each
+    query stands for, and what else a reader should know."""
 
     words: tuple[str, ...]
     message: str
     queries: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Predictor(ABC, Generic[R]):

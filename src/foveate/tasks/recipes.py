@@ -6,15 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import classification, tagging
+from . import answerer, classification, tagging
+from .answering import Answering
 from .classification import Classification
 from .recipe import Predictor, Recipe
 from .tagging import Tagging
 
 __all__ = ["PREDICTORS", "RECIPES"]
 
-RECIPES: tuple[type[Recipe[Any]], ...] = (Classification, Tagging)
+RECIPES: tuple[type[Recipe[Any]], ...] = (Classification, Tagging, Answering)
 PREDICTORS: dict[str, Callable[[str | Path], Predictor[Any]]] = {
     Classification.task: classification.load,
     Tagging.task: tagging.load,
+    Answering.task: answerer.load,
 }

@@ -32,6 +32,8 @@ SHAPE: dict[str, tuple[str, dict[str, Any]]] = {  # what recipes may list in the
     "inner": ("of a transformer, of feed-forward layers", {"type": common.whole(1)}),
     "dropout": ("of word vectors, and inside", {"type": common.share}),
     "unknown": ("share of known words that training takes for unknown ones", {"type": common.share}),
+    "window": ("words before and after itself that a word of the text sees", {"type": common.whole(1)}),
+    "signs": ("by which words are told apart, a multiple of 8", {"type": common.whole(8)}),
     "buckets": ("of affixes, by which unknown words are read; 0: none", {"type": common.whole(0)}),
 }
 
@@ -54,9 +56,10 @@ def _add(tasks: Any, recipe: type[Recipe[Any]]) -> None:
     examples = _EXAMPLES.format(name=recipe.command, end=recipe.ending)
     parser = common.subcommand(tasks, recipe.command, recipe.summary, examples)
     group = parser.add_argument_group("texts")
-    about = f"{recipe.files}; .gz too"
-    group.add_argument("--train", required=True, metavar="FILE", help=about)
-    group.add_argument("--valid", required=True, metavar="FILE", help="the same, to validate on after each epoch")
+    makes = "made" in vars(recipe)
+    about = f"{recipe.files}; .gz too" + ("; default: examples are made, from the seed" if makes else "")
+    group.add_argument("--train", required=not makes, metavar="FILE", help=about)
+    group.add_argument("--valid", required=not makes, metavar="FILE", help="the same, to validate on after each epoch")
     group.add_argument("--test", metavar="FILE", help="the same, to be measured on once, at the end")
     group.add_argument("--skip-bad", action="store_true", help="skip and count malformed rows instead of ending")
     about = "words of a batch, at most, padding included (1024)"
@@ -88,9 +91,7 @@ def run(recipe: type[Recipe[Any]], arguments: argparse.Namespace) -> int:
         given = Run(
             recipe=recipe,
             shape=shape,
-            train=Path(arguments.train),
-            valid=Path(arguments.valid),
-            test=None if arguments.test is None else Path(arguments.test),
+            **{name: Path(path) if (path := getattr(arguments, name)) else None for name in ("train", "valid", "test")},
             options=options,
             cells=arguments.batch_words,
             skip_bad=arguments.skip_bad,
@@ -112,7 +113,7 @@ def run(recipe: type[Recipe[Any]], arguments: argparse.Namespace) -> int:
 def _announced(ready: Ready[Any], model: nn.Module, precision: Precision, world: World, output: str) -> str:
     recipe, options = ready.task.recipe, ready.given.options
     files = [
-        f"{name}: {len(rows):,} examples of {getattr(ready.given, name)}; {rows.report()}"
+        f"{name}: {len(rows):,} examples of {getattr(ready.given, name) or 'its own'}; {rows.report()}"
         for name, rows in ready.data.items()
     ]
     parameters = sum(p.numel() for p in model.parameters())

@@ -210,6 +210,22 @@ def test_the_plot_draws_what_the_report_holds() -> None:
             plot.removals(made, scores)
 
 
+def test_what_is_improbable_is_still_told_apart() -> None:
+    """What most next words have is a small p: both the plot and the table must show how it changes."""
+    pytest.importorskip("matplotlib")
+
+    class Rare(Decides):
+        def forward(self, *given: Tensor) -> Tensor:
+            out: Tensor = super().forward(*given) - torch.tensor([0.0, 7.0])
+            return out
+
+    made = of(Rare(), target=1, samples=4)
+    assert 0 < made.probability < 0.1
+    assert plot.removals(made).axes[0].get_ylim()[1] < 2 * made.probability
+    falls = re.findall(r"attention +(-?[0-9.]+) +(-?[0-9.]+)", made.text)
+    assert all(len(number.split(".")[1]) == 4 for number in falls[0])
+
+
 def test_names_move_no_cursor() -> None:
     made = of(Decides(), samples=2, tokens=["\x1b[2J\n"] * len(TEXT))
     assert "\x1b" not in made.text

@@ -79,24 +79,25 @@ def _links(report: Report) -> str:
 def _scores(report: Report) -> str:
     """A table: what p falls by without the first tokens (large is good) and with nothing but them (small is good)."""
     chance = report.rows()[-1]
+    digits = 2 if report.probability >= 0.1 else 4
     return "\n".join(
         [
             f"  {'mean fall of p':<26}{'without':>8}{'alone':>8}{'agrees':>8}",
-            *(_line(score) for score in report.scores.values()),
-            f"  {'random':<26}{_fall(chance['comprehensiveness']):8.2f}{_fall(chance['sufficiency']):8.2f}",
+            *(_line(score, digits) for score in report.scores.values()),
+            f"  {'random':<26}{_falls(chance['comprehensiveness'], chance['sufficiency'], digits)}",
         ]
     )
 
 
-def _line(score: Score) -> str:
-    numbers = f"{_fall(score.curve.comprehensiveness):8.2f}{_fall(score.curve.sufficiency):8.2f}"
+def _line(score: Score, digits: int) -> str:
+    numbers = _falls(score.curve.comprehensiveness, score.curve.sufficiency, digits)
     agreement = "-" if score.agreement is None else f"{score.agreement:.2f}"
     return f"  {score.label:<26}{numbers}{agreement:>8}  {_OF_A_SCORE[score.verdict]}".rstrip()
 
 
-def _fall(value: float) -> float:
-    """Rounded, and never -0.00."""
-    return round(value, 2) + 0.0
+def _falls(without: float, alone: float, digits: int) -> str:
+    """Both as columns, and never -0.00."""
+    return "".join(f"{round(value, digits) + 0.0:8.{digits}f}" for value in (without, alone))
 
 
 def _how(report: Report) -> str:

@@ -49,8 +49,9 @@ def removals(report: Report, scores: Sequence[str] | None = None, *, width: floa
                 curve = report.scores[name].curve
                 style = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 1.0}
                 axes.plot(*_points(curve, what), label=LABELS[name], clip_on=False, **style)
-            axes.set_ylim(0, 1)
             axes.locator_params(axis="x", integer=True)
+        highest = max(axes.dataLim.y1 for axes in both)
+        both[0].set_ylim(0, 1 if highest > 0.5 else 1.1 * highest)  # what most next words have is small
         both[0].set(title="taken away", xlabel=f"tokens of {report.random[0].total}")
         both[1].set(title="left alone", xlabel=f"tokens of {report.random[0].total}")
         both[0].set_ylabel(f"p({_literal(report.target)})")

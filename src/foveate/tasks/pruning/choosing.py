@@ -46,7 +46,7 @@ def chosen(
             file.flush()
             steps.append(step)
             gone = sum(len(s.heads) for s in steps)
-            tell(gone, count, f"without head {', '.join(map(str, step.heads))} of {step.path}: loss {step.loss:.4f}")
+            tell(gone, count, f"without head {', '.join(map(str, step.heads))} of {step.path}: loss {step.loss:.4g}")
     return until([step.unit for step in steps], count)
 
 

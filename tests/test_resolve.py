@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import foveate as fv
 from foveate.operator import observe
 from foveate.tasks.resolve import Resolution, load_builtin, resolve
 from foveate.tasks.resolve import lexicon as lexicons
@@ -49,7 +50,7 @@ def test_a_resolution_is_complete_and_consistent(model: Resolver) -> None:
     assert found.tokens[found.antecedent_index] == "CAT"
     assert sum(candidate.probability for candidate in found.candidates) == pytest.approx(1)
     assert found.probability == max(candidate.probability for candidate in found.candidates)
-    assert len(found.heads) == model.size.layers * model.size.heads
+    assert len(found.heads) == model.size.layers * model.size.heads + 1
     weights = [look.weight for look in found.heads]
     assert weights == sorted(weights, reverse=True)
 
@@ -79,9 +80,34 @@ def test_padding_changes_no_answer(model: Resolver) -> None:
     rows = [model.tokenize(text)[1] for text in texts]
     longest = max(map(len, rows))
     padded = torch.tensor([row + [Vocabulary.PAD] * (longest - len(row)) for row in rows])
-    hidden = model(padded, torch.tensor([len(row) for row in rows]))
+    together = model(padded, torch.tensor([len(row) for row in rows]))
     for i, row in enumerate(rows):
-        torch.testing.assert_close(hidden[i, : len(row)], model(torch.tensor([row]))[0], rtol=1e-4, atol=1e-4)
+        for batched, alone in zip(together, model(torch.tensor([row])), strict=True):
+            torch.testing.assert_close(batched[i, : len(row)], alone[0], rtol=1e-4, atol=1e-4)
+
+
+def test_the_reader_hands_on_the_embeddings_of_other_words_by_its_weights(model: Resolver) -> None:
+    _, ids = model.tokenize("The cat sat on the mat because it was tired.")
+    with fv.watch(model) as seen:
+        read = model(torch.tensor([ids])).read
+    weights = seen["reader"].dense()[0, 0]
+    assert torch.equal(weights == 0, torch.eye(len(ids)).bool())
+    torch.testing.assert_close(read[0], weights @ model.embedding(torch.tensor(ids)))
+
+
+def test_one_head_carries_the_antecedent(model: Resolver) -> None:
+    lexicon = lexicons.load()
+    found = list(islice(pairs(lexicon, random.Random(1), split_of(lexicon), held_out="frames", people=0), 100))
+    antecedent, distractor = looks(model, found)[f"{model.size.layers}.0"]
+    assert antecedent > max(0.4, 2 * distractor)
+    whole = score(model, found).single
+    with fv.knockout(model, heads={("reader", 0)}):
+        assert score(model, found).single < whole - 0.2
+    lost = []
+    for name, head in (("encoder.layers.0.attention", 3), ("encoder.layers.2.attention", 5)):
+        with fv.knockout(model, heads={(name, head)}):
+            lost.append(whole - score(model, found).single)
+    assert max(lost) < 0.03
 
 
 def test_held_out_nouns_and_frames(model: Resolver) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -197,6 +198,17 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == [
         "checkpoint.safetensors", "log.jsonl", "model.json", "model.safetensors",
     ]  # fmt: skip
+
+
+def test_a_run_begins_with_the_parameters_of_a_trained_model(tmp_path: Path) -> None:
+    trained = train(TINY, tmp_path / "before", ENGLISH)
+    one = replace(TINY, steps=1, peak=1e-9, vocabulary=8000)
+    after = train(one, tmp_path / "after", ENGLISH, start=tmp_path / "before")
+    assert after.vocabulary == trained.vocabulary
+    for (name, a), (_, b) in zip(trained.state_dict().items(), after.state_dict().items(), strict=True):
+        torch.testing.assert_close(a.half().float(), b, rtol=0, atol=1e-6, msg=name)
+    with pytest.raises(ValueError, match=r"holds a model of \{'width': 12.*this run makes one of \{'width': 24"):
+        train(replace(one, size=Size(24, 2, 2, 16)), tmp_path / "other", ENGLISH, start=tmp_path / "before")
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:

@@ -53,8 +53,7 @@ def score(model: Resolver, found: Sequence[tuple[Example, Example]]) -> Score:
 def predict(model: Resolver, examples: Sequence[Example]) -> torch.Tensor:
     """Logits (B, L) over the words of each sentence."""
     ids_BL, lengths_B = pad(model.vocabulary, examples)
-    hidden_BLM = model(ids_BL, lengths_B)
-    return model.antecedents(hidden_BLM, ids_BL, torch.tensor([e.pronoun for e in examples]))
+    return model.antecedents(model(ids_BL, lengths_B), ids_BL, torch.tensor([e.pronoun for e in examples]))
 
 
 def pad(vocabulary: Vocabulary, examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:

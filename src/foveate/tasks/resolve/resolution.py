@@ -125,8 +125,7 @@ def resolve(text: str, model: Resolver | None = None) -> Resolution:
     maps: list = []
     ids_1L = torch.tensor([ids])
     with torch.no_grad(), observe(maps.append):
-        hidden_1LM = model(ids_1L)
-        logits_L = model.antecedents(hidden_1LM, ids_1L, torch.tensor([pronoun]))[0]
+        logits_L = model.antecedents(model(ids_1L), ids_1L, torch.tensor([pronoun]))[0]
     candidates = gather(words, tokens, places, logits_L)
     target = candidates[0].index
     looks = [

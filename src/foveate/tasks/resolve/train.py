@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from ..training.checkpoint import describe_checkpoint, load_checkpoint, save_checkpoint, save_model
+from ..training.checkpoint import describe_checkpoint, load_checkpoint, load_model, save_checkpoint, save_model
 from ..training.report import Log, Progress
 from ..training.schedule import learning_rate
 from . import lexicon as lexicons
@@ -24,7 +24,7 @@ from .batches import Batch, batches, read_english, word_counts
 from .evaluate import held_out
 from .grammar import Example, Split, pairs
 from .lexicon import Lexicon
-from .model import Resolver, Size
+from .model import Encoded, Resolver, Size
 from .vocabulary import Vocabulary, build
 
 __all__ = ["Run", "train"]
@@ -89,67 +89,93 @@ class Loss:
     guess: torch.Tensor
     right: int
 
+    def numbers(self) -> dict[str, float]:
+        """The parts, for the log."""
+        return {name: float(getattr(self, name).detach()) for name in ("resolve", "identity", "guess")}
+
 
 def losses(model: Resolver, batch: Batch) -> Loss:
     """Mean losses: antecedents among the words of their sentence, and of the whole batch; masked words."""
-    hidden_BLM = model(batch.ids_BL)
+    encoded = model(batch.ids_BL)
     count = len(batch.pronoun_R)
-    resolve, identity, guess, right = *[hidden_BLM.sum() * 0] * 3, 0
+    resolve, identity, guess, right = *[encoded.hidden.sum() * 0] * 3, 0
     if count:
         rows = torch.arange(count)
         ids_RL = batch.ids_BL[:count]
-        logits_RL = model.antecedents(hidden_BLM[:count], ids_RL, batch.pronoun_R)
+        logits_RL = model.antecedents(Encoded(*(x[:count] for x in encoded)), ids_RL, batch.pronoun_R)
         resolve = F.cross_entropy(logits_RL, batch.antecedent_R)
         right = int((logits_RL.argmax(-1) == batch.antecedent_R).sum())
         words_U, place_RL = ids_RL.unique(return_inverse=True)
-        wanted_RM = model.predict(hidden_BLM[rows, batch.pronoun_R])
+        wanted_RM = model.named(encoded.read[rows, batch.pronoun_R])
         identity = F.cross_entropy(wanted_RM @ model.embedding(words_U).T, place_RL[rows, batch.antecedent_R])
     if len(batch.words_N):
         rows, columns = batch.places_N2.T
-        guess = F.cross_entropy(model.words(hidden_BLM[rows, columns]), batch.words_N)
+        guess = F.cross_entropy(model.words(encoded.hidden[rows, columns]), batch.words_N)
     return Loss(resolve, identity, guess, right)
 
 
+def begin(run: Run, lexicon: Lexicon, split: Split, english: list[list[str]]) -> Resolver:
+    """A new model, whose embeddings have a first meaning."""
+    model = Resolver(build(lexicon, english, run.vocabulary), run.size)
+    drawn = pairs(lexicon, random.Random(run.seed + 1), split, counts=word_counts(english))
+    chosen = word_vectors(model, drawn, run.word_steps)
+    print(f"word vectors: {chosen:.1%} of choices right", file=sys.stderr, flush=True)
+    return model
+
+
+def begin_with(run: Run, folder: Path) -> Resolver:
+    """A model with the words and parameters of a trained one, as far as that has them."""
+    tensors, description = load_model(folder)
+    if description["size"] != asdict(run.size):
+        raise ValueError(f"{folder} holds a model of {description['size']}; this run makes one of {asdict(run.size)}")
+    model = Resolver(Vocabulary(tuple(description["words"].split(" "))), run.size)
+    model.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
+    return model
+
+
 def train(
-    run: Run, output: Path, english: list[list[str]], *, resume: bool = False, stop_after: int | None = None
+    run: Run,
+    output: Path,
+    english: list[list[str]],
+    *,
+    start: Path | None = None,
+    resume: bool = False,
+    stop_after: int | None = None,
 ) -> Resolver:
     """Train, log to `log.jsonl`, keep `checkpoint.safetensors`, and leave `model.safetensors` and `model.json`.
 
-    A resumed run sees the same batches, in the same order, as one that was never interrupted.
+    A resumed run sees the same batches, in the same order, as one that was never interrupted. `start` is the folder of
+    a trained model whose words and parameters are begun with; those that it lacks are drawn.
+
+    Raises:
+        ValueError: there is no model, nothing to resume, or a model of another shape.
     """
     torch.manual_seed(run.seed)
     lexicon = lexicons.load()
     split = split_of(lexicon)
     if resume:
-        vocabulary = Vocabulary(tuple(describe_checkpoint(output)["words"].split(" ")))
+        model = Resolver(Vocabulary(tuple(describe_checkpoint(output)["words"].split(" "))), run.size)
+    elif start is not None:
+        model = begin_with(run, start)
     else:
-        vocabulary = build(lexicon, english, run.vocabulary)
-    model = Resolver(vocabulary, run.size)
+        model = begin(run, lexicon, split, english)
+    vocabulary = model.vocabulary
     optimizer = torch.optim.AdamW(model.parameters(), lr=run.peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    start, seconds = 0, 0.0
+    first, seconds = 0, 0.0
     if resume:
         state = load_checkpoint(output, model, optimizer)
-        start, seconds = state["step"], state["seconds"]
-    progress = Progress(run.steps, first=start, seconds=seconds)
-    log = Log(output / "log.jsonl", after=start if resume else None)
-    if not resume:
-        chosen = word_vectors(
-            model, pairs(lexicon, random.Random(run.seed + 1), split, counts=word_counts(english)), run.word_steps
-        )
-        print(f"word vectors: {chosen:.1%} of choices right", file=sys.stderr, flush=True)
+        first, seconds = state["step"], state["seconds"]
+    progress = Progress(run.steps, first=first, seconds=seconds)
+    log = Log(output / "log.jsonl", after=first if resume else None)
     source = batches(lexicon, vocabulary, english, split, random.Random(run.seed), size=run.batch, pool=run.pool)
     sums: Counter[str] = Counter()
     model.train()
     for step in range(min(run.steps, stop_after or run.steps)):
         batch = next(source)
-        if step < start:
+        if step < first:
             continue
         loss = learn(model, optimizer, batch, run, step)
-        parts = {
-            "resolve": float(loss.resolve.detach()),
-            "identity": float(loss.identity.detach()),
-            "guess": float(loss.guess.detach()),
-        }
+        parts = loss.numbers()
         sums.update({**parts, "steps": 1, "right": loss.right, "seen": len(batch.pronoun_R)})
         done = step + 1
         if done % run.report_every == 0 or done == run.steps:
@@ -205,13 +231,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=Run.steps, help="training steps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=Run.seed, help="random seed (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--peak", type=float, default=Run.peak, help="highest learning rate (default: %(default)s)")
+    parser.add_argument("--start", type=Path, metavar="DIR", help="begin with the parameters of this trained model")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    run = Run(steps=given.steps, seed=given.seed)
+    run = Run(steps=given.steps, seed=given.seed, peak=given.peak)
     try:
         english = read_english(given.data / "tatoeba-en-fr" / "train.tsv")
-        model = train(run, given.output, english, resume=given.resume)
+        model = train(run, given.output, english, start=given.start, resume=given.resume)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
     lexicon = lexicons.load()

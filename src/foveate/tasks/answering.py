@@ -40,7 +40,7 @@ MOST_WORDS = 4000  # of a question and its text
 LONGEST = 12  # words of an answer
 PAD, MARK, UNKNOWN, FIRST = 0, 1, 2, 3
 ASKS = "?"  # ends each question, whatever it ended with; the answer is asked for from there
-MADE = {"train": 20_000, "valid": 500, "test": 1_000}  # examples, where there is no file
+MADE = {"train": 24_000, "valid": 500, "test": 1_000}  # examples, where there is no file
 HIDDEN = -1e4  # the logit of a place that cannot be chosen
 
 
@@ -197,7 +197,7 @@ class Answering(Recipe[Example]):
             "dropout": 0.0, "unknown": 0.03,
         }
     }  # fmt: skip
-    epochs = 4
+    epochs = 8
     rates: ClassVar = {"transformer": {"peak": 3e-3, "warmup": 150}}
 
     def __init__(self, shape: Shape, known: dict[str, Any]) -> None:

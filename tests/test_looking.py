@@ -82,8 +82,8 @@ def test_what_is_not_listed_is_summed_up(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_without_a_place_it_looks_where_the_model_points() -> None:
     text = printed(BuiltinModel().run("The cat sat on the mat because it was tired.", None, lambda *told: None))
-    assert text.startswith("it -> cat (100 %)\nlayer 3 of 5 layers, head 2 of 6")
-    assert "it (7) reads\n" in text
+    assert re.match(r"it -> cat \(100 %\)\nlayer \d of 5 layers, head \d", text)
+    assert re.search(r"it \(7\) reads\n +cat \(1\) +(9\d|100)", text)
     assert "\nslept (5) reads\n" in printed(attended())  # else at the last word
 
 

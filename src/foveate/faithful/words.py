@@ -82,9 +82,9 @@ def _scores(report: Report) -> str:
     digits = 2 if report.probability >= 0.1 else 4
     return "\n".join(
         [
-            f"  {'mean fall of p':<26}{'without':>8}{'alone':>8}{'agrees':>8}",
+            f"  {'mean fall of p':<27}{'without':>8}{'alone':>8}{'agrees':>8}",
             *(_line(score, digits) for score in report.scores.values()),
-            f"  {'random':<26}{_falls(chance['comprehensiveness'], chance['sufficiency'], digits)}",
+            f"  {'random':<27}{_falls(chance['comprehensiveness'], chance['sufficiency'], digits)}",
         ]
     )
 
@@ -92,7 +92,7 @@ def _scores(report: Report) -> str:
 def _line(score: Score, digits: int) -> str:
     numbers = _falls(score.curve.comprehensiveness, score.curve.sufficiency, digits)
     agreement = "-" if score.agreement is None else f"{score.agreement:.2f}"
-    return f"  {score.label:<26}{numbers}{agreement:>8}  {_OF_A_SCORE[score.verdict]}".rstrip()
+    return f"  {score.label:<27}{numbers}{agreement:>8}  {_OF_A_SCORE[score.verdict]}".rstrip()
 
 
 def _falls(without: float, alone: float, digits: int) -> str:

@@ -76,9 +76,9 @@ def _telephone(parser: argparse.ArgumentParser) -> None:
     add("--games", default="message,who", help=about)
     about = "some of attention, sinusoidal (attention with such positions), linear, gru, lstm (all)"
     add("--models", default=",".join(PLAYERS), help=about)
-    add("--words", type=common.whole(1, 64), default=8, help="to be repeated (8)")
+    add("--words", type=common.whole(1, 64), default=16, help="to be repeated (16)")
     add("--farthest", type=common.whole(1), default=32, help="words between in training, at most (32)")
-    add("--epochs", type=common.whole(2), default=60, help="of 50 batches, for each model (60)")
+    add("--epochs", type=common.whole(2), default=40, help="of 50 batches, for each model (40)")
     add("--seed", type=common.whole(0), default=1, help="of everything that is drawn (1)")
     _common(parser)
     parser.set_defaults(run=run_telephone)

@@ -50,13 +50,13 @@ class Setting:
         epochs: of 50 batches each.
     """
 
-    words: int = 8
+    words: int = 16
     kinds: int = 64
     chatter: int = 32
     farthest: int = 32
     width: int = 64
     batch: int = 64
-    epochs: int = 60
+    epochs: int = 40
     seed: int = 1
 
     def __post_init__(self) -> None:

@@ -171,6 +171,7 @@ def test_a_model_without_a_loss_is_refused_before_heads_are_tried(
     assert run(folder, "--keep", "0.5", "--data", data, "-o", tmp_path / "out") == 1
     told = capsys.readouterr()
     assert "on its data is nan: no head can be told from another by it" in told.err
+    assert not (tmp_path / "out").exists(), "nothing is left that a second try would have to remove"
     assert "without head" not in told.out + told.err
 
 

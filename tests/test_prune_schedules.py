@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,15 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(learned: Path, tmp_pat
     assert rounds == [1] * 6 + [2] * 6
     assert whole.after["heads"] == 12
     assert whole.after["loss"] < 1.0
+
+
+def test_what_it_tells_are_the_first_numbers_of_heads(learned: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    report = run(Plan(0.5, "iterative", rounds=3, probes=3), subject(learned), tmp_path, quiet=True, tell=told.append)
+    lines = [re.search(r"without head (\d) of (\S+):", line) for line in told]
+    gone = {(line[2], int(line[1])) for line in lines if line is not None}
+    assert len(gone) == len(told), "no head goes twice"
+    assert all(head not in report.kept[path] for path, head in gone)
 
 
 def test_gates_close_as_many_heads_as_asked(learned: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from ...heads.importance import importance
 from ...heads.pruning.moments import Moments
 from ...heads.pruning.order import Step, eliminate, ranked, until
-from ...heads.pruning.prune import prunable
+from ...heads.pruning.prune import prunable, record_of
 from ...watch.standing import shown
 from ..training.report import read_log
 from .subject import Subject
@@ -39,6 +39,8 @@ def chosen(
         return until(ranked(subject.model, _importance(subject, rank, stand_ins, tell)), count)
     lines = [line for line in read_log(log) if line["round"] == round_]
     steps = [_step(line) for line in lines]
+    record = record_of(subject.model)
+    first = {} if record is None else record.kept  # the numbers that heads had before any went
     with log.open("a", encoding="utf-8") as file:
         loss = lambda: mean_loss(subject)  # noqa: E731
         for step in eliminate(subject.model, loss, count, probes=probes, before=steps, stand_ins=stand_ins):
@@ -46,7 +48,8 @@ def chosen(
             file.flush()
             steps.append(step)
             gone = sum(len(s.heads) for s in steps)
-            tell(gone, count, f"without head {', '.join(map(str, step.heads))} of {step.path}: loss {step.loss:.4g}")
+            heads = ", ".join(str(first[step.path][h] if step.path in first else h) for h in step.heads)
+            tell(gone, count, f"without head {heads} of {step.path}: loss {step.loss:.4g}")
     return until([step.unit for step in steps], count)
 
 

@@ -111,12 +111,11 @@ def run(
         )
     world = World(device=torch.device(settled_device(device)))
     goals = budget(subject, plan)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = _begun(plan, folder, resume)
     subject.model.to(world.device)
-    if "before" not in state:
-        state["before"] = measured(subject)
-        _keep(folder, state)
+    before = {} if resume else {"before": measured(subject)}  # what cannot be measured leaves no folder behind
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _begun(plan, folder, resume) | before
+    _keep(folder, state)
     if state["round"]:
         subject.reopen(folder / f"round-{state['round']:02d}" / "model")
         subject.model.to(world.device)

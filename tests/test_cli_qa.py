@@ -107,7 +107,7 @@ def test_what_is_wrong_is_one_sentence(run: Runner, tmp_path: Path) -> None:
     for command, message in (
         ('qa m "?" --context text', "there is no word in the question"),
         ('qa m "Who?" --context ""', "there is no word in the text"),
-        ('qa m "Who?" --store none.txt', "cannot read none.txt: No such file"),
+        ('qa m "Who?" --store none.txt', "none.txt: there is no file none.txt"),
         ('qa m "Who?" --store bits.txt', "bits.txt:2: expected UTF-8 text; byte 1 of the line is 0xFF"),
         ('qa m "Who?" --store -', "a store needs at least one fact"),
     ):

@@ -367,7 +367,7 @@ def test_mistakes_are_said(texts: list[Any], options: dict[str, Any], message: s
 
 def test_an_encoder_decoder_needs_targets() -> None:
     with pytest.raises(
-        ValueError, match=r"an encoder-decoder reads two texts, \(source, target\); text 0 has no target"
+        ValueError, match=r"an encoder-decoder reads two texts, \(source, target\), or --target; text 0 has no target"
     ):
         fv.heads.survey(FAMILIES["t5"].build("sdpa"), [[5, 6]])
 

@@ -1,12 +1,14 @@
-"""Hugging Face models as subjects of a survey: loaded by name, in each worker that measures."""
+"""Models as subjects of a survey: translators and Hugging Face models, loaded by name in each worker that measures."""
 
 from __future__ import annotations
 
 import sys
 
+from foveate.apps import translation
 from foveate.apps.models import HubModel
 from foveate.extras import need
 from foveate.heads.subject import Subject, subject_of
+from foveate.tasks.translation.surveyed import SurveyedTranslator
 
 __all__ = ["load"]
 
@@ -18,11 +20,14 @@ _PREDICTS = {
 
 
 def load(where: str, most_tokens: int | None = None) -> Subject:
-    """The model at a path or of a hub name. Modules are named as `foveate record` names them.
+    """The model at a path or of a hub name. Modules are named as `foveate view` and `record` name them.
 
     Raises:
         UserError: there is no such model, or it cannot be read.
     """
+    own = translation.open_folder(where)
+    if own is not None:
+        return SurveyedTranslator(own.translator, name=own.name, most=most_tokens)
     hub = HubModel(where, most_tokens=sys.maxsize)
     saved = "".join(getattr(hub.config, "architectures", None) or [])  # with an output layer, or without
     loader = next((loader for name, loader in _PREDICTS.items() if saved.endswith(name)), None)

@@ -26,6 +26,7 @@ _EXAMPLES = """  foveate heads bert-base-uncased sentences.txt -o heads.parquet
   foveate heads ./my-model corpus.jsonl.gz --field body -o heads.parquet --processes 4
   foveate heads gpt2 books/*.txt --per file -o heads.parquet --measures induction,previous
   foveate heads ./my-model corpus.parquet -o heads.parquet --resume     after Ctrl-C or a power cut
+  foveate heads my-translator pairs.tsv --target fr -o heads.parquet     of pairs, a tab between
   foveate heads heads.parquet --report page.html                        the page of a table that is there
   foveate view heads.parquet                                            the same, served
   cut -f1 pairs.tsv | foveate heads ./my-model - -o heads.parquet
@@ -35,7 +36,7 @@ _EXAMPLES = """  foveate heads bert-base-uncased sentences.txt -o heads.parquet
 def add(commands: Any) -> None:
     parser = common.subcommand(commands, "heads", "measure what every head of a model does over a corpus", _EXAMPLES)
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a Hugging Face model: a folder or a hub name")
+    add("model", metavar="MODEL", help="a translator's folder, or a Hugging Face model: a folder or a hub name")
     about = "files of texts: text (one on each line), .jsonl, .parquet, the first two also .gz; - reads standard input"
     add("corpus", metavar="CORPUS", nargs="*", help=about)
     add("-o", "--output", metavar="HEADS.parquet", help="the table to write: a row for each head")

@@ -107,7 +107,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     def no_training(*_: object, **__: object) -> None:
         raise AssertionError("it was trained again")
 
-    monkeypatch.setattr("foveate.tasks.experiments.telephone.train", no_training)
+    monkeypatch.setattr("foveate.tasks.experiments.small.train", no_training)
     assert main(argv) == 0
     assert json.loads(capsys.readouterr().out)["models"] == first["models"]
     assert main([*argv, "--words", "3"]) == 1
@@ -122,6 +122,6 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, monkeypatch: pytes
     def stopped(*_: object, **__: object) -> None:
         raise Stopped
 
-    monkeypatch.setattr("foveate.tasks.experiments.telephone.train", stopped)
+    monkeypatch.setattr("foveate.tasks.experiments.small.train", stopped)
     with pytest.raises(Stopped, match="the same command goes on"):
         trained("LSTM", "message", SMALL, tmp_path, quiet=True)

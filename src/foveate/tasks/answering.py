@@ -27,7 +27,7 @@ from ..nn import Encoder, MultiHeadAttention
 from ..nn.parts import split_heads
 from ..positions import RelativeBuckets
 from .bucketing import cut
-from .encoders import chosen
+from .encoders import check_shares, chosen
 from .facts import questions
 from .identity import signs
 from .recipe import Recipe, percent
@@ -71,9 +71,7 @@ class Shape:
 
     def __post_init__(self) -> None:
         chosen("arch", self.arch, ("transformer",))
-        for name in ("dropout", "unknown"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and less than 1; got {getattr(self, name)}")
+        check_shares(self, "dropout", "unknown")
         if self.window < 1:
             raise ValueError(f"window must be at least 1; got {self.window}")
 

@@ -20,7 +20,7 @@ from . import encoders
 from .encoders import Pooling, TextEncoder, WordVectors, chosen, pooling
 from .recipe import Answer, Predictor, Recipe, opened, told
 from .rows import Malformed, Rows, decoded, lines_of
-from .words import WordBatch, Words, cut_words
+from .words import WordBatch, Words, cut_texts, cut_words
 
 __all__ = ["Classification", "Classified", "Classifier", "Shape", "load"]
 
@@ -174,18 +174,12 @@ class Classifier(Predictor[Classification]):
         """The label of each text.
 
         Raises:
-            ValueError: one text instead of a list, or a text without a word.
+            ValueError: one text instead of a list, or a text without a word, or with too many.
         """
-        if isinstance(texts, str):
-            raise ValueError("texts must be a list of texts; one alone goes in as [text]")
-        return [self.of_words(cut_words(text)) for text in texts]
+        return [self._of_words(words) for words in cut_texts(texts, MOST_WORDS)]
 
     @torch.no_grad()
-    def of_words(self, words: Sequence[str]) -> Classified:
-        """The same for one text that is cut into words; raises ValueError if there are none, or too many."""
-        if not 0 < len(words) <= MOST_WORDS:
-            message = f"the text has {len(words):,} words; at most {MOST_WORDS:,} are read"
-            raise ValueError(message if words else "there is no word in this text")
+    def _of_words(self, words: Sequence[str]) -> Classified:
         logits_BO, weights = self.model(self.recipe.words.batch([words]))
         p_O = logits_BO[0].softmax(-1).tolist()
         probabilities = dict(zip(self.recipe.labels, p_O, strict=True))

@@ -6,7 +6,7 @@ Axes: B texts, L words, M width of word vectors, H width of what an encoder give
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,18 @@ from ..nn.bidirectional import Cell
 from ..positions import RelativeBuckets
 from .words import UNKNOWN, WordBatch, Words
 
-__all__ = ["Arch", "MeanPooling", "Pooling", "Shape", "TextEncoder", "WordVectors", "chosen", "neighbours", "pooling"]
+__all__ = [
+    "Arch",
+    "MeanPooling",
+    "Pooling",
+    "Shape",
+    "TextEncoder",
+    "WordVectors",
+    "check_shares",
+    "chosen",
+    "neighbours",
+    "pooling",
+]
 
 Arch = Literal["rnn", "transformer"]
 Pooling = Literal["attention", "mean"]
@@ -58,14 +69,19 @@ class Shape:
     def __post_init__(self) -> None:
         chosen("arch", self.arch, get_args(Arch))
         chosen("cell", self.cell, get_args(Cell))
-        for name in ("dropout", "unknown"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and less than 1; got {getattr(self, name)}")
+        check_shares(self, "dropout", "unknown")
 
     @property
     def name(self) -> str:
         """For people."""
         return "Transformer" if self.arch == "transformer" else f"Bi{self.cell.upper()}"
+
+
+def check_shares(shape: Any, *names: str) -> None:
+    """Raises ValueError if an attribute of these names is no share that something may be left out by."""
+    for name in names:
+        if not 0 <= getattr(shape, name) < 1:
+            raise ValueError(f"{name} must be at least 0 and less than 1; got {getattr(shape, name)}")
 
 
 def chosen(name: str, value: str, choices: tuple[str, ...]) -> None:

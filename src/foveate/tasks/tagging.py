@@ -18,7 +18,7 @@ from .conllu import MOST_WORDS, TAGS, Tagged, read_conllu
 from .encoders import Shape, TextEncoder, WordVectors
 from .recipe import Answer, Predictor, Recipe, opened, percent
 from .rows import Rows
-from .words import PAD, UNKNOWN, WordBatch, Words, cut_words
+from .words import PAD, UNKNOWN, WordBatch, Words, cut_texts
 
 __all__ = ["Shape", "Tagged", "Tagger", "Tagging", "load"]
 
@@ -110,18 +110,12 @@ class Tagger(Predictor[Tagging]):
         """The words of each text, and their tags.
 
         Raises:
-            ValueError: one text instead of a list, or a text without a word.
+            ValueError: one text instead of a list, or a text without a word, or with too many.
         """
-        if isinstance(texts, str):
-            raise ValueError("texts must be a list of texts; one alone goes in as [text]")
-        return [self.of_words(cut_words(text)) for text in texts]
+        return [self._of_words(words) for words in cut_texts(texts, MOST_WORDS)]
 
     @torch.no_grad()
-    def of_words(self, words: Sequence[str]) -> Tagged:
-        """The same for one text that is cut into words; raises ValueError if there are none, or too many."""
-        if not 0 < len(words) <= MOST_WORDS:
-            told = f"the text has {len(words):,} words; at most {MOST_WORDS:,} are read"
-            raise ValueError(told if words else "there is no word in this text")
+    def _of_words(self, words: Sequence[str]) -> Tagged:
         best_N = self.model(self.recipe.words.batch([words])).argmax(-1).tolist()
         return Tagged(tuple(words), tuple(self.recipe.labels[best] for best in best_N))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import accumulate, chain
@@ -21,7 +21,7 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-__all__ = ["PAD", "UNKNOWN", "WordBatch", "Words", "cut_words"]
+__all__ = ["PAD", "UNKNOWN", "WordBatch", "Words", "cut_texts", "cut_words"]
 
 PAD, UNKNOWN = 0, 1
 FIRST = 2  # the number of the first known word
@@ -37,6 +37,22 @@ def cut_words(text: str) -> list[str]:
     Every character but white space belongs to one of them.
     """
     return _WORD.findall(text)
+
+
+def cut_texts(texts: Sequence[str], most: int) -> Iterator[list[str]]:
+    """The words of each text.
+
+    Raises:
+        ValueError: one text instead of a list, or a text without a word, or with more than `most`.
+    """
+    if isinstance(texts, str):
+        raise ValueError("texts must be a list of texts; one alone goes in as [text]")
+    for words in map(cut_words, texts):
+        if not words:
+            raise ValueError("there is no word in this text")
+        if len(words) > most:
+            raise ValueError(f"the text has {len(words):,} words; at most {most:,} are read")
+        yield words
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,9 @@ from typing import Any
 import torch
 
 from ...change import knockout
-from ..training import Options, train
-from ..training.checkpoint import CHECKPOINT, load_model, save_model
-from ..training.loop import Stopped
+from ..training import Options
 from ..training.report import read_log
+from . import small
 from .repeats import CHECKED, STEPS, Copier, Copying, Setting, accuracy, draw, scores
 
 __all__ = ["Head", "Moment", "Result", "judge", "learned", "moments", "trained", "verdict"]
@@ -90,22 +89,12 @@ def trained(setting: Setting, folder: Path, *, quiet: bool = False) -> Copier:
     """
     torch.manual_seed(setting.seed)
     model, task = Copier(setting), Copying(setting)
-    if (folder / "model.safetensors").is_file():
-        tensors, description = load_model(folder)
-        if description != task.identity():
-            raise ValueError(f"{folder} holds a model that was trained with other settings; give another folder")
-        model.load_state_dict(tensors)
-        return model.eval()
     options = Options(
         epochs=setting.epochs, peak=setting.peak, warmup=2 * STEPS, patience=0, average=1, precision="float32",
         weight_decay=0.01, log_every=STEPS, seed=setting.seed,
     )  # fmt: skip
-    try:
-        train(task, model, options, folder, resume=(folder / CHECKPOINT).is_file(), quiet=quiet)
-    except Stopped:
-        raise Stopped(f"stopped in {folder}; the same command goes on") from None
-    save_model(folder, model.state_dict(), task.identity())
-    return model.eval()
+    small.trained(model, task, options, folder, task.identity(), quiet=quiet)
+    return model
 
 
 def moments(folder: Path) -> list[Moment]:
@@ -124,7 +113,7 @@ def learned(found: Sequence[Moment]) -> int | None:
 
 def judge(name: str, model: Copier, setting: Setting) -> Result:
     """Measure the heads, then take them out, each alone and all of a kind at once, and see what is still copied."""
-    draws = torch.Generator().manual_seed(setting.seed * 100_003 + TEST)
+    draws = small.stream(setting.seed, TEST)
     batch = draw(setting, 2 * CHECKED, draws)
     found = scores(model, batch)
 

@@ -28,6 +28,7 @@ from ...nn import Decoder, MultiHeadAttention
 from ...operator import observe
 from ...positions import Rotary
 from ..training.loop import Losses
+from . import small
 
 __all__ = ["Batch", "Copier", "Copying", "Setting", "accuracy", "draw", "reads", "scores"]
 
@@ -145,17 +146,14 @@ class Copying:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self.check = draw(setting, CHECKED, self._generator(CHECK))
-        self.scored = draw(setting, CHECKED // 2, self._generator(SCORED))
-
-    def _generator(self, stream: int) -> torch.Generator:
-        return torch.Generator().manual_seed(self.setting.seed * 100_003 + stream)
+        self.check = draw(setting, CHECKED, small.stream(setting.seed, CHECK))
+        self.scored = draw(setting, CHECKED // 2, small.stream(setting.seed, SCORED))
 
     def identity(self) -> dict[str, Any]:
         return asdict(self.setting)
 
     def batches(self, epoch: int, rank: int, world: int) -> Sequence[Batch]:
-        setting, draws = self.setting, self._generator(SCORED + 1 + epoch)
+        setting, draws = self.setting, small.stream(self.setting.seed, SCORED + 1 + epoch)
         cost = setting.cost if epoch >= setting.free else 0.0
         return [draw(setting, setting.batch, draws, cost) for _ in range(STEPS)]
 

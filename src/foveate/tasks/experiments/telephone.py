@@ -23,9 +23,9 @@ from ...linear import linear_attention
 from ...nn import Decoder, MultiHeadAttention
 from ...nn.parts import merge_heads, split_heads
 from ...positions import RelativeBuckets, sinusoidal
-from ..training import Options, train
-from ..training.checkpoint import CHECKPOINT, load_model, save_model
-from ..training.loop import Losses, Stopped
+from ..training import Options
+from ..training.loop import Losses
+from . import small
 
 __all__ = ["GAMES", "PLAYERS", "Batch", "Game", "Played", "Player", "Playing", "Setting", "draw", "judge", "trained"]
 
@@ -180,7 +180,7 @@ class Playing:
 
     def __init__(self, game: Game, setting: Setting) -> None:
         self.game, self.setting = game, setting
-        draws = generator(setting, CHECK)
+        draws = small.stream(setting.seed, CHECK)
         near = sorted({round(times * setting.farthest) for times in TIMES if times <= 1})
         self.checks = [draw(game, setting, distance, CHECKED, draws) for distance in near]
 
@@ -188,7 +188,7 @@ class Playing:
         return {"game": self.game, **asdict(self.setting)}
 
     def batches(self, epoch: int, rank: int, world: int) -> Sequence[Batch]:
-        setting, draws = self.setting, generator(self.setting, JUDGE + 1 + epoch)
+        setting, draws = self.setting, small.stream(self.setting.seed, JUDGE + 1 + epoch)
         far = torch.randint(0, setting.farthest + 1, (STEPS,), generator=draws).tolist()
         return [draw(self.game, setting, distance, setting.batch, draws) for distance in far]
 
@@ -202,10 +202,6 @@ class Playing:
 
     def epoch_ended(self, model: nn.Module, epoch: int, folder: Path) -> None:
         pass
-
-
-def generator(setting: Setting, stream: int) -> torch.Generator:
-    return torch.Generator().manual_seed(setting.seed * 100_003 + stream)
 
 
 @dataclass(frozen=True)
@@ -230,29 +226,19 @@ def trained(kind: str, game: Game, setting: Setting, folder: Path, *, quiet: boo
     """
     torch.manual_seed(setting.seed)
     model, task = Player(kind, setting), Playing(game, setting)
-    if (folder / "model.safetensors").is_file():
-        tensors, description = load_model(folder)
-        if description != {"model": kind, **task.identity()}:
-            raise ValueError(f"{folder} holds a model that was trained with other settings; give another folder")
-        model.load_state_dict(tensors)
-        return model.eval()
     options = Options(
         epochs=setting.epochs, peak=5e-3, warmup=2 * STEPS, patience=0, average=1,
         precision="float32", log_every=STEPS, seed=setting.seed,
     )  # fmt: skip
-    try:
-        train(task, model, options, folder, resume=(folder / CHECKPOINT).is_file(), quiet=quiet)
-    except Stopped:
-        raise Stopped(f"stopped in {folder}; the same command goes on") from None
-    save_model(folder, model.state_dict(), {"model": kind, **task.identity()})
-    return model.eval()
+    small.trained(model, task, options, folder, {"model": kind, **task.identity()}, quiet=quiet)
+    return model
 
 
 def judge(model: Player, game: Game, setting: Setting) -> Played:
     """How much it repeats, at distances up to eight times the farthest in training."""
     found = {}
     for distance in sorted({round(times * setting.farthest) for times in TIMES}):
-        draws = generator(setting, JUDGE)
+        draws = small.stream(setting.seed, JUDGE)
         batches = [draw(game, setting, distance, JUDGED // 4, draws) for _ in range(4)]
         found[distance] = round(sum(_accuracy(model, batch) for batch in batches) / len(batches), 4)
     return Played(game, model.kind, model.size, setting.farthest, found, round(1 / setting.words, 4))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...nn import RNNEncoderDecoder, TransformerEncoderDecoder
 from ...nn.recurrent import Attends
+from ..encoders import check_shares
 
 __all__ = ["Arch", "Shape", "Trained", "build"]
 
@@ -43,9 +44,7 @@ class Shape:
     def __post_init__(self) -> None:
         if self.arch not in ("rnn", "transformer"):
             raise ValueError(f"unknown arch {self.arch!r}; expected 'rnn' or 'transformer'")
-        for name in ("dropout", "state_dropout", "head_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and less than 1; got {getattr(self, name)}")
+        check_shares(self, "dropout", "state_dropout", "head_dropout")
 
     @property
     def name(self) -> str:

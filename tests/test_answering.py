@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,10 +13,10 @@ import foveate as fv
 from foveate.tasks import answering, facts, identity
 from foveate.tasks.answerer import Answerer, load, load_builtin
 from foveate.tasks.answering import Answering, Example, Shape, asked, best, of_row
-from foveate.tasks.recipe import Learning, Run, run
+from foveate.tasks.recipe import Run, run
 from foveate.tasks.rows import Malformed
 from foveate.tasks.training import Options
-from foveate.tasks.training.loop import Stopped
+from stopping import stopped_at
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -161,18 +159,8 @@ def test_a_run_that_was_stopped_ends_where_it_would_have_ended(tmp_path: Path, m
     options = Options(epochs=2, peak=1e-2, warmup=2, patience=0, precision="float32", save_every=3)
     given = Run(Answering, replace(TINY, unknown=0.2, dropout=0.1), None, None, options=options, cells=300)
     run(given, tmp_path / "whole", quiet=True)
-    real, calls = Learning.losses, [0]
-
-    def interrupted(self: Any, model: Any, batch: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == 5:
-            signal.raise_signal(signal.SIGINT)
-        return real(self, model, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Learning, "losses", interrupted)
-        with pytest.raises(Stopped):
-            run(given, tmp_path / "parts", quiet=True)
+    with stopped_at(5):
+        run(given, tmp_path / "parts", quiet=True)
     run(given, tmp_path / "parts", resume=True, quiet=True)
     whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from foveate.tasks.encoders import WordVectors, neighbours
 from foveate.tasks.recipe import Learning, Run, run
 from foveate.tasks.tagging import Tagging
 from foveate.tasks.training import Options
-from foveate.tasks.training.loop import Stopped
 from foveate.tasks.words import UNKNOWN, Words, cut_words
+from stopping import stopped_at
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -50,18 +49,8 @@ def test_a_run_that_was_stopped_ends_where_it_would_have_ended(
 ) -> None:
     given = asked(tmp_path, recipe, arch)
     run(given, tmp_path / "whole", quiet=True)
-    real, calls = Learning.losses, [0]
-
-    def interrupted(self: Any, model: Any, batch: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == 5:
-            signal.raise_signal(signal.SIGINT)
-        return real(self, model, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Learning, "losses", interrupted)
-        with pytest.raises(Stopped):
-            run(given, tmp_path / "parts", quiet=True)
+    with stopped_at(5):
+        run(given, tmp_path / "parts", quiet=True)
     assert not (tmp_path / "parts" / "model.json").exists()
     run(given, tmp_path / "parts", resume=True, quiet=True)
     whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ..retrieval import lookup
 from .answering import ASKS, MOST_WORDS, Answering, Example, asked, best
 from .identity import MOST, signs
-from .recipe import Answer, Predictor, opened
+from .recipe import Answer, Predictor, opened, told
 from .words import cut_words
 
 __all__ = ["Answered", "Answerer", "Store", "load", "load_builtin"]
@@ -71,8 +71,7 @@ class Answerer(Predictor[Answering]):
             raise ValueError("a question with its question mark comes first, then the text that answers it")
         words = asked(question)
         found = self.of_words(words, cut_words(context))
-        message = f"{found.answer} ({found.probability:.1%})".replace("%", " %")
-        return Answer((*words, *found.words), message, ("answer",), (POINTS,))
+        return Answer((*words, *found.words), told(found.answer, found.probability), ("answer",), (POINTS,))
 
     def ask(self, question: str, context: str) -> Answered:
         """The answer that a text gives to a question; some answer it gives always.

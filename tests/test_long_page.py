@@ -72,6 +72,8 @@ def search(tab: Any, what: str) -> Any:
 
 
 def address(tab: Any) -> dict[str, str]:
+    """What the address says, which follows the page in its next frame."""
+    tab.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     return dict(re.findall(r"(\w+)=([^&]*)", tab.evaluate("decodeURIComponent(location.hash)")))
 
 

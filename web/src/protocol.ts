@@ -38,9 +38,21 @@ export function numberOf(call: Call, head: number): number {
   return call.numbers?.[head] ?? head;
 }
 
+/** A picture whose equal parts are tokens, row by row from `first` on; pixels, and the PNG file in base 64. */
+export interface Picture {
+  height: number;
+  width: number;
+  rows: number;
+  columns: number;
+  first: number;
+  png: string;
+}
+
 export interface Sequence {
   source: Tokens;
   target: Tokens | null;
+  /** What the source's tokens are parts of. */
+  picture?: Picture | null;
 }
 
 export interface Focus {

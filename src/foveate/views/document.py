@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from foveate.views.pictures import Picture
 from foveate.views.words import Tokens
 
 Level = Literal["token", "word"]
@@ -21,10 +22,11 @@ DIRECTIONS: tuple[Direction, ...] = ("reads", "read_by")
 
 @dataclass(frozen=True)
 class Sequence:
-    """One text (and, for an encoder-decoder, the text it became)."""
+    """One text (and, for an encoder-decoder, the text it became). `picture`: what the source's tokens are parts of."""
 
     source: Tokens
     target: Tokens | None = None
+    picture: Picture | None = None
 
     def side(self, side: Side) -> Tokens:
         tokens = self.source if side == "source" else self.target
@@ -33,7 +35,11 @@ class Sequence:
         return tokens
 
     def as_json(self) -> dict[str, Any]:
-        return {"source": self.source.as_json(), "target": self.target.as_json() if self.target else None}
+        return {
+            "source": self.source.as_json(),
+            "target": self.target.as_json() if self.target else None,
+            "picture": self.picture.as_json() if self.picture else None,
+        }
 
 
 @dataclass(frozen=True)

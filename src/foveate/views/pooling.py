@@ -45,7 +45,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PooledHeads:
     """A reducer: every head of a map as `size` x `size` pixels, (B, H, size, size), by this module's rule."""
 
     size: int

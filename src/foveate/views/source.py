@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -32,7 +32,8 @@ from foveate.views.generated import decoding_of, notes_on
 from foveate.views.given import UNKNOWN, is_given
 from foveate.views.measures import HeadMeasures, HeadSurvey
 from foveate.views.overview import MapTile, Overview, Overviews
-from foveate.views.pooling import Floats, How, Picture, Pool, to_bytes
+from foveate.views.pictures import Picture
+from foveate.views.pooling import Floats, How, Pool, PooledHeads, to_bytes
 from foveate.views.rowpass import Part
 from foveate.views.surveys import Surveys
 from foveate.views.texts import TokenLists, script_of
@@ -79,6 +80,8 @@ class Source:
         target_tokens: the same for the decoder's side of an encoder-decoder.
         target_offset: which target token query 0 stands for: 1 where the target begins with the begin symbol and each
             row is called by the token that came out, rather than by the one that went in.
+        pictures: for each sequence the picture whose parts its tokens (not the target's) are; without `tokens` they
+            are named by row and column.
     """
 
     def __init__(
@@ -90,12 +93,13 @@ class Source:
         target_offset: int = 0,
         title: str = "",
         model: str = "",
+        pictures: Sequence[Picture] = (),
     ) -> None:
         generation = maps.generation() if isinstance(maps, Recording) else None
         entries = entries_of(maps, generation)
         self.maps = Maps(entries)
         calls = calls_of(entries, self.maps, _two_sided(maps, entries, target_tokens), target_offset)
-        script = script_of(maps, calls, entries[0].shape[0], tokens, target_tokens)
+        script = script_of(maps, calls, entries[0].shape[0], tokens, target_tokens, pictures)
         self.nbytes = sum(entry.nbytes for entry in entries)
         self._starts = script.starts
         notes = tuple(f"not captured: {what}" for what in getattr(maps, "not_captured", ()))
@@ -333,7 +337,7 @@ class Source:
     def _reduced(self, call: int, size: int) -> tuple[Floats, Tensor]:
         """Picture (H, size, size) and summed entropies (H,) of the only sequence, in one pass over what is live."""
         with torch.no_grad():
-            picture, entropy = self.maps[call].reduce(Picture(size), Entropy())
+            picture, entropy = self.maps[call].reduce(PooledHeads(size), Entropy())
         return picture[0].numpy(), entropy[0].double().nansum(-1).cpu()
 
     def _pooled(self, call: int, sequence: int, rows: Axis, columns: Axis, size: int) -> tuple[Floats, Tensor]:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from foveate.views.document import Call, Side
 from foveate.views.document import Sequence as Texts
+from foveate.views.pictures import Picture
 from foveate.views.words import Tokens, from_pieces, numbered
 
 TokenLists = Sequence[str] | Tokens | Sequence[Sequence[str] | Tokens] | None
@@ -22,29 +23,48 @@ class Script:
 
 
 def script_of(
-    maps: Mapping[str, Any], calls: Sequence[Call], batch: int, tokens: TokenLists, target_tokens: TokenLists
+    maps: Mapping[str, Any],
+    calls: Sequence[Call],
+    batch: int,
+    tokens: TokenLists,
+    target_tokens: TokenLists,
+    pictures: Sequence[Picture] = (),
 ) -> Script:
     """The tokens of every sequence, without padding where the recording says what is padding.
 
+    Args:
+        pictures: what the source's tokens are parts of, one for each sequence; their names, where there are no tokens.
+
     Raises:
-        ValueError: the token lists do not fit the batch or the lengths of the maps.
+        ValueError: the token lists, or the pictures, do not fit the batch or the lengths of the maps.
     """
+    if pictures and len(pictures) != batch:
+        raise ValueError(f"pictures must list one for each sequence of the batch, {batch}; got {len(pictures)}")
+    if pictures and tokens is None:
+        tokens = [one.tokens(_longest(calls, "source")) for one in pictures]
     source, source_starts = _side(maps, "source", calls, batch, tokens)
+    for one, names in zip(pictures, source, strict=False):
+        one.tokens(len(names))  # which checks that all parts have a token
+    shown = tuple(pictures) or (None,) * batch
     starts: dict[Side, list[int]] = {"source": source_starts}
     if not any("target" in (call.rows, call.columns) for call in calls):
-        return Script(tuple(Texts(one) for one in source), starts)
+        return Script(tuple(Texts(a, None, seen) for a, seen in zip(source, shown, strict=True)), starts)
     target, starts["target"] = _side(maps, "target", calls, batch, target_tokens)
-    return Script(tuple(Texts(a, b) for a, b in zip(source, target, strict=True)), starts)
+    return Script(tuple(Texts(a, b, seen) for a, b, seen in zip(source, target, shown, strict=True)), starts)
+
+
+def _longest(calls: Sequence[Call], side: Side) -> int:
+    return max(
+        [call.offset + call.queries for call in calls if call.rows == side]
+        + [call.keys for call in calls if call.columns == side]
+    )
 
 
 def _side(
     maps: Mapping[str, Any], side: Side, calls: Sequence[Call], batch: int, given: TokenLists
 ) -> tuple[list[Tokens], list[int]]:
     prefix, name = ("", "tokens") if side == "source" else ("target_", "target_tokens")
-    longest = max(
-        [call.offset + call.queries for call in calls if call.rows == side]
-        + [call.keys for call in calls if call.columns == side]
-    )
+    longest = _longest(calls, side)
     lengths = getattr(maps, f"{prefix}lengths", None)
     starts = getattr(maps, f"{prefix}starts", None) or [0] * batch
     lists = [numbered(longest)] * batch if given is None else _lists(name, given, batch)

@@ -44,9 +44,9 @@ def test_a_document_tells_the_grid_and_the_pixels_without_loss() -> None:
 
 
 def test_words_that_read_a_picture_are_the_target() -> None:
-    reading = fv.nn.MultiHeadAttention(8, 2)
-    with fv.watch(reading) as seen:
-        reading(torch.randn(1, 2, 8), torch.randn(1, 6, 8))
+    model = torch.nn.ModuleDict({"cross_attention": fv.nn.MultiHeadAttention(8, 2)})
+    with fv.watch(model) as seen:
+        model["cross_attention"](torch.randn(1, 2, 8), torch.randn(1, 6, 8))
     source = Source(seen, None, [["red", "circle"]], pictures=[picture()])
     (sequence,) = source.document().sequences
     assert sequence.target is not None and sequence.target.text == ("red", "circle")

@@ -19,6 +19,7 @@ from foveate.apps.commands import (
     demo,
     experiment,
     faithful,
+    ground,
     heads,
     prune,
     qa,
@@ -45,6 +46,7 @@ _EXAMPLES = """examples:
   foveate train tag --train train.conllu --valid dev.conllu -o my-tagger
   foveate tag my-tagger "The old man the boats."
   foveate qa "What is the capital of France?" --context "France is a country. Paris is the capital."
+  foveate ground "the red circle left of the square" --image picture.png
   foveate align --model my-translator pairs.tsv    word alignments in Pharaoh format
   foveate experiment bottleneck                    what one fixed vector loses to attention, by length
   foveate faithful gpt2 "The cat sat on the"       does attention explain what the model predicts?
@@ -73,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
         classify,
         tag,
         qa,
+        ground,
         train,
         align,
         experiment,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 from foveate.apps.errors import UserError
 from foveate.apps.models import title_of
 from foveate.apps.workspace import Kind, Model, Report
-from foveate.tasks.recipe import Predictor
+from foveate.tasks.recipe import Answer, Predictor
 from foveate.views.document import Focus
+from foveate.views.pictures import Picture
 from foveate.views.source import Source
-from foveate.views.words import from_words
+from foveate.views.words import Tokens, from_words
 from foveate.watch import CaptureError, watch
 
 __all__ = ["TaskModel", "open_folder"]
@@ -36,7 +38,7 @@ class TaskModel:
     def __init__(self, predictor: Predictor[Any], *, name: str = "") -> None:
         self.predictor = predictor
         self.name = name or predictor.recipe.shape.name
-        self.examples = list(predictor.facts.get("examples") or EXAMPLES)
+        self.examples = predictor.examples or EXAMPLES
 
     def run(self, text: str, target: str | None, report: Report) -> Source:
         """Record the model on a text.
@@ -55,7 +57,8 @@ class TaskModel:
         seen.model = self.name
         pooled = [i for i, name in enumerate(seen) if seen.info(name).kind == "cross"]
         queries = [from_words(found.queries)] if pooled else None
-        source = Source(seen, [from_words(found.words)], queries, title=title_of(text), model=self.name)
+        tokens, pictures = _read(found)
+        source = Source(seen, [tokens], queries, title=title_of(text), model=self.name, pictures=pictures)
         focus = Focus(token=0, call=pooled[-1], head=0) if pooled else None
         return source.with_answer(found.message, focus, notes=(*source.document().notes, *found.notes))
 
@@ -66,6 +69,15 @@ class TaskModel:
             f"This model ({recipe.shape.name}) has no attention to look at; train one with another {other}, or use it "
             f"in the terminal: foveate {recipe.command}."
         )
+
+
+def _read(found: Answer) -> tuple[Tokens, list[Picture]]:
+    """What was read: words, or the parts of a picture, and that."""
+    if found.pixels is None:
+        return from_words(found.words), []
+    picture = Picture(found.pixels, *found.grid, first=len(found.words))
+    names = picture.tokens(len(found.words) + picture.parts)
+    return replace(names, text=(*found.words, *names.text[len(found.words) :])), [picture]
 
 
 def open_folder(folder: str | Path) -> Model | None:

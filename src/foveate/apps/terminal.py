@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 WIDTH = 80
@@ -100,6 +102,29 @@ def highlighted(words: Sequence[str], weights: Sequence[float], *, file: TextIO 
         shades = _SHADES if _can_write(file, _SHADES) else _PLAIN_SHADES
         below = (shades[round(share * (len(shades) - 1))] * _width(word) for word, share in line)
         print(" ".join(word for word, _ in line), " ".join(below).rstrip(), sep="\n", file=file)
+
+
+def picture(pixels: NDArray[np.uint8], weights: Sequence[Sequence[float]], *, file: TextIO | None = None) -> None:
+    """Print a picture, a cell for each part, and the weight of each in percent; without colours the weights alone.
+
+    Args:
+        pixels: (rows, columns, 3), the colour of each part.
+        weights: (rows, columns).
+    """
+    file = file or sys.stdout
+    console, best = _colours(file), max(map(max, weights))
+    for colours, line in zip(pixels.tolist(), weights, strict=True):
+        if console is None:
+            print("".join((_percent(weight) or ".").rjust(_NARROWEST) for weight in line), file=file)
+            continue
+        from rich.text import Text
+
+        text = Text()
+        for (red, green, blue), weight in zip(colours, line, strict=True):
+            ink = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 128 else "white"
+            shown = f"[{_percent(weight):>2}]" if weight == best else _percent(weight).center(_NARROWEST)
+            text.append(shown, style=f"{ink} on rgb({red},{green},{blue})")
+        console.print(text)
 
 
 def _bands(widths: Sequence[int], room: int) -> list[tuple[int, int]]:

@@ -114,11 +114,15 @@ class Recipe(ABC, Generic[E]):
 
     def judged(self, model: nn.Module, examples: Sequence[E], cells: int) -> Iterator[tuple[list[E], Tensor]]:
         """All examples, some of about one size at a time, and (N,) which of their choices are right."""
-        sizes = np.array([self.size(one) for one in examples])
-        for rows in cut(np.argsort(sizes, kind="stable"), sizes, cells):
-            some = [examples[row] for row in rows]
+        for some in self.together(examples, cells):
             logits_NO, target_N = self.logits(model, some)
             yield some, (logits_NO.argmax(-1) == target_N).cpu()
+
+    def together(self, examples: Sequence[E], cells: int) -> Iterator[list[E]]:
+        """All examples, some of about one size at a time."""
+        sizes = np.array([self.size(one) for one in examples])
+        for rows in cut(np.argsort(sizes, kind="stable"), sizes, cells):
+            yield [examples[row] for row in rows]
 
 
 def told(what: str, probability: float) -> str:
@@ -326,12 +330,18 @@ R = TypeVar("R", bound=Recipe[Any])
 @dataclass(frozen=True)
 class Answer:
     """What a model says of a text: the words that it read, a line, for attention whose queries are no words what each
-    query stands for, and what else a reader should know."""
+    query stands for, and what else a reader should know.
+
+    `pixels`: of a picture whose parts were read ((height, width, 3) uint8), and its `grid` of rows and columns; then
+    `words` are what was read besides, before the parts.
+    """
 
     words: tuple[str, ...]
     message: str
     queries: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    pixels: NDArray[np.uint8] | None = None
+    grid: tuple[int, int] = (0, 0)
 
 
 class Predictor(ABC, Generic[R]):
@@ -341,6 +351,11 @@ class Predictor(ABC, Generic[R]):
 
     def __init__(self, recipe: R, model: nn.Module, facts: dict[str, Any]) -> None:
         self.recipe, self.model, self.facts = recipe, model, facts
+
+    @property
+    def examples(self) -> list[str]:
+        """Texts to try."""
+        return list(self.facts.get("examples") or ())
 
     @abstractmethod
     def look(self, text: str) -> Answer:

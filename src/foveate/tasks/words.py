@@ -110,6 +110,9 @@ class Words:
         """How many numbers there are."""
         return FIRST + len(self.known)
 
+    def knows(self, word: str) -> bool:
+        return word.lower() in self._numbers
+
     def number(self, word: str) -> int:
         return self._numbers.get(word.lower(), UNKNOWN)
 

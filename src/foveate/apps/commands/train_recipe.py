@@ -24,6 +24,8 @@ SHAPE: dict[str, tuple[str, dict[str, Any]]] = {  # what recipes may list in the
         "how a text becomes one vector: read by a learned query, or averaged",
         {"choices": ("attention", "mean")},
     ),
+    "side": ("pixels of the square that a picture is fitted into, a multiple of 8", {"type": common.whole(8)}),
+    "channels": ("of the last convolution", {"type": common.whole(3)}),
     "cell": ("of an rnn", {"choices": ("gru", "lstm")}),
     "width": ("of word vectors; of a transformer everywhere", {"type": common.whole(1)}),
     "hidden": ("of an rnn, both directions together", {"type": common.whole(2)}),

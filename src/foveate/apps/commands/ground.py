@@ -1,0 +1,104 @@
+"""`foveate ground`: which part of a picture a phrase is about, word by word."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foveate.apps.commands import common
+from foveate.apps.errors import UserError
+
+if TYPE_CHECKING:
+    from foveate.tasks.grounder import Grounded, Grounder
+    from foveate.tasks.grounding import Picture
+
+_EXAMPLES = """  foveate ground "the small red circle" --scene 1
+  foveate ground "the red circle left of the square" --image picture.png
+  foveate ground "the red circle" --scene 1 --json
+  foveate ground "the red circle left of the square" --scene 3 --view
+  foveate ground my-model "the red circle" --image picture.png
+"""
+BUILTIN = "foveate's built-in model of pictures"
+
+
+def add(commands: Any) -> None:
+    summary = "show which part of a picture a phrase is about, word by word"
+    parser = common.subcommand(commands, "ground", summary, _EXAMPLES)
+    about = "the folder that foveate train ground made; default: the built-in model, which knows coloured shapes"
+    parser.add_argument("model", nargs="?", metavar="MODEL", help=about)
+    parser.add_argument("phrase", type=common.readable, help="the phrase, as one argument")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--image", metavar="FILE", help="a picture: PNG, JPEG, ...")
+    where.add_argument("--scene", type=common.whole(1, 10**9), metavar="N", help="the N-th scene that foveate draws")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="an object with the place and the weights of all words")
+    forms.add_argument("--view", action="store_true", help="open the page on phrase and picture; also with --export")
+    common.add_showing(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from foveate.tasks.grounder import scene
+    from foveate.tasks.photos import Photo
+
+    if arguments.export is not None:
+        common.check_target(Path(arguments.export))
+    grounder = _model(arguments.model)
+    with common.explained():
+        picture: Picture = scene(arguments.scene) if arguments.image is None else Photo.of(Path(arguments.image))
+        found = grounder.ground(picture, arguments.phrase)
+    if arguments.view or arguments.export is not None:
+        return _show(grounder, picture, arguments)
+    if arguments.json:
+        print(json.dumps(_as_json(found), ensure_ascii=False))
+    else:
+        _say(found)
+    return 0
+
+
+def _model(where: str | None) -> Grounder:
+    from foveate.tasks.grounder import load, load_builtin
+
+    if where is not None and not Path(where).is_dir():
+        raise UserError(f"no model: there is no folder {where}")
+    with common.explained():
+        return load_builtin() if where is None else load(where)
+
+
+def _show(grounder: Grounder, picture: Picture, arguments: argparse.Namespace) -> int:
+    from foveate.apps.task_model import TaskModel
+
+    if arguments.scene is None:
+        grounder.picture = picture
+    text = arguments.phrase if arguments.scene is None else f"scene {arguments.scene}: {arguments.phrase}"
+    name = BUILTIN if arguments.model is None else Path(arguments.model).resolve().name
+    return common.show_model(TaskModel(grounder, name=name), text, None, arguments, quick=True)
+
+
+def _say(found: Grounded) -> None:
+    from foveate.apps import terminal
+    from foveate.tasks.photos import pixels_of
+
+    row, column = found.place
+    grid = found.weights_LYX.shape[1]
+    print(f"fits: {100 * found.fits:.1f} %, at x {found.x:.0f}, y {found.y:.0f} (row {row + 1}, column {column + 1})")
+    if found.unknown:
+        print(f"not known: {', '.join(found.unknown)}")
+    print()
+    terminal.picture(pixels_of(found.picture, grid), found.weights_LYX[-1].tolist())
+
+
+def _as_json(found: Grounded) -> dict[str, Any]:
+    row, column = found.place
+    return {
+        "fits": round(found.fits, 6),
+        "x": found.x,
+        "y": found.y,
+        "row": row,
+        "column": column,
+        "words": found.words,
+        "unknown": found.unknown,
+        "weights": [[[round(weight, 6) for weight in line] for line in word] for word in found.weights_LYX.tolist()],
+    }

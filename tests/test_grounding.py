@@ -1,0 +1,212 @@
+"""Phrases that point in pictures: learned without boxes, read from files, and looked at."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import foveate as fv
+from foveate.tasks.grounder import Grounder, load, scene
+from foveate.tasks.grounding import Example, Grounding, Shape, inside, of_scene
+from foveate.tasks.photos import Photo, pixels_of, shown_of
+from foveate.tasks.recipe import Run, run
+from foveate.tasks.rows import Malformed
+from foveate.tasks.scenes import SIDE, scenes
+from foveate.tasks.training import Options
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (40, 60, 220), "white": (250, 250, 250)}
+SMALL = Shape(side=64, channels=12, width=32, layers=1, heads=2, inner=32)
+OPTIONS = Options(epochs=4, peak=5e-3, warmup=20, patience=0, average=1, precision="float32")
+
+
+def write_blocks(folder: Path, name: str, count: int, seed: int, *, boxes: bool = False) -> Path:
+    """Grey pictures of 64 x 64 pixels with two blocks of different colours, and a phrase about one of them."""
+    draw, lines = random.Random(seed), []
+    for number in range(count):
+        picture = Image.new("RGB", (64, 64), (90, 90, 90))
+        places = draw.sample([(x, y) for x in (2, 40) for y in (2, 40)], 2)
+        colours = draw.sample(list(COLOURS), 2)
+        for (x, y), colour in zip(places, colours, strict=True):
+            picture.paste(COLOURS[colour], (x, y, x + 20, y + 20))
+        picture.save(folder / f"{name}{number}.png")
+        (x, y), box = places[0], ""
+        if boxes:
+            box = f"\t{x},{y},{x + 20},{y + 20}"
+        lines.append(f"{name}{number}.png\tthe {colours[0]} block{box}")
+    path = folder / f"{name}.tsv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("blocks")
+    train = write_blocks(folder, "train", 400, 1)
+    valid, test = (write_blocks(folder, name, 60, seed, boxes=True) for name, seed in (("valid", 2), ("test", 3)))
+    run(Run(Grounding, SMALL, train, valid, test, OPTIONS, cells=64), folder / "model", quiet=True)
+    return folder
+
+
+@pytest.fixture
+def grounder(trained: Path) -> Grounder:
+    return load(trained / "model")
+
+
+def test_a_miniature_learns_to_point_without_a_box(grounder: Grounder) -> None:
+    """At most 9 of 64 regions lie in a block: pointing anywhere would be right in 14 of 100."""
+    assert grounder.facts["test"]["pointing"] >= 95
+    assert grounder.facts["test"]["accuracy"] >= 85  # half of the phrases of other pictures are about a block, too
+
+
+def test_where_a_phrase_points_is_told_in_pixels_of_the_file(grounder: Grounder, tmp_path: Path) -> None:
+    picture = Image.new("RGB", (128, 64), (90, 90, 90))
+    picture.paste(COLOURS["blue"], (88, 34, 120, 58))
+    picture.paste(COLOURS["red"], (6, 6, 38, 30))
+    picture.save(tmp_path / "one.png")
+    blue = grounder.ground(tmp_path / "one.png", "the blue block")
+    red = grounder.ground(tmp_path / "one.png", "the red block")
+    assert (88 <= blue.x <= 120, 34 <= blue.y <= 58) == (True, True)
+    assert (6 <= red.x <= 38, 6 <= red.y <= 30) == (True, True)
+    assert blue.weights_LYX.shape == (3, 4, 4)
+    assert blue.weights_LYX[-1].sum() == pytest.approx(blue.fits, abs=1e-5)
+    assert blue.fits > 0.8 > 0.5 > grounder.ground(tmp_path / "one.png", "the green block").fits
+    strange = grounder.ground(tmp_path / "one.png", "the crimson block")
+    assert strange.unknown == ("crimson",)
+
+
+def test_watch_sees_words_reading_regions(grounder: Grounder) -> None:
+    with fv.watch(grounder.model) as seen:
+        found = grounder.ground(scene(1), "the red block")
+    assert [(name, seen.info(name).kind) for name in seen] == [
+        ("layers.0.attention", "decoder"),
+        ("layers.0.cross_attention", "cross"),
+        ("pointer", "cross"),
+    ]
+    assert seen["layers.0.cross_attention"].shape == (1, 2, 3, 17)
+    assert seen["pointer"].shape == (1, 1, 3, 17)
+    assert seen["pointer"][0, 0, 2, 1:].reshape(4, 4).numpy() == pytest.approx(found.weights_LYX[2], abs=1e-6)
+
+
+def test_a_scene_is_named_in_the_text_and_a_picture_is_kept(grounder: Grounder, trained: Path) -> None:
+    answer = grounder.look("Scene 7: the red circle")
+    assert answer.queries == ("the", "red", "circle")
+    assert (answer.words, answer.grid) == (("nowhere",), (4, 4))
+    assert np.array_equal(answer.pixels, shown_of(scene(7)))
+    with pytest.raises(ValueError, match='say which scene, as in "scene 7: the red circle"'):
+        grounder.look("the red circle")
+    grounder.picture = Photo.of(trained / "test0.png")
+    assert grounder.look("the red block").pixels.shape == (32, 64, 3)
+    with pytest.raises(ValueError, match="there is no word"):
+        grounder.look("scene 3:")
+    with pytest.raises(ValueError, match="numbers from 1 to 1,000,000,000; got 0"):
+        grounder.look("scene 0: the red circle")
+
+
+def test_examples_in_one_batch_are_what_they_are_alone() -> None:
+    """Other phrases, pictures and padding change nothing."""
+    examples = [of_scene(one) for one in scenes(4, 6)]
+    shape = replace(SMALL, side=SIDE)
+    recipe = Grounding(shape, Grounding.learn(examples, shape))
+    model = recipe.model().eval()
+    with torch.no_grad():
+        together = recipe.read_by(model, examples)
+        alone = [recipe.read_by(model, [one]) for one in examples]
+        single = Example(examples[0].picture, examples[0].phrases[:1], (True,), (None,))
+        first = recipe.read_by(model, [single])[0]
+    for part in (0, 1):
+        torch.testing.assert_close(together[part], torch.cat([one[part] for one in alone]), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(together[0][:1], first, atol=1e-5, rtol=1e-4)
+
+
+def test_boxes_do_not_change_a_run(trained: Path, tmp_path: Path) -> None:
+    examples = Grounding.read(trained / "valid.tsv", None, skip_bad=False).items
+    recipe = Grounding(SMALL, Grounding.learn(examples, SMALL))
+    model = recipe.model()
+    bare = [replace(one, boxes=(None,) * len(one.boxes)) for one in examples]
+    torch.manual_seed(5)
+    with_boxes = recipe.logits(model, examples)
+    torch.manual_seed(5)
+    without = recipe.logits(model, bare)
+    assert all(torch.equal(a, b) for a, b in zip(with_boxes, without, strict=True))
+    assert "pointing" in recipe.scores(model.eval(), examples, 64)
+    assert "pointing" not in recipe.scores(model, bare, 64)
+
+
+def test_the_middle_of_a_region_is_what_lies_inside() -> None:
+    drawn = next(scenes(1, 1)).scene
+    assert inside(0, (0, 0, 8, 8), 12, drawn)
+    assert not inside(0, (5, 0, 20, 20), 12, drawn)
+    assert inside(13, (10, 10, 14, 14), 12, drawn)
+
+
+BAD: dict[str, tuple[str, str]] = {
+    "one column": ("a.png", "expected 2 or 3 columns, a picture file, a phrase and maybe a box, .*; got 1"),
+    "no phrase": ("a.png\t ", "the phrase is empty"),
+    "long": ("a.png\t" + "w " * 61, "the phrase has 61 words; at most 60 are read"),
+    "no file": ("none.png\tthe red one", "there is no file .*none.png"),
+    "no picture": ("text.png\tthe red one", "text.png is no picture that can be read"),
+    "no box": ("a.png\tthe red one\t1,2,3", r"a box is left,top,right,bottom in pixels, here within 8 x 8; got '1,2,3'"),
+    "outside": ("a.png\tthe red one\t1,2,9,4", ".*got '1,2,9,4'"),
+    "nan": ("a.png\tthe red one\tnan,2,3,4", ".*got 'nan,2,3,4'"),
+}
+
+
+@pytest.mark.parametrize(("line", "message"), BAD.values(), ids=BAD.keys())
+def test_a_bad_row_is_named_or_skipped(tmp_path: Path, line: str, message: str) -> None:
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "text.png").write_text("no picture")
+    path = tmp_path / "rows.tsv"
+    path.write_text(f"a.png\tthe red one\n{line}\nb.png\tthe blue one\t1,1,4,4\n", encoding="utf-8")
+    with pytest.raises(Malformed, match=f"rows.tsv:2: {message}"):
+        Grounding.read(path, None, skip_bad=False)
+    rows = Grounding.read(path, None, skip_bad=True)
+    assert [one.phrases for one in rows.items] == [
+        (("the", "red", "one"), ("the", "blue", "one")),
+        (("the", "blue", "one"), ("the", "red", "one")),
+    ]
+    assert [one.boxes for one in rows.items] == [(None, None), ((1, 1, 4, 4), None)]
+    assert rows.report().startswith("skipped 1 of 3 lines: 1 x ")
+
+
+def test_one_picture_alone_teaches_nothing(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "rows.tsv").write_text("a.png\tthe red one\na.png\tthe blue one\n")
+    with pytest.raises(Malformed, match="two pictures at least, with different phrases"):
+        Grounding.read(tmp_path / "rows.tsv", None, skip_bad=False)
+
+
+def test_files_of_any_kind_become_upright_colours(tmp_path: Path) -> None:
+    turned = Image.new("RGB", (20, 10), (0, 0, 200))
+    turned.paste((200, 0, 0), (0, 0, 10, 10))  # red on the left
+    exif = turned.getexif()
+    exif[0x0112] = 6  # shown with its left side up
+    turned.save(tmp_path / "turned.png", exif=exif)
+    photo = Photo.of(tmp_path / "turned.png")
+    assert photo.size == (10, 20)
+    seen = shown_of(photo)
+    assert seen.shape == (20, 10, 3)
+    assert seen[2, 5].tolist() == [200, 0, 0]
+    Image.new("RGBA", (10, 10), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (pixels_of(Photo.of(tmp_path / "clear.png"), 8) == 255).all()
+    Image.new("L", (1000, 500), 77).save(tmp_path / "grey.jpg")
+    assert shown_of(Photo.of(tmp_path / "grey.jpg")).shape == (384, 768, 3)
+    assert pixels_of(scene(1), 40).shape == (40, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"side": 20}, "side must be a multiple of 8; got 20"), ({"dropout": 1.0}, "dropout"), ({"arch": "x"}, "arch")],
+)
+def test_shapes_that_cannot_be(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(SMALL, **changed)

@@ -211,9 +211,9 @@ export class App {
 
   /** The sentence above the lines, and the spoken one for a word that was chosen, not merely passed over. */
   private tell(session: Session): void {
-    const seen = describeActive(session, session.state.all ? 4 : 5);
+    const seen = describeActive(session, session.shown && session.sides(session.shown.direction).to.grid ? 2 : session.state.all ? 4 : 5); // names of parts are long, and all are seen
     const name = headName(session);
-    if (!seen) this.seen.replaceChildren(el("span", { class: "fv-quiet" }, `Point at a word to see where it looks in ${name}`));
+    if (!seen) this.seen.replaceChildren(el("span", { class: "fv-quiet" }, `Point at ${session.axes.query.grid ? "a part of the picture" : "a word"} to see where it looks in ${name}`));
     else {
       const list = seen.list.flatMap(([text, weight], n) => [n ? ", " : " ", el("strong", {}, text), ` ${number(weight)}`]);
       const mean = session.state.all ? el("span", { class: "fv-quiet" }, ` · mean of ${session.heads.length} heads`) : null;
@@ -304,6 +304,7 @@ export class App {
       w: () => session.set({ level: state.level === "word" ? "token" : "word" }),
       s: () => session.set({ special: !state.special }),
       f: () => this.views?.finder.open(),
+      o: () => this.views?.words.flipOverlay(),
       t: () => this.setTheme(this.theme === "dark" ? "light" : "dark", true),
       "[": layer(-1), "]": layer(1), ",": head(-1), ".": head(1),
       "?": () => this.help.showModal(),

@@ -34,6 +34,10 @@ function firstWord(doc: Doc, { call, sequence, level, direction }: State): numbe
   if (!facts) return null;
   const { query, key } = axes(doc, facts, sequence, level);
   const axis = direction === "reads" ? query : key;
+  if (axis.grid) {
+    const { first, picture: { rows, columns } } = axis.grid;
+    return first && axis.special[0] ? 0 : first + (rows >> 1) * columns + (columns >> 1); // what stands for all of the picture, or its middle
+  }
   const words = axis.text.slice(0, IN_SIGHT).flatMap((text, unit) => (!axis.special[unit] && /[\p{L}\p{N}]/u.test(text) ? [unit] : []));
   return (facts.causal ? words.at(-1) : words[words.length >> 1]) ?? null;
 }

@@ -3,7 +3,7 @@
 import { clip, number, percent, quote } from "../dom";
 import { numberOf, type Call, type Doc } from "../protocol";
 import type { Session } from "../session";
-import { tokensOf } from "../units";
+import { named, partOf, tokensOf } from "../units";
 import { meanWeight } from "../weights";
 
 /** "it" looks at: cat 0.81, was 0.07, tired 0.03 */
@@ -19,10 +19,14 @@ export function describeActive(session: Session, most = 5): { who: string; verb:
     ranked = Array.from(candidates, (unit) => [unit, meanWeight(weights, heads, unit)] as [number, number]).sort((a, b) => b[1] - a[1]).slice(0, most);
   }
   return {
-    who: quote(session.textOf(from, shown.unit)),
+    who: partOf(from, shown.unit) ? capital(named(from, shown.unit)) : quote(session.textOf(from, shown.unit)),
     verb: shown.direction === "reads" ? "looks at" : "is looked at by",
-    list: ranked.filter(([, weight], n) => weight >= 0.005 || n === 0 || weight >= ranked[0][1] / 4).map(([unit, weight]) => [clip(to.text[unit] ?? ""), weight]),
+    list: ranked.filter(([, weight], n) => weight >= 0.005 || n === 0 || weight >= ranked[0][1] / 4).map(([unit, weight]) => [partOf(to, unit) ? named(to, unit) : clip(to.text[unit] ?? ""), weight]),
   };
+}
+
+function capital(text: string): string {
+  return text.slice(0, 1).toUpperCase() + text.slice(1);
 }
 
 /** A call, and which of its heads, if it has several. */

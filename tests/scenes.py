@@ -46,8 +46,14 @@ def features(pixels: NDArray[np.uint8], rows: int, columns: int) -> torch.Tensor
     return torch.tensor(np.stack([*shares, parts.std((1, 2)) / 64], -1), dtype=torch.float32)
 
 
-def reading(rows: int = 8, columns: int = 8, heads: int = 4, pixels: NDArray[np.uint8] | None = None) -> Source:
-    """The words of a phrase that read a scene: colours read their shapes, other words many parts."""
+def reading(
+    rows: int = 8,
+    columns: int = 8,
+    heads: int = 4,
+    pixels: NDArray[np.uint8] | None = None,
+    shown: NDArray[np.uint8] | None = None,
+) -> Source:
+    """The words of a phrase that read a scene, of which `shown` stands there: colours read their shapes."""
     pixels = scene() if pixels is None else pixels
     draw = torch.Generator().manual_seed(1)
     wanted = torch.zeros(len(PHRASE), 5)
@@ -62,7 +68,7 @@ def reading(rows: int = 8, columns: int = 8, heads: int = 4, pixels: NDArray[np.
         )
         for layer in range(2)
     }
-    picture = fv.Picture(pixels, rows, columns)
+    picture = fv.Picture(pixels if shown is None else shown, rows, columns)
     return Source(maps, None, [list(PHRASE)], pictures=[picture], title=" ".join(PHRASE), model="scenes")
 
 

@@ -211,7 +211,7 @@ export class App {
 
   /** The sentence above the lines, and the spoken one for a word that was chosen, not merely passed over. */
   private tell(session: Session): void {
-    const seen = describeActive(session, session.shown && session.sides(session.shown.direction).to.grid ? 2 : session.state.all ? 4 : 5); // names of parts are long, and all are seen
+    const seen = describeActive(session, session.state.all ? 4 : 5);
     const name = headName(session);
     if (!seen) this.seen.replaceChildren(el("span", { class: "fv-quiet" }, `Point at ${session.axes.query.grid ? "a part of the picture" : "a word"} to see where it looks in ${name}`));
     else {

@@ -19,7 +19,7 @@ const NUMBERED = 40;
 const NUMBERS = 8;
 
 export class PictureView {
-  readonly canvas = el("canvas", { class: "fv-picture", role: "img" });
+  private readonly canvas = el("canvas", { class: "fv-picture", "aria-hidden": "true" });
   /** What is known of the part that is pointed at, the scale, and the switch. */
   readonly foot: HTMLElement;
   private readonly readout = el("p", { class: "fv-readout" });
@@ -52,14 +52,18 @@ export class PictureView {
 
   place(frame: Frame | null): void {
     this.frame = frame;
-    this.canvas.hidden = this.foot.hidden = frame === null;
-    if (!frame) {
-      for (const mark of Object.values(this.marks)) mark.remove();
-      return;
-    }
+    this.foot.hidden = frame === null;
+    for (const element of [this.canvas, ...Object.values(this.marks)]) element.remove();
+    if (!frame) return;
+    this.list(frame).prepend(this.canvas);
     this.canvas.style.left = `${frame.x}px`;
     this.canvas.style.top = `${frame.y}px`;
     this.mark();
+  }
+
+  /** The listbox that the parts belong to. */
+  private list({ side }: Frame): HTMLElement {
+    return this.listOf(side === "both" ? "query" : side);
   }
 
   private holds(side: SideName, unit: number): boolean {
@@ -103,7 +107,7 @@ export class PictureView {
   private show(mark: HTMLElement, side: SideName, unit: number | null): void {
     const { frame, session } = this;
     if (!frame || unit === null || !this.holds(side, unit)) return mark.remove();
-    const list = this.listOf(frame.side === "both" ? "query" : side);
+    const list = this.list(frame);
     if (mark.parentElement !== list) list.append(mark);
     const { x, y, width, height } = boxOf(frame, unit);
     mark.style.left = `${frame.x + x}px`;
@@ -176,9 +180,10 @@ export class PictureView {
     const { picture: { rows, columns }, first, side } = frame;
     const axis = session.axes[side === "query" ? "query" : "key"];
     const strongest = overlay && overlay.peak > 0 ? `; strongest: ${named(axis, first + overlay.strongest)}, ${number(overlay.peak, true)}` : "";
-    put(this.canvas, "aria-label", `Picture of ${rows} by ${columns} parts${strongest}`);
+    put(this.list(frame), "aria-label", `Picture of ${rows} by ${columns} parts${strongest}`);
     put(this.canvas, "data-strongest", strongest && overlay ? String(first + overlay.strongest) : "");
     this.legend.hidden = !overlay;
+    this.toggle.hidden = !overlay && !session.bare;
     if (overlay) this.drawScale(overlay.peak);
     this.describe();
   }

@@ -7,10 +7,11 @@ import { named, partOf, tokensOf } from "../units";
 import { meanWeight } from "../weights";
 
 /** "it" looks at: cat 0.81, was 0.07, tired 0.03 */
-export function describeActive(session: Session, most = 5): { who: string; verb: string; list: [string, number][] } | null {
+export function describeActive(session: Session, length = 5): { who: string; verb: string; list: [string, number][] } | null {
   const { shown, weights, heads, state } = session;
   if (!shown || !weights) return null;
   const { from, to } = session.sides(shown.direction);
+  const most = to.grid ? length >> 1 : length; // names of parts are long
   const open = (unit: number) => state.special || !to.special[unit];
   let ranked: [number, number][];
   if (heads.length === 1) ranked = weights.top(heads[0] as number, most, open);

@@ -43,7 +43,7 @@ export class WordsView {
     this.lists = { query: list("query"), key: list("key") };
     this.picture.append(this.web, this.strokes, this.captions, this.numbers);
     this.parts = new PictureView(session, (side) => this.lists[side]);
-    this.canvas.append(this.parts.canvas, this.picture, this.lists.query, this.lists.key);
+    this.canvas.append(this.picture, this.lists.query, this.lists.key);
     this.pane.append(this.canvas);
     this.element = el("section", { class: "fv-card fv-look", "aria-label": "Words and lines" }, this.pane, this.parts.foot);
     this.layout = this.makeLayout();
@@ -96,11 +96,9 @@ export class WordsView {
     );
     const shared = layout.query === layout.key;
     this.lists.key.hidden = shared;
-    const { frame } = layout;
-    const parts = (side: SideName) => frame?.side === side;
-    put(this.lists.query, "aria-label", shared ? (frame ? "Parts of the picture" : "Words") : parts("query") ? "Parts of the picture that look" : "Words that look");
-    put(this.lists.key, "aria-label", parts("key") ? "Parts of the picture looked at" : "Words looked at");
-    this.parts.place(frame);
+    put(this.lists.query, "aria-label", shared ? "Words" : "Words that look");
+    put(this.lists.key, "aria-label", "Words looked at");
+    this.parts.place(layout.frame);
     this.webFor = "";
     this.look();
     this.update();

@@ -5,7 +5,7 @@ import { clip, number, svg } from "./dom";
 import { FONT, within } from "./layout";
 import type { Layout, Placed } from "./layout";
 import type { Session } from "./session";
-import { overlayOf, tint, VEIL } from "./overlay";
+import { numbersOf, overlayOf, tint, VEIL } from "./overlay";
 import { boxOf } from "./picturelayout";
 import type { Frame } from "./picturelayout";
 import { boost, figures, flows, lines, shade } from "./views/lines";
@@ -66,6 +66,10 @@ function parts(session: Session, frame: Frame): SVGElement {
       const [red, green, blue, strength] = tint(weight, overlay.peak, theme);
       if (strength > 0.01) group.append(svg("rect", { ...boxOf(frame, first + part), fill: `rgb(${red},${green},${blue})`, "fill-opacity": strength.toFixed(3), "shape-rendering": "crispEdges", "data-weight": weight.toPrecision(7) }));
     });
+    for (const { x: middle, y: down, text, dark } of numbersOf(overlay, frame, theme)) {
+      const ink = { fill: dark ? "#14121f" : "#ffffff", stroke: dark ? "#ffffff" : "#100e1c", "stroke-width": 3, "stroke-opacity": 0.6, "stroke-linejoin": "round", "paint-order": "stroke" };
+      group.append(svg("text", { x: middle, y: down + 4, "text-anchor": "middle", "font-size": 12, "font-weight": 600, ...ink }, text));
+    }
   }
   const looks = active && (side === "both" || side === (active.direction === "reads" ? "query" : "key")) ? active.unit - first : -1;
   if (looks >= 0 && looks < rows * columns) group.append(svg("rect", { ...boxOf(frame, first + looks), fill: "none", stroke: INK[theme].accent, "stroke-width": 2.5 }));

@@ -2,10 +2,12 @@
 
 import { heatIndex } from "./color";
 import type { Theme } from "./color";
+import { boxOf } from "./picturelayout";
 import type { Frame } from "./picturelayout";
 import type { Picture } from "./protocol";
 import type { Session } from "./session";
-import { meanWeight } from "./weights";
+import { cellText, LEAST } from "./views/numbers";
+import { largest, meanWeight } from "./weights";
 
 /** Weights of the parts, row by row, the mean of the heads that are shown; NaN where one was not asked for. */
 export interface Overlay {
@@ -46,6 +48,28 @@ export function tint(weight: number, peak: number, theme: Theme): [red: number, 
   const [from, to] = [STOPS[theme][low] as readonly number[], STOPS[theme][low + 1] as readonly number[]];
   const mix = (n: number) => (from[n] as number) + ((to[n] as number) - (from[n] as number)) * (at - low);
   return [Math.round(mix(0)), Math.round(mix(1)), Math.round(mix(2)), mix(3)];
+}
+
+/** Pixels of a part from which it has room for a number, and how many parts get one. */
+const NUMBERED = 40;
+const NUMBERS = 8;
+
+export interface PartNumber {
+  x: number;
+  y: number;
+  text: string;
+  /** Whether dark ink can be read there. */
+  dark: boolean;
+}
+
+/** The numbers in the strongest parts, from the frame's corner; none where parts are small. */
+export function numbersOf({ weights, peak }: Overlay, frame: Frame, theme: Theme): PartNumber[] {
+  const px = Math.min(frame.width / frame.picture.columns, frame.height / frame.picture.rows);
+  if (px < NUMBERED) return [];
+  return largest(weights, NUMBERS, (part) => (weights[part] as number) >= LEAST).map(([part, weight]) => {
+    const { x, y, width, height } = boxOf(frame, frame.first + part);
+    return { x: x + width / 2, y: y + height / 2, text: cellText(weight, px), dark: (theme === "light") === tint(weight, peak, theme)[3] < 0.45 };
+  });
 }
 
 /** The overlay as a picture of one pixel a part. */

@@ -18,8 +18,9 @@ const WIDEST = 620;
 const TALLEST = 520;
 const LEAST = 12;
 const MARGIN = 18;
+const TOP = 10;
 const [FONT, PITCH, HEIGHT] = [17, 40, 26];
-/** More lines of words than this stand beside the picture, where there is room for both. */
+/** More lines of words than this stand beside the picture, or below it where there is no room for both. */
 const LINES_ABOVE = 4;
 const BOTH_FROM = 640;
 const WORDS_SHARE = 0.42;
@@ -75,43 +76,34 @@ export function pictured(axes: Axes, special: boolean, width: number): Layout {
   const { picture, first } = grid;
   const chips = start(shows, special, HEIGHT, (unit) => unit < first || unit >= first + picture.rows * picture.columns);
   const words = both ? chips : start(shows === axes.key ? axes.query : axes.key, special, HEIGHT);
-  let top = 10;
+  let top = TOP;
   let [left, room, end] = [0, width, 0];
-  if (!both) {
-    end = flow(words, FONT, width, top, PITCH);
-    if (end - top > LINES_ABOVE * PITCH && width >= BOTH_FROM) {
-      left = Math.round(width * WORDS_SHARE);
-      room = width - left;
-      end = flow(words, FONT, left, top, PITCH);
-    } else {
-      centre(words, 0, words.shown.length, width);
-      top = end;
-    }
-  }
+  const many = !both && flow(words, FONT, width, top, PITCH) - top > LINES_ABOVE * PITCH;
+  if (many && width >= BOTH_FROM) {
+    left = Math.round(width * WORDS_SHARE);
+    room = width - left;
+    end = flow(words, FONT, left, top, PITCH);
+  } else if (!both && !many) top = lines(words, 0, words.shown.length, 0, width, top);
   const before = chips.shown.findIndex((unit) => unit >= first);
   const split = before < 0 ? chips.shown.length : before;
-  if (split) top = placeChips(chips, 0, split, left, room, top);
+  if (split) top = lines(chips, 0, split, left, room, top);
   const size = scaled(picture.width, picture.height, room - 2 * MARGIN);
   const frame: Frame = { ...grid, side: both ? "both" : shows === axes.key ? "key" : "query", x: left + Math.round((room - size.width) / 2), y: top + 4, ...size };
-  let bottom = frame.y + frame.height + 10;
-  if (split < chips.shown.length) bottom = placeChips(chips, split, chips.shown.length, left, room, bottom);
+  let bottom = frame.y + frame.height + 14;
+  if (split < chips.shown.length) bottom = lines(chips, split, chips.shown.length, left, room, bottom);
+  if (many && !left) end = lines(words, 0, words.shown.length, 0, width, bottom);
   const [query, key] = both ? [chips, chips] : shows === axes.key ? [words, chips] : [chips, words];
   return { kind: "picture", width, height: Math.max(bottom, end), font: FONT, query, key, captions: [], frame };
 }
 
-function placeChips(chips: Placed, from: number, to: number, left: number, room: number, top: number): number {
-  const bottom = flow(chips, FONT, room, top, PITCH, from, to);
-  centre(chips, from, to, room);
-  for (let p = from; p < to; p++) chips.x[p] = (chips.x[p] as number) + left;
-  return bottom;
-}
-
-/** Moves every line to the middle. */
-function centre({ x, y, w }: Placed, from: number, to: number, width: number): void {
+/** Some of the words from `top` down, each line in the middle of its room; answers where the next block may start. */
+function lines(placed: Placed, from: number, to: number, left: number, room: number, top: number): number {
+  const bottom = flow(placed, FONT, room, top, PITCH, from, to);
+  const { x, y, w } = placed;
   for (let p = from, next = from; p < to; p = next) {
     while (next < to && y[next] === y[p]) next++;
-    const [left, right] = [x[p] as number, (x[next - 1] as number) + (w[next - 1] as number)];
-    const by = Math.round((width - right - left) / 2);
+    const by = left + Math.round((room - (x[next - 1] as number) - (w[next - 1] as number) - (x[p] as number)) / 2);
     for (let q = p; q < next; q++) x[q] = (x[q] as number) + by;
   }
+  return bottom;
 }

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Layout } from "../src/layout";
-import { overlayOf, tint } from "../src/overlay";
+import { numbersOf, overlayOf, tint } from "../src/overlay";
 import { boxOf, pictured, scaled, step, unitIn } from "../src/picturelayout";
 import type { Frame } from "../src/picturelayout";
 import type { Call, Doc, Picture, Tokens } from "../src/protocol";
 import type { Session } from "../src/session";
+import { initialState } from "../src/state";
 import { axes, named, partOf } from "../src/units";
 import { denseWeights } from "../src/weights";
 
@@ -112,7 +113,7 @@ test("words stand above the picture; tokens before its parts above it, those aft
   });
 });
 
-test("many words stand beside the picture where there is room for both", () => {
+test("many words stand beside the picture where there is room for both, else below it", () => {
   inBrowser(() => {
     const doc = document(0, 0);
     const many = Array.from({ length: 90 }, (_, i) => `word${i}`);
@@ -121,7 +122,8 @@ test("many words stand beside the picture where there is room for both", () => {
     const wide = pictured(of(doc, 0), true, 900);
     assert.ok(Math.max(...wide.query.x.map((x, p) => x + wide.query.w[p]!)) <= wide.frame!.x && wide.frame!.y < 30);
     const narrow = pictured(of(doc, 0), true, 400);
-    assert.ok(Math.max(...narrow.query.y) < narrow.frame!.y);
+    assert.ok(narrow.frame!.y < 30 && Math.min(...narrow.query.y) >= narrow.frame!.y + narrow.frame!.height);
+    assert.ok(Math.max(...narrow.query.y) + narrow.query.h <= narrow.height);
   });
 });
 
@@ -150,4 +152,25 @@ test("more weight is more colour, none is none", () => {
     assert.deepEqual(tint(0.2, 0.2, theme), tint(1, 1, theme));
     assert.equal(tint(0.2, 0, theme)[3], 0);
   }
+});
+
+test("a page opens at the word asked last, else at what stands for the whole picture, else at its middle", () => {
+  const doc = document();
+  doc.calls = [{ ...doc.calls[1]!, index: 0 }];
+  assert.equal(initialState(doc).cursor, 0);
+  assert.equal(initialState({ ...doc, sequences: document(0, 2).sequences }).cursor, 7);
+  const asked = document();
+  asked.calls = doc.calls;
+  asked.sequences[0]!.source.text[18] = "where";
+  asked.sequences[0]!.source.special[18] = false;
+  assert.equal(initialState(asked).cursor, 18);
+});
+
+test("numbers stand in the strongest parts, where there is room", () => {
+  const weights = Float32Array.from({ length: 15 }, (_, part) => (part % 3 ? 0.001 : 0.02 * (part + 1)));
+  const frame = { picture, first: 2, width: 250, height: 150 } as Frame;
+  const numbers = numbersOf({ weights, peak: 0.26, strongest: 12 }, frame, "light");
+  assert.deepEqual(numbers.map(({ text }) => text), ["0.26", "0.20", "0.14", "0.08", "0.02"]);
+  assert.deepEqual([numbers[0]!.x, numbers[0]!.y, numbers[0]!.dark, numbers[4]!.dark], [125, 125, false, true]);
+  assert.deepEqual(numbersOf({ weights, peak: 0.26, strongest: 12 }, { ...frame, height: 90 }, "light"), []);
 });

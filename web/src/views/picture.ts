@@ -3,20 +3,15 @@
 import { INK } from "../color";
 import { el, framed, number, put, say, sizeCanvas } from "../dom";
 import { FONT } from "../layout";
-import { overlayOf, pixelsOf, tint, tinted, VEIL } from "../overlay";
+import { numbersOf, overlayOf, pixelsOf, tint, tinted, VEIL } from "../overlay";
 import type { Overlay } from "../overlay";
 import { boxOf } from "../picturelayout";
 import type { Frame } from "../picturelayout";
 import type { Active, Session } from "../session";
 import { named } from "../units";
 import { meanWeight } from "../weights";
-import { cellText, LEAST } from "./numbers";
 
 type SideName = "query" | "key";
-
-/** Pixels of a part from which it has room for a number, and how many parts get one. */
-const NUMBERED = 40;
-const NUMBERS = 8;
 
 export class PictureView {
   private readonly canvas = el("canvas", { class: "fv-picture", "aria-hidden": "true" });
@@ -153,24 +148,16 @@ export class PictureView {
     small.getContext("2d")?.putImageData(tinted(overlay, columns, rows, theme), 0, 0);
     context.imageSmoothingEnabled = false;
     context.drawImage(small, 0, 0, width, height);
-    const px = Math.min(width / columns, height / rows);
-    if (px < NUMBERED) return;
     context.font = `600 12px ${FONT}`;
     context.textAlign = "center";
     context.textBaseline = "middle";
     context.lineJoin = "round";
-    const ranked = Array.from(overlay.weights.keys()).sort((a, b) => (overlay.weights[b] as number) - (overlay.weights[a] as number));
-    for (const part of ranked.slice(0, NUMBERS)) {
-      const weight = overlay.weights[part] as number;
-      if (!(weight >= LEAST)) break;
-      const box = boxOf(frame, frame.first + part);
-      const [x, y] = [box.x + box.width / 2, box.y + box.height / 2 + 0.5];
-      const light = (theme === "light") === tint(weight, overlay.peak, theme)[3] < 0.45;
-      context.strokeStyle = light ? "rgb(255 255 255 / 0.6)" : "rgb(16 14 28 / 0.6)";
-      context.lineWidth = 3;
-      context.strokeText(cellText(weight, px), x, y);
-      context.fillStyle = light ? "#14121f" : "#ffffff";
-      context.fillText(cellText(weight, px), x, y);
+    context.lineWidth = 3;
+    for (const { x, y, text, dark } of numbersOf(overlay, frame, theme)) {
+      context.strokeStyle = dark ? "rgb(255 255 255 / 0.6)" : "rgb(16 14 28 / 0.6)";
+      context.strokeText(text, x, y);
+      context.fillStyle = dark ? "#14121f" : "#ffffff";
+      context.fillText(text, x, y);
     }
   }
 

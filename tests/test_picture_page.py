@@ -93,7 +93,7 @@ def test_each_word_has_parts_of_its_own(tab: Any, serve: Any) -> None:
     part(tab, 3, 2, source, press=False)
     weight = float(source.row(0, 0, 2, "reads", "token")[0, 2 * 8 + 1])
     tab.locator(f'.fv-part.fv-other[aria-label="row 3, column 2, weight {weight:.4f}"]').wait_for()
-    assert tab.locator(".fv-picture-foot .fv-readout").inner_text().split()[-1] == f"{weight:.4f}"
+    assert tab.locator(".fv-picture-foot .fv-partread").inner_text().split()[-1] == f"{weight:.4f}"
     keep_picture(tab, "picture-words")
     tab.get_by_role("button", name="All heads").click()
     shows(tab, source.row(0, 0, 2, "reads", "token").mean(0))

@@ -17,7 +17,7 @@ export class PictureView {
   private readonly canvas = el("canvas", { class: "fv-picture", "aria-hidden": "true" });
   /** What is known of the part that is pointed at, the scale, and the switch. */
   readonly foot: HTMLElement;
-  private readonly readout = el("p", { class: "fv-readout" });
+  private readonly readout = el("p", { class: "fv-partread" });
   private readonly scale = el("canvas", { class: "fv-scale", "aria-hidden": "true" });
   private readonly end = el("span");
   private readonly legend = el("span", { class: "fv-legend", title: "Full strength is the largest weight that any part has now" }, "0", this.scale, this.end);

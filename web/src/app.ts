@@ -344,7 +344,8 @@ function arrangeViews(main: HTMLElement, { session, grid, step }: Views): void {
 
 /** The text of a document as it was typed, where its title is all of it, or as it may have been. */
 function plainText(doc: Doc, session: Session): string {
-  const tokens = doc.sequences[session.state.sequence]?.source;
+  const texts = doc.sequences[session.state.sequence];
+  const tokens = texts?.picture ? texts.target : texts?.source; // of a picture the words that read it
   if (!tokens) return "";
   let text = "";
   tokens.text.forEach((token, i) => {

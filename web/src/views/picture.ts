@@ -183,7 +183,8 @@ export class PictureView {
     const weight = this.weightAt(active.direction === "reads" ? "key" : "query", other);
     const [a, b] = [named(from, active.unit, 16), named(to, other, 16)];
     const [left, right] = active.direction === "reads" ? [a, b] : [b, a];
-    say(this.readout, `${left} → ${right}  ${weight === null ? "…" : number(weight, true)}`);
+    const { kept } = session.call;
+    say(this.readout, `${left} → ${right}  ${weight !== null ? number(weight, true) : kept ? `not among the ${kept} largest of this row, which this page holds` : "…"}`);
   }
 
   private drawScale(peak: number): void {

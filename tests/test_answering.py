@@ -241,11 +241,11 @@ def test_the_built_in_model_reads_names_it_never_saw_and_texts_four_times_as_lon
         found = [answerer.ask(one.question, one.context).answer.lower() == one.answer.lower() for one in given]
         return 100 * sum(found) / count
 
-    assert right(100, (12, 60)) >= 95
-    assert right(40, (240, 300)) >= 88
+    assert right(200, (12, 60)) >= 98
+    assert right(50, (240, 300)) >= 92
     found = answerer.ask("What is the capital of France?", "France is a country. Paris is the capital.")
     assert (found.answer, found.words.index("Paris")) == ("Paris", found.first)
-    assert found.weights[found.first] > 0.95
+    assert found.weights[found.first] > 0.99
 
 
 def test_the_built_in_model_finds_one_fact_among_thousands() -> None:
@@ -253,4 +253,4 @@ def test_the_built_in_model_finds_one_fact_among_thousands() -> None:
     given = list(facts.facts(3, 2000))
     store = answerer.store(one.context for one in given)
     found = [(answerer.ask_store(given[line].question, store), given[line]) for line in range(0, 2000, 100)]
-    assert sum(answer.answer.lower() == one.answer.lower() for answer, one in found) >= 16
+    assert sum(answer.answer.lower() == one.answer.lower() for answer, one in found) >= 18

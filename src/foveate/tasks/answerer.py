@@ -27,7 +27,7 @@ __all__ = ["Answered", "Answerer", "Store", "load", "load_builtin"]
 
 CHUNK = 4096  # facts whose keys are made at a time
 BEST = 16  # facts of a store that are read
-POINTS = "begins looks at the first word of the answer; in ends, the row of that word looks at the last one."
+POINTS = "begins looks at the first word of the answer; of ends, the row of that word looks at the last one."
 RAREST = 1e-3  # share of texts that a word is in, where it is not known
 
 

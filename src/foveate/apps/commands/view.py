@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from foveate.apps.shipped import BUILTINS, USUAL, builtin
 from foveate.apps.commands import common, survey
 from foveate.apps.commands.embedding import add_embedding, check_embedding, write_page
 from foveate.apps.commands.record import heads, layers
 from foveate.apps.errors import UsageError, UserError
+from foveate.apps.shipped import BUILTINS, USUAL, builtin
 
 _EXAMPLES = """  foveate view                                      the built-in model, no network needed
   foveate view qa                                   another built-in one, which answers questions from a text

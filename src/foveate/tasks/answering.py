@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from sys import intern
 from typing import Any, ClassVar
 
 import numpy as np
@@ -343,7 +344,7 @@ def of_row(question: str, context: str, answer: str, place: str) -> Example:
     Raises:
         Malformed: one of them has no word, there are too many, or the answer is not in the text.
     """
-    one = Example(asked(question), tuple(cut_words(context)), ())
+    one = Example(tuple(map(intern, asked(question))), tuple(map(intern, cut_words(context))), ())  # each word once
     wanted = cut_words(answer)
     for name, words in (("question", one.question), ("text", one.context), ("answer", wanted)):
         if not words:

@@ -13,7 +13,7 @@ from foveate.apps.errors import UsageError, UserError
 from foveate.apps.shipped import BUILTINS, USUAL, builtin
 
 _EXAMPLES = """  foveate view                                      the built-in model, no network needed
-  foveate view qa                                   another built-in one, which answers questions from a text
+  foveate view qa                                   the built-in one that answers from a text
   foveate view --no-open                            print the address and serve, open no browser
   foveate view --text "The dog chased the ball because it was fast."
   foveate view --model bert-base-uncased --file doc.txt

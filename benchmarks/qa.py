@@ -1,12 +1,14 @@
 """Answer questions from texts about things that training never heard of, and from a store of 100,000 facts.
 
     python benchmarks/qa.py [-o runs/qa] [--seed 1] [--threads 1] [--model DIR] [--questions 1000] [--facts 100000]
+                            [--drawn 2]
 
 Trains a model by `foveate train qa` with its usual settings, or takes one that is there (`-o`, `--model`; `--model
-builtin` is that of the package). All names and numbers of the questions are of the test split; the long texts are four
-to five times as long as the longest of training. An answer is right if it is so word for word. The peer reads the same:
-of all sentences it takes the one that shares most words with the question, the rarest of them most, and guesses all of
-its words that the question has not and that training does not know, in one run of them. It takes minutes.
+builtin` is that of the package). All names and numbers of the questions are of the test split, drawn from the seed
+`--drawn`; the long texts are four to five times as long as the longest of training. An answer is right if it is so word
+for word. The peer reads the same: of all sentences it takes the one that shares most words with the question, the
+rarest of them most, and guesses all of its words that the question has not and that training does not know, in one run
+of them. It takes minutes.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -60,15 +62,15 @@ def share(found: Sequence[bool]) -> float:
     return 100 * sum(found) / len(found)
 
 
-def texts(answerer: Answerer, name: str, goal: str, count: int, words: tuple[int, int], threads: int) -> None:
-    given = list(facts.questions(2, count, words=words, split="test"))
+def texts(answerer: Answerer, name: str, goal: str, drawn: Iterator[facts.Question], threads: int) -> None:
+    given = list(drawn)
     right = share([same(answerer.ask(one.question, one.context).answer, one.answer) for one in given])
     other = share([same(overlap(answerer, one.question, one.context), one.answer) for one in given])
     figure(name, right, "%", goal=goal, peer=("shared words", other), threads=threads)
 
 
-def store(answerer: Answerer, count: int, questions: int, threads: int) -> None:
-    given = list(facts.facts(2, count))
+def store(answerer: Answerer, given: list[facts.Question], questions: int, threads: int) -> None:
+    count = len(given)
     start = time.perf_counter()
     kept = answerer.store([one.context for one in given])
     took = time.perf_counter() - start
@@ -92,17 +94,22 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--model")
     parser.add_argument("--questions", type=int, default=1000)
     parser.add_argument("--facts", type=int, default=100_000)
+    parser.add_argument("--drawn", type=int, default=2)
     own, rest = parser.parse_known_args(given)
     chosen = arguments(__doc__, rest)
     with place(chosen) as folder:
         if own.model is None:
             trained(chosen, Path(folder) / "qa", "qa", [])
         answerer = load_builtin() if own.model == "builtin" else load(own.model or Path(folder) / "qa")
-        count, threads = own.questions, chosen.threads
-        texts(answerer, "held-out names, texts as long as in training", ">= 98", count, (12, LONGEST), threads)
+        threads = chosen.threads
         long = (4 * LONGEST, 5 * LONGEST)
-        texts(answerer, "held-out names, texts four times as long", ">= 90", count, long, threads)
-        store(answerer, own.facts, min(count, own.facts), threads)
+        for name, goal, words in (
+            ("as long as in training", ">= 98", (12, LONGEST)),
+            ("four times as long", ">= 90", long),
+        ):
+            drawn = facts.questions(own.drawn, own.questions, words=words, split="test")
+            texts(answerer, f"held-out names, texts {name}", goal, drawn, threads)
+        store(answerer, list(facts.facts(own.drawn, own.facts)), min(own.questions, own.facts), threads)
         seed = answerer.ask("What is the capital of France?", "France is a country. Paris is the capital.")
         weight = 100 * seed.weights[seed.words.index("Paris")]
         figure("weight on Paris, capital of France", weight, "%", threads=threads)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from foveate.tasks.answering import Answering, Example, Shape, asked, best, of_r
 from foveate.tasks.recipe import Run, run
 from foveate.tasks.rows import Malformed
 from foveate.tasks.training import Options
+from foveate.tasks.training.checkpoint import save_model
 from stopping import stopped_at
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,16 +54,39 @@ def test_a_word_of_the_text_sees_the_question_and_its_neighbours_only() -> None:
     question, near = asked("What is the capital of Orsk?"), ("The", "capital", "of", "Orsk", "is", "Tal", ".")
     with torch.no_grad(), fv.watch(answerer.model) as seen:
         answerer.of_words(question, [*near, *["so"] * 30])
-    own, pointer = seen[next(iter(seen))], seen["pointer"]
+    own, begins, ends = seen[next(iter(seen))], seen["begins"], seen["ends"]
     n, length = len(question), len(question) + len(near) + 30
     allowed = torch.zeros(length, length, dtype=torch.bool)
     allowed[:, :n] = True
     place = torch.arange(length)
     allowed |= (place[:, None] - place).abs() <= TINY.window
     assert torch.equal(own[0, 0] > 0, allowed)
-    assert pointer.shape == (1, 2, 1, length)
-    assert float(pointer[0, :, 0, :n].sum()) == 0.0
-    torch.testing.assert_close(pointer[0, :, 0].sum(-1), torch.ones(2))
+    assert (begins.shape, ends.shape) == ((1, 1, 1, length), (1, 1, length, length))
+    assert (seen.info("begins").kind, seen.info("ends").kind) == ("cross", "encoder")
+    assert float(begins[0, 0, 0, :n].sum()) == 0.0
+    torch.testing.assert_close(begins[0, 0, 0].sum(), torch.ones(()))
+    further = place - place[:, None]
+    assert torch.equal(ends[0, 0] > 0, (further >= 0) & (further < answerer.recipe.longest))
+
+
+@pytest.mark.parametrize("rows", [512, 4])
+def test_a_span_is_as_likely_as_its_beginning_and_then_its_end(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "ROWS", rows)
+    answerer = untrained()
+    question, context = asked("What is the capital of Orsk?"), ("Orsk", "is", "old", ".", "Tal", "rules", "it", ".")
+    batch = answerer.recipe.batch([Example(question, context, ())])
+    with torch.no_grad():
+        begins, ends = answerer.model(batch)
+        likely_LA = answering.spans(begins, ends, longest=3)[0]
+    assert float(likely_LA.sum()) == pytest.approx(1, abs=1e-5)
+    first_L, last_LL = begins[0, 0, 0], ends[0, 0]
+    for first in range(len(likely_LA)):
+        wanted = [first_L[first] * last_LL[first, last] for last in range(first, min(first + 3, len(likely_LA)))]
+        assert likely_LA[first, : len(wanted)].tolist() == pytest.approx([float(one) for one in wanted], abs=1e-6)
+        assert float(likely_LA[first, len(wanted) :].sum()) == 0.0
+    found = answerer.of_words(question, context)
+    both_L = first_L + (first_L[:, None] * last_LL).sum(0)
+    assert found.weights == pytest.approx((both_L[len(question) :] / 2).tolist(), abs=1e-6)
 
 
 def test_batches_are_their_rows_alone() -> None:
@@ -75,24 +100,31 @@ def test_batches_are_their_rows_alone() -> None:
     model = answerer.model
     model.requires_grad_(False)
     together, targets = answerer.recipe.logits(model, rows)
-    assert targets.tolist() == [11, 11, 14, 15, 4, 4]
+    places = [(11, 1), (14, 2), (4, 1)]  # first word, and how many
+    assert targets.tolist() == [first * 3 + words - 1 for first, words in places]
     for i, one in enumerate(rows):
         alone, wanted = answerer.recipe.logits(model, [one])
         length = alone.shape[1]
-        assert torch.equal(wanted, targets[2 * i : 2 * i + 2])
-        torch.testing.assert_close(together[2 * i : 2 * i + 2, :length].exp(), alone.exp(), atol=1e-6, rtol=1e-4)
-    twice = together[4].exp()
+        assert torch.equal(wanted, targets[i : i + 1])
+        torch.testing.assert_close(together[i : i + 1, :length].exp(), alone.exp(), atol=1e-6, rtol=1e-4)
+    twice = together[2].exp()
     torch.testing.assert_close(twice.sum(), torch.ones((), dtype=twice.dtype), atol=1e-5, rtol=1e-5)
-    assert float(twice[9]) == 0.0  # the second "Tal" counts where the first is
+    assert float(twice[9 * 3]) == 0.0  # the second "Tal" counts where the first is
 
 
-def test_the_best_span_does_not_end_before_it_begins_and_is_not_endless() -> None:
-    weights = torch.tensor([[0.1, 0.1, 0.7, 0.1], [0.6, 0.1, 0.1, 0.2]])
-    assert best(weights, 12) == (2, 4)
-    far = torch.zeros(2, 40)
-    far[0, 0] = far[1, 39] = 0.9
-    far[0, 20] = far[1, 21] = 0.1
-    assert best(far, 12) == (20, 22)
+def test_the_best_span_is_the_likeliest_of_all() -> None:
+    likely_LA = torch.tensor([[0.1, 0.2], [0.1, 0.4], [0.3, 0.0]])
+    assert best(likely_LA) == (1, 3)
+    assert best(likely_LA[2:]) == (0, 1)
+
+
+def test_a_model_whose_pointers_are_of_another_form_is_refused(tmp_path: Path) -> None:
+    answerer = untrained()
+    tensors = {name.replace("begins", "pointer"): t for name, t in answerer.model.state_dict().items()}
+    save_model(tmp_path, tensors, {"task": "answering", "shape": asdict(TINY)})
+    (tmp_path / "known.json").write_text(json.dumps(answerer.recipe.known), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"do not belong together.*begins\.query\.weight"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -209,11 +241,11 @@ def test_the_built_in_model_reads_names_it_never_saw_and_texts_four_times_as_lon
         found = [answerer.ask(one.question, one.context).answer.lower() == one.answer.lower() for one in given]
         return 100 * sum(found) / count
 
-    assert right(100, (12, 60)) >= 95
-    assert right(40, (240, 300)) >= 88
+    assert right(200, (12, 60)) >= 98
+    assert right(50, (240, 300)) >= 92
     found = answerer.ask("What is the capital of France?", "France is a country. Paris is the capital.")
     assert (found.answer, found.words.index("Paris")) == ("Paris", found.first)
-    assert found.weights[found.first] > 0.95
+    assert found.weights[found.first] > 0.99
 
 
 def test_the_built_in_model_finds_one_fact_among_thousands() -> None:
@@ -221,4 +253,4 @@ def test_the_built_in_model_finds_one_fact_among_thousands() -> None:
     given = list(facts.facts(3, 2000))
     store = answerer.store(one.context for one in given)
     found = [(answerer.ask_store(given[line].question, store), given[line]) for line in range(0, 2000, 100)]
-    assert sum(answer.answer.lower() == one.answer.lower() for answer, one in found) >= 16
+    assert sum(answer.answer.lower() == one.answer.lower() for answer, one in found) >= 18

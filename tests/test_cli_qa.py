@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from foveate.apps.errors import UserError
+from foveate.apps.shipped import BUILTINS, builtin
 from foveate.apps.task_model import TaskModel, open_folder
 from foveate.tasks import answering
 from miniatures import Runner
@@ -64,11 +65,28 @@ def test_qa_from_a_seed_to_the_page(run: Runner, tmp_path: Path) -> None:
     assert document.sequences[0].target is not None
     assert document.sequences[0].target.text == ("answer",)
     assert document.message.startswith(f"{' '.join(read)} (")
-    assert document.notes[-1].startswith("Of the pointer, head 0 looks at the first word")
-    assert [(call.kind, call.heads, call.queries) for call in document.calls] == [("encoder", 2, 17), ("cross", 2, 1)]
+    assert document.notes[-1].startswith("begins looks at the first word")
+    assert [(call.kind, call.heads, call.queries) for call in document.calls] == [
+        ("encoder", 2, 17), ("cross", 1, 1), ("encoder", 1, 17),
+    ]  # fmt: skip
     assert len(model.examples) == 3 and all("?" in example for example in model.examples)
     with pytest.raises(UserError, match="a question with its question mark comes first, then the text"):
         model.run("Paris is the capital.", None, lambda progress, message: None)
+
+
+def test_the_page_offers_what_the_package_has_by_name(run: Runner, tmp_path: Path) -> None:
+    assert run("view qa --export page.html")[0] == 0
+    assert "Paris" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    code, out, _ = run("view qa --terminal --layer 3", "--text", f"{QUESTION} {PAGE}")
+    assert code == 0 and "Paris" in out
+    for name in BUILTINS:
+        made = builtin(name)
+        assert made is not None and made.examples
+    assert builtin("my-model") is None
+    run.lines(f"train qa -o qa {SMALL}")
+    assert builtin("qa") is None  # a folder of that name is what is meant
+    found = open_folder("qa")
+    assert isinstance(found, TaskModel) and found.name == "qa"
 
 
 def test_the_benchmark_runs_on_a_model_that_is_there(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,10 @@ BAD: dict[str, tuple[str, str]] = {
     "long": ("a.png\t" + "w " * 61, "the phrase has 61 words; at most 60 are read"),
     "no file": ("none.png\tthe red one", "there is no file .*none.png"),
     "no picture": ("text.png\tthe red one", "text.png is no picture that can be read"),
-    "no box": ("a.png\tthe red one\t1,2,3", r"a box is left,top,right,bottom in pixels, here within 8 x 8; got '1,2,3'"),
+    "no box": (
+        "a.png\tthe red one\t1,2,3",
+        r"a box is left,top,right,bottom in pixels, here within 8 x 8; got '1,2,3'",
+    ),
     "outside": ("a.png\tthe red one\t1,2,9,4", ".*got '1,2,9,4'"),
     "nan": ("a.png\tthe red one\tnan,2,3,4", ".*got 'nan,2,3,4'"),
 }

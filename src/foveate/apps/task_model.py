@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,15 +31,16 @@ class TaskModel:
     Args:
         predictor: the model.
         name: for people; default: what kind of model it is.
+        examples: texts to try; default: those that the model's description names.
     """
 
     kind: Kind = "encoder"
     max_tokens = 2000
 
-    def __init__(self, predictor: Predictor[Any], *, name: str = "") -> None:
+    def __init__(self, predictor: Predictor[Any], *, name: str = "", examples: Sequence[str] = ()) -> None:
         self.predictor = predictor
         self.name = name or predictor.recipe.shape.name
-        self.examples = predictor.examples or EXAMPLES
+        self.examples = list(examples or predictor.examples or EXAMPLES)
 
     def run(self, text: str, target: str | None, report: Report) -> Source:
         """Record the model on a text.

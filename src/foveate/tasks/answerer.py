@@ -1,6 +1,7 @@
 """A trained model that answers questions: from a text that is given, or from the facts of a store that it looks up.
 
-Axes: B questions (one), L words of the text, N facts of a store, S signs, k facts that are read.
+Axes: B questions (one), L words of the text, N facts of a store, S signs, k facts that are read,
+A most words of an answer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..retrieval import lookup
-from .answering import ASKS, MOST_WORDS, Answering, Example, asked, best
+from .answering import ASKS, MOST_WORDS, Answering, Example, asked, best, spans
 from .identity import MOST, signs
 from .recipe import Answer, Predictor, opened, told
 from .words import cut_words
@@ -26,7 +27,7 @@ __all__ = ["Answered", "Answerer", "Store", "load", "load_builtin"]
 
 CHUNK = 4096  # facts whose keys are made at a time
 BEST = 16  # facts of a store that are read
-POINTS = "Of the pointer, head 0 looks at the first word of the answer and head 1 at the last one."
+POINTS = "begins looks at the first word of the answer; of ends, the row of that word looks at the last one."
 RAREST = 1e-3  # share of texts that a word is in, where it is not known
 
 
@@ -35,7 +36,7 @@ class Answered:
     """An answer, as it stands in the text.
 
     probability: of the answer, wherever it stands in the text.
-    words, weights: of the text, and how much of the two pointers each has; together 1.
+    words, weights: of the text, and how likely the answer begins or ends with each, half of both; together 1.
     first, past: which words the answer is, one past the last.
     fact: which line of a store it was read from, from 0; None without a store.
     """
@@ -92,13 +93,13 @@ class Answerer(Predictor[Answering]):
         if (count := len(question) + len(context)) > MOST_WORDS:
             raise ValueError(f"question and text have {count:,} words; at most {MOST_WORDS:,} are read")
         batch = self.recipe.batch([Example(tuple(question), tuple(context), ())])
-        weights_2L = self.model(batch)[0, :, 0, len(question) :]
-        first, past = best(weights_2L, self.recipe.longest)
+        likely_LA = spans(*self.model(batch), longest=self.recipe.longest)[0, len(question) :]
+        first, past = best(likely_LA)
         said = [word.lower() for word in context[first:past]]
         lowered = [word.lower() for word in context]
-        spans = [at for at in range(len(context)) if lowered[at : at + len(said)] == said]
-        probability = sum(float(weights_2L[0, at] * weights_2L[1, at + len(said) - 1]) for at in spans)
-        read = tuple(weights_2L.mean(0).tolist())
+        places = [at for at in range(len(context)) if lowered[at : at + len(said)] == said]
+        probability = float(likely_LA[places, len(said) - 1].sum())
+        read = tuple(((likely_LA.sum(1) + _ends(likely_LA)) / 2).tolist())
         text = " ".join(context[first:past])
         return Answered(" ".join(question), text, min(1.0, probability), tuple(context), read, first, past)
 
@@ -160,6 +161,14 @@ def load_builtin() -> Answerer:
     """The model of the package, which knows made-up facts only (`tasks.facts`)."""
     with resources.as_file(resources.files(__package__) / "facts" / "weights") as folder:
         return load(folder)
+
+
+def _ends(likely_LA: Tensor) -> Tensor:
+    """(L,): how likely the answer ends at each word."""
+    ends_L = torch.zeros_like(likely_LA[:, 0])
+    for more in range(min(likely_LA.shape)):
+        ends_L[more:] += likely_LA[: len(likely_LA) - more, more]
+    return ends_L
 
 
 def _places(text: str, words: Sequence[str]) -> list[tuple[int, int]]:

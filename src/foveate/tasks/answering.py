@@ -1,11 +1,11 @@
-"""Which words of a text answer a question? Two heads point at the first and the last of them.
+"""Which words of a text answer a question? One pointer says where the answer begins, another where it ends if so.
 
 Their weights are the answer: nothing chooses from a list of answers, so none can be learned by heart. Words that are
 not known have no vector of their own; equal ones have the same signs (`identity`), with which the question's words are
 found again in the text. A word of the text sees the question and its neighbours, never the whole text: so what it
 becomes does not depend on how long the text is.
 
-Axes: B examples, L words (the question, then the text), M width, S signs, D width of a pointer's head, V known words.
+Axes: B examples, L words (the question, then the text), M width, S signs, V known words, A most words of an answer.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from sys import intern
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .. import masks
 from ..attend import attention
 from ..map import AttentionMap
 from ..nn import Encoder, MultiHeadAttention
-from ..nn.parts import split_heads
 from ..positions import RelativeBuckets
 from .bucketing import cut
 from .encoders import check_shares, chosen
@@ -34,14 +35,15 @@ from .recipe import Recipe, percent
 from .rows import Malformed, Rows, decoded, lines_of
 from .words import cut_words
 
-__all__ = ["LONGEST", "MOST_WORDS", "Answering", "Example", "Network", "Shape", "asked", "best", "of_row"]
+__all__ = ["LONGEST", "MOST_WORDS", "Answering", "Example", "Network", "Shape", "asked", "best", "of_row", "spans"]
 
 MOST_WORDS = 4000  # of a question and its text
 LONGEST = 12  # words of an answer
 PAD, MARK, UNKNOWN, FIRST = 0, 1, 2, 3
 ASKS = "?"  # ends each question, whatever it ended with; the answer is asked for from there
-MADE = {"train": 24_000, "valid": 500, "test": 1_000}  # examples, where there is no file
-HIDDEN = -1e4  # the logit of a place that cannot be chosen
+MADE = {"train": 100_000, "valid": 2_000, "test": 1_000}  # examples, where there is no file
+HIDDEN = -1e4  # the logit of what cannot be chosen
+ROWS = 512  # of ends, that are looked at together
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,17 @@ class Batch:
 
 
 class Network(nn.Module):
-    """Words, an encoder, and a pointer. `known`: how many words have a vector of their own."""
+    """Words, an encoder, and two pointers.
 
-    def __init__(self, known: int, shape: Shape) -> None:
+    Args:
+        known: how many words have a vector of their own.
+        shape: of the encoder.
+        longest: how many words an answer has at most.
+    """
+
+    def __init__(self, known: int, shape: Shape, longest: int) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.longest = shape, longest
         self.table = nn.Embedding(FIRST + known, shape.width, padding_idx=PAD)
         self.signs = nn.Linear(shape.signs, shape.width, bias=False)
         self.looks = nn.Embedding(len(LOOKS), shape.width)
@@ -122,7 +130,7 @@ class Network(nn.Module):
                 shape.width, shape.heads, positions=RelativeBuckets(shape.heads, max_distance=16 + shape.window)
             ),
         )
-        self.pointer = Pointer(shape.width)
+        self.begins, self.ends = Pointer(shape.width, crosses=True), Pointer(shape.width)
         for table in (self.table, self.looks, self.same):
             nn.init.normal_(table.weight, std=shape.width**-0.5)
         nn.init.normal_(self.signs.weight, std=shape.signs**-0.5)
@@ -131,8 +139,8 @@ class Network(nn.Module):
             first: Any = self.encoder.layers[0].attention
             first.key.weight.copy_(first.query.weight)  # equal words find each other from the first step on
 
-    def forward(self, batch: Batch) -> AttentionMap:
-        """(B, 2, 1, L): where each answer begins and ends."""
+    def forward(self, batch: Batch) -> tuple[AttentionMap, AttentionMap]:
+        """(B, 1, 1, L): where each answer begins; and (B, 1, L, L): where it would end if it began at a word."""
         numbers_BL = batch.numbers_BL
         if self.training and self.shape.unknown:  # in question and text alike
             drawn_BV = torch.rand(len(numbers_BL), self.table.num_embeddings, device=numbers_BL.device)
@@ -145,23 +153,35 @@ class Network(nn.Module):
         inside = masks.padding(batch.lengths_B)
         x_BLM = self.encoder(x_BLM, mask=question | masks.window(self.shape.window) & inside)
         asks_B1M = x_BLM[torch.arange(len(x_BLM)), batch.asked_B - 1][:, None]
-        out: AttentionMap = self.pointer(asks_B1M, x_BLM, inside & ~question)
-        return out
+        within = masks.window(0, self.longest - 1) & inside
+        return self.begins(asks_B1M, x_BLM, inside & ~question), self.ends(x_BLM, x_BLM, within)
 
 
 class Pointer(nn.Module):
-    """Two heads, whose weights are what is wanted of them: where an answer begins, and where it ends."""
+    """A head whose weights are what is wanted of it. `crosses`: it is not the words that ask."""
 
-    is_cross_attention = True  # which `foveate.watch` asks for
-
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, crosses: bool = False) -> None:
         super().__init__()
-        self.query, self.key = nn.Linear(width, 2 * width), nn.Linear(width, 2 * width)
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+        self.is_cross_attention = crosses  # which `foveate.watch` asks for
 
-    def forward(self, asks_B1M: Tensor, x_BLM: Tensor, mask: masks.Mask) -> AttentionMap:
-        """(B, 2, 1, L)."""
-        q_B21D, k_B2LD = split_heads(self.query(asks_B1M), 2), split_heads(self.key(x_BLM), 2)
-        return attention(q_B21D, k_B2LD, k_B2LD, mask=mask)[1]
+    def forward(self, asks_BQM: Tensor, x_BLM: Tensor, mask: masks.Mask) -> AttentionMap:
+        """(B, 1, Q, L)."""
+        q_B1QM, k_B1LM = self.query(asks_BQM).float()[:, None], self.key(x_BLM).float()[:, None]
+        return attention(q_B1QM, k_B1LM, k_B1LM, mask=mask)[1]
+
+
+def spans(begins: AttentionMap, ends: AttentionMap, *, longest: int) -> Tensor:
+    """(B, L, A): how likely an answer begins at each word and has 1, 2, ... words; 0 where it would leave the text."""
+    first_BL1 = begins[:, 0, 0][..., None]
+    length = first_BL1.shape[1]
+    found = []
+    for start in range(0, length, ROWS):
+        stop = min(length, start + ROWS)
+        tile_BRC = F.pad(ends[:, 0, start:stop, start : min(length, stop + longest - 1)], (0, longest - 1))
+        row_R1 = torch.arange(stop - start, device=tile_BRC.device)[:, None]
+        found.append(tile_BRC[:, row_R1, row_R1 + torch.arange(longest, device=tile_BRC.device)])
+    return first_BL1 * torch.cat(found, 1)
 
 
 LOOKS = ("lower", "Capital", "UPPER", "digits", "mark")
@@ -196,6 +216,7 @@ class Answering(Recipe[Example]):
         }
     }  # fmt: skip
     epochs = 8
+    precision = "float32"  # in bfloat16 a step of this width is hardly faster, and learns less
     rates: ClassVar = {"transformer": {"peak": 3e-3, "warmup": 150}}
 
     def __init__(self, shape: Shape, known: dict[str, Any]) -> None:
@@ -230,13 +251,13 @@ class Answering(Recipe[Example]):
         return len(example.question) + len(example.context)
 
     def choices(self, example: Example) -> int:
-        return 2
+        return 1
 
     def text(self, example: Example) -> str:
         return " ".join((*example.question, *example.context))
 
     def model(self) -> Network:
-        return Network(len(self.numbers), self.shape)
+        return Network(len(self.numbers), self.shape, self.longest)
 
     def batch(self, examples: Sequence[Example], device: torch.device | None = None) -> Batch:
         """Of one example or more."""
@@ -262,20 +283,20 @@ class Answering(Recipe[Example]):
         return Batch(*(part.to(device) for part in parts))
 
     def logits(self, model: nn.Module, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+        """(B, L A) the logarithm of how likely each span is, and (B,) which is the answer."""
         device = next(model.parameters()).device
-        weights = model(self.batch(examples, device))[...]
-        logits_B2L = weights[:, :, 0].clamp(min=torch.finfo(weights.dtype).tiny).log()
+        likely_BLA = spans(*model(self.batch(examples, device)), longest=self.longest)
+        logits_BN = likely_BLA.clamp(min=torch.finfo(likely_BLA.dtype).tiny).log().flatten(1)
         targets = []
         for row, one in enumerate(examples):  # where an answer stands more than once, all places together are one
-            for head in (0, 1):
-                places = sorted({len(one.question) + span[head] - head for span in one.spans})
-                together = logits_B2L[row, head, places].logsumexp(0)
-                targets.append(places[0])
-                if len(places) > 1:
-                    logits_B2L = logits_B2L.clone()
-                    logits_B2L[row, head, places] = HIDDEN
-                    logits_B2L[row, head, places[0]] = together
-        return logits_B2L.flatten(0, 1), torch.tensor(targets, device=device)
+            starts = [(len(one.question) + first) * self.longest + past - first - 1 for first, past in one.spans]
+            targets.append(starts[0])
+            if len(starts) > 1:
+                together = logits_BN[row, starts].logsumexp(0)
+                logits_BN = logits_BN.clone()
+                logits_BN[row, starts] = HIDDEN
+                logits_BN[row, starts[0]] = together
+        return logits_BN, torch.tensor(targets, device=device)
 
     def scores(self, model: nn.Module, examples: Sequence[Example], cells: int) -> dict[str, float]:
         """How many answers are right, word for word, in percent."""
@@ -283,11 +304,9 @@ class Answering(Recipe[Example]):
         sizes = np.array([self.size(one) for one in examples])
         for rows in cut(np.argsort(sizes, kind="stable"), sizes, cells):
             some = [examples[row] for row in rows]
-            weights = model(self.batch(some, next(model.parameters()).device))[:, :, 0].cpu()
-            found = [
-                best(weights[i, :, len(one.question) : self.size(one)], self.longest) for i, one in enumerate(some)
-            ]
-            right += [_same(one, *span) for one, span in zip(some, found, strict=True)]
+            likely_BLA = spans(*model(self.batch(some, next(model.parameters()).device)), longest=self.longest).cpu()
+            for one, likely_LA in zip(some, likely_BLA, strict=True):
+                right.append(_same(one, *best(likely_LA[len(one.question) :])))
         return {"accuracy": percent([torch.tensor(right)])}
 
 
@@ -298,11 +317,10 @@ def asked(question: str) -> tuple[str, ...]:
     return (*words, ASKS) if words else ()
 
 
-def best(weights_2L: Tensor, longest: int) -> tuple[int, int]:
-    """The likeliest span of at most `longest` words: its first, and one past its last."""
-    both_LL = (weights_2L[0, :, None] * weights_2L[1, None]).triu().tril(longest - 1)
-    first, last = divmod(int(both_LL.argmax()), weights_2L.shape[1])
-    return first, last + 1
+def best(likely_LA: Tensor) -> tuple[int, int]:
+    """The likeliest span: its first word, and one past its last."""
+    first, more = divmod(int(likely_LA.argmax()), likely_LA.shape[1])
+    return first, first + more + 1
 
 
 def _same(one: Example, first: int, past: int) -> bool:
@@ -326,7 +344,7 @@ def of_row(question: str, context: str, answer: str, place: str) -> Example:
     Raises:
         Malformed: one of them has no word, there are too many, or the answer is not in the text.
     """
-    one = Example(asked(question), tuple(cut_words(context)), ())
+    one = Example(tuple(map(intern, asked(question))), tuple(map(intern, cut_words(context))), ())  # each word once
     wanted = cut_words(answer)
     for name, words in (("question", one.question), ("text", one.context), ("answer", wanted)):
         if not words:

@@ -20,7 +20,6 @@ _EXAMPLES = """  foveate ground "the small red circle" --scene 1
   foveate ground "the red circle left of the square" --scene 3 --view
   foveate ground my-model "the red circle" --image picture.png
 """
-BUILTIN = "foveate's built-in model of pictures"
 
 
 def add(commands: Any) -> None:
@@ -68,12 +67,13 @@ def _model(where: str | None) -> Grounder:
 
 
 def _show(grounder: Grounder, picture: Picture, arguments: argparse.Namespace) -> int:
+    from foveate.apps.shipped import PICTURES
     from foveate.apps.task_model import TaskModel
 
     if arguments.scene is None:
         grounder.picture = picture
     text = arguments.phrase if arguments.scene is None else f"scene {arguments.scene}: {arguments.phrase}"
-    name = BUILTIN if arguments.model is None else Path(arguments.model).resolve().name
+    name = PICTURES if arguments.model is None else Path(arguments.model).resolve().name
     return common.show_model(TaskModel(grounder, name=name), text, None, arguments, quick=True)
 
 

@@ -24,14 +24,6 @@ _EXAMPLES = """  foveate qa "What is the capital of France?" --context "France i
   foveate qa "Who rules Veldania?" --context page.txt --view
   foveate view my-model --text "What is the capital of France? France is a country. Paris is the capital."
 """
-EXAMPLES = [
-    "What is the capital of France? France is a country. Paris is the capital.",
-    "Who rules Veldania? Veldania is an old kingdom by the sea. Its capital is Orsk. It is ruled by Mira Toval. "
-    "Gandor Bel rules Kessland. The flag of Kessland is dark blue.",
-    "What does Ada Brenn play? Ada Brenn lives in Port Lunn. Her instrument is the church organ. Jon Tarvik lives in "
-    "New Solm. He plays the violin.",
-]
-BUILTIN = "foveate's built-in answerer"
 GROUP = 4096  # lines that are read at a time
 
 
@@ -79,11 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(answerer: Answerer, question: str, context: str, arguments: argparse.Namespace) -> int:
+    from foveate.apps.shipped import BUILTINS
     from foveate.apps.task_model import TaskModel
     from foveate.tasks.answering import asked
 
-    model = TaskModel(answerer, name=BUILTIN if arguments.model is None else Path(arguments.model).resolve().name)
-    model.examples = EXAMPLES if arguments.model is None else model.examples
+    where = arguments.model
+    model = BUILTINS["qa"]() if where is None else TaskModel(answerer, name=Path(where).resolve().name)
     return common.show_model(model, f"{' '.join(asked(question)[:-1])}? {context}", None, arguments, quick=True)
 
 

@@ -68,7 +68,7 @@ def _add(tasks: Any, recipe: type[Recipe[Any]]) -> None:
     group.add_argument("--batch-words", type=common.whole(1), default=1024, metavar="WORDS", help=about)
     _add_shape(parser.add_argument_group("model"), recipe)
     rate, warmup = (training.usual(recipe.rates, name) for name in ("peak", "warmup"))
-    training.add_options(parser, rate, warmup, recipe.epochs)
+    training.add_options(parser, rate, warmup, recipe.epochs, recipe.precision)
     parser.set_defaults(run=functools.partial(run, recipe))
 
 

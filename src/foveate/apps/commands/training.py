@@ -22,7 +22,9 @@ Work = Callable[["World", bool], "Outcome"]
 HELD = {"checkpoint.safetensors": "a run that can go on", "model.safetensors": "a model"}
 
 
-def add_options(parser: argparse.ArgumentParser, rate: str, warmup: str, epochs: int | None = None) -> None:
+def add_options(
+    parser: argparse.ArgumentParser, rate: str, warmup: str, epochs: int | None = None, precision: str = "auto"
+) -> None:
     """Options of every task; `rate` and `warmup` say what is usual for this one, `epochs` if it is another number."""
     from foveate.tasks.training import Options
 
@@ -39,8 +41,8 @@ def add_options(parser: argparse.ArgumentParser, rate: str, warmup: str, epochs:
     add("--patience", type=common.whole(0), default=usual.patience, metavar="EPOCHS", help=about)
     about = f"how many of the last epochs are averaged, if that is better than the best one ({usual.average})"
     add("--average", type=common.whole(1), default=usual.average, metavar="EPOCHS", help=about)
-    about = "of products; auto is bfloat16 where this machine is faster with it (auto)"
-    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help=about)
+    about = f"of products; auto is bfloat16 where this machine is faster with it ({precision})"
+    add("--precision", choices=("auto", "float32", "bfloat16"), default=precision, help=about)
     add("--seed", type=common.whole(0), default=usual.seed, help=f"of everything that is drawn ({usual.seed})")
     add(
         "--threads", type=common.whole(1), help="threads of torch; with 1, a resumed run ends as it would have, exactly"

@@ -173,6 +173,7 @@ def _translate_lines(translator: Translator, path: str, search: Search, show: Ca
 
 
 def _view(arguments: argparse.Namespace, where: str | None) -> int:
+    from foveate.apps.shipped import BUILTINS
     from foveate.apps.translation import TranslationModel
 
     if arguments.export is not None:
@@ -180,14 +181,8 @@ def _view(arguments: argparse.Namespace, where: str | None) -> int:
     text = " ".join(arguments.text) if where is None else common.read_text(where)
     if where is not None and not text:
         raise UserError("the text is empty")
-    translator = common.load_translator(arguments.model)
-    name = "" if arguments.model is None else Path(arguments.model).resolve().name
-    model = TranslationModel(translator, _fixed() if arguments.model is None else None, name=name)
+    if arguments.model is None:
+        model = BUILTINS["translate"]()
+    else:
+        model = TranslationModel(common.load_translator(arguments.model), name=Path(arguments.model).resolve().name)
     return common.show_model(model, text or model.examples[0], None, arguments, quick=True)
-
-
-def _fixed() -> Translator | None:
-    """The built-in translator's twin without attention, if it is there."""
-    from foveate.tasks.translation.store import builtin, builtins
-
-    return builtin("en-fr-fixed") if "en-fr-fixed" in builtins() else None

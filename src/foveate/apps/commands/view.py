@@ -10,8 +10,10 @@ from foveate.apps.commands import common, survey
 from foveate.apps.commands.embedding import add_embedding, check_embedding, write_page
 from foveate.apps.commands.record import heads, layers
 from foveate.apps.errors import UsageError, UserError
+from foveate.apps.shipped import BUILTINS, USUAL, builtin
 
 _EXAMPLES = """  foveate view                                      the built-in model, no network needed
+  foveate view qa                                   the built-in one that answers from a text
   foveate view --no-open                            print the address and serve, open no browser
   foveate view --text "The dog chased the ball because it was fast."
   foveate view --model bert-base-uncased --file doc.txt
@@ -30,12 +32,14 @@ _EXAMPLES = """  foveate view                                      the built-in 
 
 def add(commands: Any) -> None:
     parser = common.subcommand(commands, "view", "look at a model, a text, a recording or a survey", _EXAMPLES)
-    about = "a saved recording, a folder that foveate train left, or the table that foveate heads wrote"
-    parser.add_argument("recording", nargs="?", metavar="RUN.fov", help=about)
+    about = (
+        "a saved recording, a folder that foveate train left, the table that foveate heads wrote, or a built-in model"
+    )
+    parser.add_argument("recording", nargs="?", metavar="RUN.fov", help=f"{about}: {', '.join(BUILTINS)}")
     parser.add_argument(
         "other", nargs="?", metavar="OTHER.fov", help="a second recording, to compare the first one with"
     )
-    about = "a Hugging Face model, or a folder that foveate train left; default: the built-in one"
+    about = f"a Hugging Face model, a folder that foveate train left, or a built-in one; default: {USUAL}"
     parser.add_argument("--model", metavar="PATH_OR_NAME", help=about)
     texts = parser.add_mutually_exclusive_group()
     texts.add_argument("--text", type=common.readable, help="the text to look at")
@@ -63,18 +67,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.other is not None:
         return _show_two(arguments)
     where = arguments.model if arguments.recording is None else arguments.recording
-    model = None if where is None else _own(where)
+    model = _own(where)
     if arguments.recording is not None:
         if model is None:
             return _show_recording(arguments)
         if arguments.model is not None:
             raise UsageError(f"{arguments.recording} is a model, one model is shown; leave out --model")
-    if writing is not None and (where is None or model is not None):
+    if writing is not None and model is not None:
         raise UsageError("--generate is for Hugging Face models: --model PATH_OR_NAME")
     text = common.text_of(arguments)
-    quick = where is None or model is not None
-    if model is None:
-        model = _builtin() if where is None else _hub_model(where, writing)
+    quick = model is not None
+    model = model or _hub_model(where, writing)
     if arguments.terminal:
         return _print_model(model, text or model.examples[0], arguments)
     return common.show_model(model, text or model.examples[0], arguments.target, arguments, quick=quick)
@@ -116,18 +119,15 @@ def _print(source: Any, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _own(folder: str) -> Any:
-    """The model that foveate train left in a folder; None if there is something else, or nothing."""
+def _own(where: str | None) -> Any:
+    """A built-in model, or the one that foveate train left in a folder; None if there is something else, or nothing."""
+    found = builtin(where)
+    if found is not None or where is None:
+        return found
     from foveate.apps.task_model import open_folder
 
     with common.explained():
-        return open_folder(folder)
-
-
-def _builtin() -> Any:
-    from foveate.apps.builtin import BuiltinModel
-
-    return BuiltinModel()
+        return open_folder(where)
 
 
 def _hub_model(name: str, writing: Any) -> Any:

@@ -49,6 +49,7 @@ LAYERS = {
     "plot": 11,
     "tasks": 11,
     "views": 11,
+    "vision": 11,
     "apps": 12,
 }
 OPTIONAL = {

@@ -13,7 +13,7 @@ from .retrieval import lookup
 from .watch import watch  # from here on `foveate.watch` is the function; the package is still imported by its path
 
 if TYPE_CHECKING:
-    from . import faithful, heads, hf, nn, plot, tasks
+    from . import faithful, heads, hf, nn, plot, tasks, vision
     from .apps.head_view import head_view
     from .apps.viewing import export_html, view
     from .change import block, knockout, replace, scale
@@ -45,6 +45,7 @@ __all__ = [
     "stats",
     "tasks",
     "view",
+    "vision",
     "watch",
 ]
 
@@ -63,6 +64,7 @@ _LATER = {
     "nn": "",
     "hf": "",
     "tasks": "",
+    "vision": "",
 }
 
 try:

@@ -6,7 +6,6 @@ A recording on disk stays there: a call's tensors are read when someone first lo
 from __future__ import annotations
 
 import itertools
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import torch
 
 from foveate.map import AttentionMap
 from foveate.recording import Recording
+from foveate.recording.calls import stack_of
 from foveate.recording.generation import Generation, join
 from foveate.views.document import Call, Kind, Side
 
@@ -194,12 +194,12 @@ def calls_of(entries: list[Entry], maps: Maps, two_sided: bool, target_offset: i
     layers: dict[str, dict[str, int]] = {}
     calls: list[Call] = []
     latest: dict[str, Call] = {}
-    reading = {_stack(entry.name) for entry in entries if entry.is_cross} - {""}
+    reading = {stack_of(entry.name) for entry in entries if entry.is_cross} - {""}
     for index, entry in enumerate(entries):
         earlier = latest.get(entry.name)
         kind = earlier.kind if earlier else _kind(entry, maps, index, two_sided)
         causal = earlier.causal if earlier else kind == "decoder"
-        if kind == "encoder" and _stack(entry.name) in reading:
+        if kind == "encoder" and stack_of(entry.name) in reading:
             kind = "decoder"  # of what reads the other side, whether or not it also sees what follows
         layer = layers.setdefault(kind, {}).setdefault(entry.name, len(layers[kind]))
         rows: Side = "target" if kind == "cross" or (two_sided and kind == "decoder") else "source"
@@ -226,16 +226,6 @@ def calls_of(entries: list[Entry], maps: Maps, two_sided: bool, target_offset: i
         calls.append(call)
         latest[entry.name] = call
     return tuple(calls)
-
-
-def _stack(name: str) -> str:
-    """What a module's layer is one of: its path before the number of the layer.
-
-    >>> _stack("text_encoder.encoder.layer.3.crossattention.self")
-    'text_encoder.encoder.layer'
-    """
-    found = re.match(r"(.*)\.\d+(?=\.|$)", name)
-    return found.group(1) if found else ""
 
 
 def _offset(kind: Kind, queries: int, keys: int, earlier: Call | None, first: int) -> int:

@@ -33,6 +33,7 @@ EXAMPLES = [
 ]
 MOST_TOKENS = 16_384  # on a page that runs the model
 NEW_TOKENS = 64
+_TOWERS = {"clip": "CLIPTextModel"}  # of models with one for pictures, too
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class HubModel(Hub):
                 transformers = self.transformers
                 writes = self.kind == "decoder" and self.writing is not None
                 two_sided = self.kind == "encoder-decoder"
-                loader = transformers.AutoModelForSeq2SeqLM if two_sided else transformers.AutoModel
+                one = getattr(transformers, _TOWERS.get(self.config.model_type, "AutoModel"))
+                loader = transformers.AutoModelForSeq2SeqLM if two_sided else one
                 self._writer = self.network(transformers.AutoModelForCausalLM if writes else loader)
                 self._model = self._writer.base_model if writes else self._writer
             return self._model

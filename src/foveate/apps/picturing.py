@@ -120,7 +120,8 @@ class PictureModel(Hub):
         source = Source(seen, None, texts, title=title, model=self.name, pictures=self.pictures)
         document = source.document()
         crossing = [call.index for call in document.calls if call.kind == "cross"]
-        focus = Focus(None, crossing[-1]) if crossing else Focus(0, len(document.calls) - 1, level="token")
+        last = Focus(0, len(document.calls) - 1, level="token")
+        focus = Focus(_last_word(found.text), crossing[-1]) if crossing and found.text else last
         return source.with_answer(found.message, focus, notes=(*self.notes, *document.notes))
 
     def ids(self, text: str) -> torch.Tensor:
@@ -172,6 +173,12 @@ class PictureModel(Hub):
         high, wide = size if isinstance(size, list | tuple) else (size, size)
         resized = torch.frombuffer(bytearray(self.image.resize((wide, high)).tobytes()), dtype=torch.uint8)
         return (resized.view(1, high, wide, 3).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+
+
+def _last_word(text: Tokens) -> int | None:
+    """The number of the last word that is no special token."""
+    words = [word for word, special in zip(text.word, text.special, strict=True) if not special]
+    return words[-1] if words else None
 
 
 def _look(one: PictureModel, model: Any) -> _Run:

@@ -18,7 +18,6 @@ from foveate.map import AttentionMap
 from foveate.recording import Recording
 from foveate.views.generated import tokens_of
 from foveate.views.given import recording_of, tables_of
-from foveate.views.pictures import Picture
 from foveate.views.source import Source
 from foveate.views.texts import TokenLists
 
@@ -64,7 +63,6 @@ def view(
     host: str | None = None,
     port: int | None = None,
     title: str | None = None,
-    pictures: Sequence[Picture] = (),
 ) -> Any:
     """Show a recording: inside the cell of a notebook (with `foveate[notebook]`), elsewhere as a local page.
 
@@ -76,14 +74,13 @@ def view(
         target_tokens: those of the decoder's side of an encoder-decoder.
         open: also open the user's browser.
         block: return only when the page is closed, by Ctrl-C.
-        pictures: of each sequence the picture whose patches its tokens are, as `fv.vision.pictures` gives them.
 
     Returns:
         A handle with `.url` and `.close()`; in a notebook a widget, which closes by itself when its cell is cleared.
     """
     if isinstance(seen, list | tuple) and seen and all(isinstance(one, _RECORDED) for one in seen):
         return _view_two(seen, tokens, target_tokens, open=open, block=block, host=host, port=port)
-    source = source_of(seen, tokens, target_tokens, pictures=pictures, **({"title": title} if title else {}))
+    source = source_of(seen, tokens, target_tokens, **({"title": title} if title else {}))
     if _in_notebook():
         from foveate.apps.notebook import show
 
@@ -134,7 +131,6 @@ def export_html(
     target_tokens: TokenLists = None,
     *,
     title: str | None = None,
-    pictures: Sequence[Picture] = (),
     layers: export.Which = None,
     heads: export.Which = None,
     embed: export.Embed = "auto",
@@ -147,7 +143,6 @@ def export_html(
     """Write one self-contained page that works offline, and says what in it is exact, rounded, pooled or left out.
 
     Args:
-        pictures: of each sequence the picture whose patches its tokens are, as `fv.vision.pictures` gives them.
         layers: which go in: a number in the order of the page, a glob over module names, or a list of these. None: all.
         heads: which heads of these, by their numbers in the module; one or a list. None: all.
         embed: "exact": queries and keys, from which the page computes every weight, at any length. "top": the largest
@@ -164,7 +159,7 @@ def export_html(
         ValueError: an option has none of its values.
     """
     options = export.Options(layers, heads, embed, k, values, float16)
-    source = source_of(seen, tokens, target_tokens, pictures=pictures, **({"title": title} if title else {}))
+    source = source_of(seen, tokens, target_tokens, **({"title": title} if title else {}))
     return export.write(source, path, title or "", limit, options, progress)
 
 

@@ -128,6 +128,7 @@ def imported_from(text: str, place: str) -> set[str]:
 def test_public_names_are_exactly_these() -> None:
     assert sorted(foveate.__all__) == [
         "AttentionMap",
+        "Picture",
         "Recording",
         "attention",
         "block",

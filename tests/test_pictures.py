@@ -13,6 +13,7 @@ from PIL import Image
 import foveate as fv
 from foveate.views.pictures import Picture
 from foveate.views.source import Source
+from foveate.views.words import Tokens
 
 
 def picture(rows: int = 2, columns: int = 3, first: int = 0) -> Picture:
@@ -69,3 +70,16 @@ def test_words_that_read_a_picture_are_the_target() -> None:
 def test_what_does_not_fit_is_refused(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()  # type: ignore[operator]
+
+
+def test_parts_are_words_of_their_own_whatever_they_are_called() -> None:
+    tokens = Tokens(
+        ("[CLS]", "sky", "##blue", "sun", "hill", "hill", "tree", "a", "##b"), (0, 1, 1, 1, 2, 2, 3, 3, 3), (False,) * 9
+    )
+    source = Source(maps(9, 9), [tokens], pictures=[picture(first=1)])
+    names = source.document().sequences[0].source
+    assert names.word == (0, 1, 2, 3, 4, 5, 6, 7, 7)
+    assert names.text == tokens.text
+    for direction in ("reads", "read_by"):
+        by_word, by_token = (source.row(0, 0, 3, direction, level)[:, 1:7] for level in ("word", "token"))  # type: ignore[arg-type]
+        torch.testing.assert_close(by_word, by_token, rtol=0, atol=0)

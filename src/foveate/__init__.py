@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from .apps.head_view import head_view
     from .apps.viewing import export_html, view
     from .change import block, knockout, replace, scale
+    from .views.pictures import Picture
 
 __all__ = [
     "AttentionMap",
+    "Picture",
     "Recording",
     "attention",
     "block",
@@ -51,6 +53,7 @@ __all__ = [
 
 # Names that open windows, or that most users of the operator never need, are loaded when first used.
 _LATER = {
+    "Picture": "views.pictures",
     "view": "apps.viewing",
     "export_html": "apps.viewing",
     "head_view": "apps.head_view",

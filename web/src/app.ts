@@ -213,7 +213,7 @@ export class App {
   private tell(session: Session): void {
     const seen = describeActive(session, session.state.all ? 4 : 5);
     const name = headName(session);
-    if (!seen) this.seen.replaceChildren(el("span", { class: "fv-quiet" }, `Point at a word to see where it looks in ${name}`));
+    if (!seen) this.seen.replaceChildren(el("span", { class: "fv-quiet" }, `Point at ${session.axes.query.grid ? "a part of the picture" : "a word"} to see where it looks in ${name}`));
     else {
       const list = seen.list.flatMap(([text, weight], n) => [n ? ", " : " ", el("strong", {}, text), ` ${number(weight)}`]);
       const mean = session.state.all ? el("span", { class: "fv-quiet" }, ` · mean of ${session.heads.length} heads`) : null;
@@ -304,6 +304,7 @@ export class App {
       w: () => session.set({ level: state.level === "word" ? "token" : "word" }),
       s: () => session.set({ special: !state.special }),
       f: () => this.views?.finder.open(),
+      o: () => this.views?.words.flipOverlay(),
       t: () => this.setTheme(this.theme === "dark" ? "light" : "dark", true),
       "[": layer(-1), "]": layer(1), ",": head(-1), ".": head(1),
       "?": () => this.help.showModal(),
@@ -343,7 +344,8 @@ function arrangeViews(main: HTMLElement, { session, grid, step }: Views): void {
 
 /** The text of a document as it was typed, where its title is all of it, or as it may have been. */
 function plainText(doc: Doc, session: Session): string {
-  const tokens = doc.sequences[session.state.sequence]?.source;
+  const texts = doc.sequences[session.state.sequence];
+  const tokens = texts?.picture ? texts.target : texts?.source; // of a picture the words that read it
   if (!tokens) return "";
   let text = "";
   tokens.text.forEach((token, i) => {

@@ -1,6 +1,7 @@
-// Where every word stands: two columns, two rows, or flowing text. Pure geometry, so that a hundred thousand words cost
+// Where every word stands: two columns, two rows, or flowing text; picturelayout.ts: around a picture. Pure geometry, so that a hundred thousand words cost
 // one measurement each and no element.
 
+import type { Frame } from "./picturelayout";
 import type { Axes, Axis } from "./units";
 
 export type LayoutKind = "columns" | "rows" | "text";
@@ -25,7 +26,7 @@ export interface Caption {
 }
 
 export interface Layout {
-  kind: LayoutKind;
+  kind: LayoutKind | "picture";
   width: number;
   height: number;
   font: number;
@@ -33,6 +34,8 @@ export interface Layout {
   /** The same object as `query` where one flow of words plays both parts. */
   key: Placed;
   captions: Caption[];
+  /** Where the parts of a picture are, which are no words. */
+  frame: Frame | null;
 }
 
 export const COLUMN_LIMIT = 48;
@@ -54,19 +57,19 @@ export function measure(text: string, size: number): number {
   return width;
 }
 
-function visible(axis: Axis, special: boolean): { shown: Int32Array; place: Int32Array } {
+function visible(axis: Axis, special: boolean, among: (unit: number) => boolean): { shown: Int32Array; place: Int32Array } {
   const shown: number[] = [];
   const place = new Int32Array(axis.length).fill(-1);
   for (let u = 0; u < axis.length; u++) {
-    if (!special && axis.special[u]) continue;
+    if ((!special && axis.special[u]) || !among(u)) continue;
     place[u] = shown.length;
     shown.push(u);
   }
   return { shown: Int32Array.from(shown), place };
 }
 
-function start(axis: Axis, special: boolean, h: number): Placed {
-  const { shown, place } = visible(axis, special);
+export function start(axis: Axis, special: boolean, h: number, among: (unit: number) => boolean = () => true): Placed {
+  const { shown, place } = visible(axis, special, among);
   const make = () => new Float32Array(shown.length);
   return { axis, shown, place, x: make(), y: make(), w: make(), h };
 }
@@ -111,7 +114,7 @@ function columns(axes: Axes, special: boolean, width: number): Layout {
     { text: "looks at", x: from + span / 2, y: 18, anchor: "middle" },
     { text: over, x: from + span, y: 18, anchor: "start" },
   ];
-  return { kind: "columns", width, height: top + Math.max(query.shown.length, key.shown.length) * pitch + 10, font, query, key, captions };
+  return { kind: "columns", width, height: top + Math.max(query.shown.length, key.shown.length) * pitch + 10, font, query, key, captions, frame: null };
 }
 
 const ROW_FONT = 16;
@@ -152,7 +155,7 @@ function rows(axes: Axes, special: boolean, width: number): Layout {
     { text: axes.self ? "looked at" : "source", x: 14, y: 20, anchor: "start" },
     { text: axes.self ? "looking" : "target", x: 14, y: bottom + 56, anchor: "start" },
   ];
-  return { kind: "rows", width: full, height: bottom + 68, font, query, key, captions };
+  return { kind: "rows", width: full, height: bottom + 68, font, query, key, captions, frame: null };
 }
 
 const NEWLINE = "⏎";
@@ -164,20 +167,20 @@ function tight(axis: Axis, unit: number): boolean {
 }
 
 /** Flows words from `top` down, keeping what belongs together on one line; answers where the next block may start. */
-function flow(placed: Placed, font: number, width: number, top: number, pitch: number): number {
+export function flow(placed: Placed, font: number, width: number, top: number, pitch: number, from = 0, to = placed.shown.length): number {
   const margin = 18;
   const { axis, shown } = placed;
   const most = width - 2 * margin;
   const size = (p: number) => Math.min(most, measure(label(axis, shown[p] as number), font) + 6);
   let [x, y] = [margin, top];
-  for (let p = 0; p < shown.length; p++) {
-    const fresh = p > 0 && label(axis, shown[p - 1] as number) === NEWLINE;
-    const joins = p > 0 && !fresh && tight(axis, shown[p] as number);
+  for (let p = from; p < to; p++) {
+    const fresh = p > from && label(axis, shown[p - 1] as number) === NEWLINE;
+    const joins = p > from && !fresh && tight(axis, shown[p] as number);
     const w = size(p);
     let whole = w;
-    if (!joins) for (let next = p + 1; next < shown.length && tight(axis, shown[next] as number) && whole < most; next++) whole += size(next) - 5;
+    if (!joins) for (let next = p + 1; next < to && tight(axis, shown[next] as number) && whole < most; next++) whole += size(next) - 5;
     if (joins) x -= 5;
-    else if (p) x += font * 0.08;
+    else if (p > from) x += font * 0.08;
     if (fresh || (x + whole > width - margin && (!joins || whole > most)) || x + w > width - margin) {
       if (x > margin) y += pitch;
       x = margin;
@@ -195,12 +198,12 @@ function prose(axes: Axes, special: boolean, width: number): Layout {
   const captions: Caption[] = [];
   const shared = axes.self && axes.query.offset === axes.key.offset && axes.query.length === axes.key.length;
   const key = start(axes.key, special, h);
-  if (shared) return { kind: "text", width, height: flow(key, font, width, 22, pitch) + 4, font, query: key, key, captions };
+  if (shared) return { kind: "text", width, height: flow(key, font, width, 22, pitch) + 4, font, query: key, key, captions, frame: null };
   const query = start(axes.query, special, h);
   captions.push({ text: axes.self ? "looking" : "target", x: 18, y: 18, anchor: "start" });
   const below = flow(query, font, width, 36, pitch) + 10;
   captions.push({ text: axes.self ? "looked at" : "source", x: 18, y: below + 10, anchor: "start" });
-  return { kind: "text", width, height: flow(key, font, width, below + 28, pitch) + 4, font, query, key, captions };
+  return { kind: "text", width, height: flow(key, font, width, below + 28, pitch) + 4, font, query, key, captions, frame: null };
 }
 
 export function suggested(axes: Axes, width: number): LayoutKind {

@@ -57,6 +57,8 @@ export class Session {
   theme: Theme = "light";
   readonly thumbnails = new Map<number, Thumbnails>();
   readonly hidden = new Set<number>();
+  /** Whether a picture is seen without the weights over it. */
+  bare = false;
   private hover: Active | null = null;
   private hoverOther: number | null = null;
   private readonly listeners: { [K in keyof Events]?: Listener<K>[] } = {};

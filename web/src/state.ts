@@ -3,7 +3,7 @@
 import type { Direction, Doc, Focus, Level } from "./protocol";
 import type { LayoutKind } from "./layout";
 import type { Place } from "./tiling";
-import { axes } from "./units";
+import { axes, partOf } from "./units";
 
 export interface State {
   sequence: number;
@@ -27,6 +27,7 @@ export interface State {
 }
 
 const IN_SIGHT = 48;
+const WORD = /[\p{L}\p{N}]/u;
 
 /** The word that is shown before anyone chooses one: in the middle of what is in sight, or the last of it where each sees what came before. */
 function firstWord(doc: Doc, { call, sequence, level, direction }: State): number | null {
@@ -34,7 +35,13 @@ function firstWord(doc: Doc, { call, sequence, level, direction }: State): numbe
   if (!facts) return null;
   const { query, key } = axes(doc, facts, sequence, level);
   const axis = direction === "reads" ? query : key;
-  const words = axis.text.slice(0, IN_SIGHT).flatMap((text, unit) => (!axis.special[unit] && /[\p{L}\p{N}]/u.test(text) ? [unit] : []));
+  if (axis.grid) {
+    const { first, picture: { rows, columns } } = axis.grid;
+    const words = axis.text.flatMap((text, unit) => (!axis.special[unit] && !partOf(axis, unit) && WORD.test(text) ? [unit] : []));
+    if (words.length) return words.at(-1) ?? null;
+    return first && axis.special[0] ? 0 : first + (rows >> 1) * columns + (columns >> 1); // what stands for all of the picture, or its middle
+  }
+  const words = axis.text.slice(0, IN_SIGHT).flatMap((text, unit) => (!axis.special[unit] && WORD.test(text) ? [unit] : []));
   return (facts.causal ? words.at(-1) : words[words.length >> 1]) ?? null;
 }
 

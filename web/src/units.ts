@@ -1,7 +1,7 @@
 // The units an axis counts: its tokens, or the words they make up.
 
-import { clip } from "./dom";
-import type { Call, Doc, Level, Row, Sequence, Tokens } from "./protocol";
+import { clip, quote } from "./dom";
+import type { Call, Doc, Level, Picture, Row, Sequence, Tokens } from "./protocol";
 
 export interface Axis {
   /** Number of units. */
@@ -15,6 +15,14 @@ export interface Axis {
   /** Which of the document's token lists this is, and the token of position 0. */
   side: "source" | "target";
   offset: number;
+  /** The picture whose parts are among the units, each a unit of its own. */
+  grid: Grid | null;
+}
+
+/** Equal parts of a picture, row by row, the first of them unit `first`. */
+export interface Grid {
+  picture: Picture;
+  first: number;
 }
 
 /** Letters of a unit that are ever shown; measuring and fitting more would hold the page up. */
@@ -34,7 +42,8 @@ export function tokensOf(sequence: Sequence, side: "source" | "target"): Tokens 
   return (side === "target" ? sequence.target : null) ?? sequence.source;
 }
 
-function makeAxis(tokens: Tokens, side: "source" | "target", offset: number, length: number, level: Level): Axis {
+function makeAxis(texts: Sequence, side: "source" | "target", offset: number, length: number, level: Level): Axis {
+  const tokens = tokensOf(texts, side);
   const starts = level === "word" ? wordStarts(tokens.word, offset, length) : Int32Array.from({ length: length + 1 }, (_, i) => i);
   const units = starts.length - 1;
   const text: string[] = new Array<string>(units);
@@ -47,7 +56,28 @@ function makeAxis(tokens: Tokens, side: "source" | "target", offset: number, len
     special[u] = Boolean(tokens.special[from]);
     joined[u] = level === "token" && u > 0 && tokens.word[from] === tokens.word[from - 1];
   }
-  return { length: units, text, special, joined, starts, side, offset };
+  return { length: units, text, special, joined, starts, side, offset, grid: side === "source" && texts.picture ? gridOf(texts.picture, starts, offset) : null };
+}
+
+/** Where an axis has the parts of a picture; nothing where it does not hold all of them. */
+function gridOf(picture: Picture, starts: Int32Array, offset: number): Grid | null {
+  const [at, parts] = [picture.first - offset, picture.rows * picture.columns];
+  const first = starts.indexOf(at);
+  return first >= 0 && starts[first + parts] === at + parts ? { picture, first } : null;
+}
+
+/** The part that a unit is, by row and column from 0. */
+export function partOf(axis: Axis, unit: number): { row: number; column: number } | null {
+  if (!axis.grid) return null;
+  const { first, picture: { rows, columns } } = axis.grid;
+  const part = unit - first;
+  return part < 0 || part >= rows * columns ? null : { row: Math.floor(part / columns), column: part % columns };
+}
+
+/** What a sentence calls a unit: a word in quotes; a part of a picture that has no name of its own by its place. */
+export function named(axis: Axis, unit: number, most = 24): string {
+  const [part, text] = [partOf(axis, unit), axis.text[unit] ?? ""];
+  return part && text === `${part.row + 1},${part.column + 1}` ? `row ${part.row + 1}, column ${part.column + 1}` : quote(text, most);
 }
 
 export interface Axes {
@@ -63,11 +93,10 @@ export function axes(doc: Doc, call: Call, sequence: number, level: Level): Axes
   const columns = tokensOf(texts, call.columns);
   const queries = Math.max(0, Math.min(call.queries, rows.text.length - call.offset));
   const keys = Math.min(call.keys, columns.text.length);
-  return {
-    query: makeAxis(rows, call.rows, call.offset, queries, level),
-    key: makeAxis(columns, call.columns, 0, keys, level),
-    self: call.rows === call.columns,
-  };
+  const query = makeAxis(texts, call.rows, call.offset, queries, level);
+  const key = makeAxis(texts, call.columns, 0, keys, level);
+  if (query.grid && key.grid && (query.offset !== key.offset || query.length !== key.length)) query.grid = null; // one picture for both sides, if they agree
+  return { query, key, self: call.rows === call.columns };
 }
 
 /** Weights of positions, added up to weights of an axis' units. */

@@ -6,6 +6,7 @@ import "./layout.test";
 import "./map.test";
 import "./reading.test";
 import "./messages.test";
+import "./picture.test";
 import "./long.test";
 import "./session.test";
 import "./state.test";

@@ -18,10 +18,12 @@ from foveate.map import AttentionMap
 from foveate.recording import Recording
 from foveate.views.generated import tokens_of
 from foveate.views.given import recording_of, tables_of
+from foveate.views.pictures import Picture
 from foveate.views.source import Source
 from foveate.views.texts import TokenLists
 
 _RECORDED = (Source, AttentionMap, Mapping)
+Pictures = Picture | Sequence[Picture]
 Attention = Source | AttentionMap | Mapping[str, Any] | Tensor | np.ndarray | Sequence[Any]
 
 
@@ -29,13 +31,17 @@ def source_of(
     seen: Attention,
     tokens: TokenLists = None,
     target_tokens: TokenLists = None,
+    pictures: Pictures = (),
     **about: Any,
 ) -> Source:
     """A Source over a recording, any mapping from names to maps, one map, or weights as numbers (`views.given`).
 
     Tokens default to the recording's.
     """
+    pictures = [pictures] if isinstance(pictures, Picture) else pictures
     if isinstance(seen, Source):
+        if pictures:
+            raise ValueError("a Source has its own pictures: give them where it is made, Source(..., pictures=[...])")
         return seen
     if not isinstance(seen, AttentionMap | Mapping):
         try:
@@ -50,7 +56,7 @@ def source_of(
         target_tokens = known[1] if target_tokens is None else target_tokens
     about.setdefault("model", getattr(seen, "model", None) or "")
     about.setdefault("title", about["model"] or "Recording")
-    return Source(maps, tokens, target_tokens, **about)
+    return Source(maps, tokens, target_tokens, pictures=pictures, **about)
 
 
 def view(
@@ -58,6 +64,7 @@ def view(
     tokens: TokenLists = None,
     target_tokens: TokenLists = None,
     *,
+    pictures: Pictures = (),
     open: bool = True,
     block: bool = False,
     host: str | None = None,
@@ -71,7 +78,9 @@ def view(
             numbers: a tensor (B, H, Q, K), or one for each layer, as Hugging Face's `outputs.attentions`. A list of two
             recordings: both side by side, the same place in each, and the difference; their tokens are their own.
         tokens: the tokens of each sequence; one flat list of strings is one sequence.
-        target_tokens: those of the decoder's side of an encoder-decoder.
+        target_tokens: those of the decoder's side of an encoder-decoder, or the words that read a picture.
+        pictures: what a vision model saw, one `Picture` for each sequence, or the only one; the page draws the weights
+            over it.
         open: also open the user's browser.
         block: return only when the page is closed, by Ctrl-C.
 
@@ -79,8 +88,8 @@ def view(
         A handle with `.url` and `.close()`; in a notebook a widget, which closes by itself when its cell is cleared.
     """
     if isinstance(seen, list | tuple) and seen and all(isinstance(one, _RECORDED) for one in seen):
-        return _view_two(seen, tokens, target_tokens, open=open, block=block, host=host, port=port)
-    source = source_of(seen, tokens, target_tokens, **({"title": title} if title else {}))
+        return _view_two(seen, tokens, target_tokens, pictures, open=open, block=block, host=host, port=port)
+    source = source_of(seen, tokens, target_tokens, pictures, **({"title": title} if title else {}))
     if _in_notebook():
         from foveate.apps.notebook import show
 
@@ -90,14 +99,16 @@ def view(
     return _served(workspace, open=open, block=block, host=host, port=port)
 
 
-def _view_two(seen: Sequence[Any], tokens: TokenLists, target_tokens: TokenLists, **how: Any) -> Any:
+def _view_two(
+    seen: Sequence[Any], tokens: TokenLists, target_tokens: TokenLists, pictures: Pictures, **how: Any
+) -> Any:
     if len(seen) != 2:
         raise ValueError(f"two recordings are shown side by side; got {len(seen)}")
     if tokens is not None or target_tokens is not None:
         raise ValueError("of two recordings each has its own tokens: set seen.tokens, or give two views.source.Source")
     if _in_notebook():
         raise UserError("two recordings are compared in a page of its own: foveate view a.fov b.fov")
-    one, other = (source_of(one) for one in seen)
+    one, other = (source_of(one, pictures=() if isinstance(one, Source) else pictures) for one in seen)
     workspace = Workspace()
     workspace.add_compared(one, other, names_of(one, other))
     return _served(workspace, **how)
@@ -130,6 +141,7 @@ def export_html(
     tokens: TokenLists = None,
     target_tokens: TokenLists = None,
     *,
+    pictures: Pictures = (),
     title: str | None = None,
     layers: export.Which = None,
     heads: export.Which = None,
@@ -143,6 +155,7 @@ def export_html(
     """Write one self-contained page that works offline, and says what in it is exact, rounded, pooled or left out.
 
     Args:
+        pictures: what a vision model saw, as for `view`.
         layers: which go in: a number in the order of the page, a glob over module names, or a list of these. None: all.
         heads: which heads of these, by their numbers in the module; one or a list. None: all.
         embed: "exact": queries and keys, from which the page computes every weight, at any length. "top": the largest
@@ -159,7 +172,7 @@ def export_html(
         ValueError: an option has none of its values.
     """
     options = export.Options(layers, heads, embed, k, values, float16)
-    source = source_of(seen, tokens, target_tokens, **({"title": title} if title else {}))
+    source = source_of(seen, tokens, target_tokens, pictures, **({"title": title} if title else {}))
     return export.write(source, path, title or "", limit, options, progress)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,17 @@ class Picture:
         rest = [f"[{self.first + self.parts + place}]" for place in range(after)]
         special = (True,) * self.first + (False,) * self.parts + (True,) * after
         return Tokens((*before, *names, *rest), tuple(range(length)), special)
+
+    def apart(self, tokens: Tokens) -> Tokens:
+        """These tokens with each part a word of its own, whatever words they made up.
+
+        Raises:
+            ValueError: the parts do not all fit.
+        """
+        self.tokens(len(tokens))
+        parts = range(self.first, self.first + self.parts + 1)  # and what comes after begins a word
+        begins = [at in parts or at == 0 or tokens.word[at] != tokens.word[at - 1] for at in range(len(tokens))]
+        return Tokens(tokens.text, tuple(number - 1 for number in accumulate(begins)), tokens.special)
 
     def png(self) -> bytes:
         """The pixels as a PNG file.

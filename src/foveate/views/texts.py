@@ -46,8 +46,8 @@ def script_of(
     if pictures:
         _check_lengths(calls, "target")
     source, source_starts = _side(maps, "source", calls, batch, tokens)
-    for one, names in zip(pictures, source, strict=False):
-        one.tokens(len(names))  # which checks that all parts have a token
+    if pictures:
+        source = [one.apart(names) for one, names in zip(pictures, source, strict=True)]
     shown = tuple(pictures) or (None,) * batch
     starts: dict[Side, list[int]] = {"source": source_starts}
     if not any("target" in (call.rows, call.columns) for call in calls):

@@ -1,10 +1,11 @@
 // The whole map of the chosen head: canvas tiles that are asked for as they come into sight, with zoom, pan and a crosshair.
 
 import { heatTable, INK, paint } from "../color";
-import { el, framed, number, put, quote, say, sizeCanvas } from "../dom";
+import { el, framed, number, put, say, sizeCanvas } from "../dom";
 import { measure } from "../layout";
 import type { Session } from "../session";
 import { aborted, Cache } from "../source";
+import { named } from "../units";
 import { drawFrame, gutters, NAMED_FROM } from "./frame";
 import type { View } from "./frame";
 import { CellNumbers } from "./numbers";
@@ -279,7 +280,7 @@ export class HeatmapView {
     if (this.problem) return say(this.readout, this.problem);
     if (!at || at.j === null) return say(this.readout, "Point at a cell");
     const weight = this.weightAt(at.i, at.j);
-    say(this.readout, `${quote(query.text[at.i] ?? "", 16)} → ${quote(key.text[at.j] ?? "", 16)}  ${weight === null ? this.missing : number(weight, true)}`);
+    say(this.readout, `${named(query, at.i, 16)} → ${named(key, at.j, 16)}  ${weight === null ? this.missing : number(weight, true)}`);
   }
 
   /** What stands in the place of a weight that is not at hand: yet, or at all. */

@@ -7,6 +7,7 @@ const KEYS: [string, string][] = [
   ["Click, Enter or Space", "lock the word; then point at the other words for their numbers"],
   ["Esc", "unlock"],
   ["← ↑ ↓ →", "move to the next word, head or cell"],
+  ["Over a picture", "a word or a part colours the parts it looks at; point at a part for its number; o shows the bare picture"],
   ["Play, ‹ and ›", "a translation word by word, as it was written; then ← and → go from step to step, Esc shows all"],
   ["Tab", "from one part of the page to the next"],
   ["h", "one head or all heads"],

@@ -80,6 +80,11 @@ function arc(from: Placed, a: number, to: Placed, b: number, fan: number): strin
   return `M${f(m0.x + fan)} ${f(y0)}C${f(m0.x + fan)} ${f(y0 + bend)} ${f(m1.x + fan)} ${f(y1 - bend)} ${f(m1.x + fan)} ${f(y1)}`;
 }
 
+/** Whether words stand in running text, where a line to each would hide them. */
+export function flows({ kind }: Layout): boolean {
+  return kind === "text" || kind === "picture";
+}
+
 /** In a long text the largest weight may be small: lines and shades are drawn as if it were a good part of 1. */
 export function boost({ weights, heads }: Session): number {
   const top = weights ? Math.max(0, ...heads.map((head) => weights.top(head, 1)[0]?.[1] ?? 0)) : 0;
@@ -94,7 +99,7 @@ export function shade(weight: number, lift: number): number {
 
 export function lines(session: Session, layout: Layout): Line[] {
   const { shown, weights, heads, theme, state } = session;
-  if (!shown || !weights) return [];
+  if (!shown || !weights || layout.kind === "picture") return []; // what a picture shows is not crossed by lines
   const fromQuery = shown.direction === "reads";
   const from = fromQuery ? layout.query : layout.key;
   const to = fromQuery ? layout.key : layout.query;
@@ -126,8 +131,8 @@ export function figures(session: Session, layout: Layout): Figure[] {
   const to = shown.direction === "reads" ? layout.key : layout.query;
   const hovered = session.hoveredOther ?? (state.locked ? state.other : null);
   const units = new Map<number, number>();
-  const most = layout.kind === "text" ? 6 : to.shown.length;
-  const candidates = layout.kind === "text" ? new Set(heads.flatMap((head) => weights.top(head, 8, (unit) => (to.place[unit] ?? -1) >= 0).map(([unit]) => unit))) : to.shown;
+  const most = flows(layout) ? 6 : to.shown.length;
+  const candidates = flows(layout) ? new Set(heads.flatMap((head) => weights.top(head, 8, (unit) => (to.place[unit] ?? -1) >= 0).map(([unit]) => unit))) : to.shown;
   const ranked = Array.from(candidates, (unit) => [unit, meanWeight(weights, heads, unit)] as const).filter(([, weight]) => weight >= 0.005);
   for (const [unit, weight] of ranked.sort((a, b) => b[1] - a[1]).slice(0, most)) units.set(unit, weight);
   if (hovered !== null && heads.every((head) => !Number.isNaN(weights.at(head, hovered)))) units.set(hovered, meanWeight(weights, heads, hovered));

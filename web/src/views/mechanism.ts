@@ -3,6 +3,8 @@
 import { el, framed, number, put, quote, say } from "../dom";
 import type { Pair } from "../protocol";
 import type { Session } from "../session";
+import { named, partOf } from "../units";
+import type { Axis } from "../units";
 import { headOf } from "./sentences";
 import { Strip } from "./strip";
 
@@ -58,15 +60,15 @@ export class MechanismView {
     this.draw();
   }
 
-  /** The words of the pair: at word level, the first token of each. */
+  /** The words of the pair in quotes, or parts of a picture: at word level, the first token of each. */
   private names(): { query: string; key: string; note: string } {
     const { session } = this;
     const { i, j } = session.pairAt as { i: number; j: number };
     const texts = session.doc.sequences[session.state.sequence];
     const { query, key } = session.axes;
-    const text = (side: "source" | "target", at: number) => (side === "target" ? texts?.target : texts?.source)?.text[at] ?? "";
+    const text = (axis: Axis, at: number) => (partOf(axis, axis.starts.indexOf(at)) ? named(axis, axis.starts.indexOf(at)) : quote((axis.side === "target" ? texts?.target : texts?.source)?.text[axis.offset + at] ?? ""));
     const whole = session.state.level === "word" && (this.pieces(query.starts, i) || this.pieces(key.starts, j));
-    return { query: text(query.side, query.offset + i), key: text(key.side, key.offset + j), note: whole ? " (first sub-words)" : "" };
+    return { query: text(query, i), key: text(key, j), note: whole ? " (first sub-words)" : "" };
   }
 
   private pieces(starts: Int32Array, position: number): boolean {
@@ -88,12 +90,12 @@ export class MechanismView {
       return;
     }
     const { query, key, note } = this.names();
-    say(this.title, `How much ${quote(query)} looks at ${quote(key)} in ${headOf(this.session.call, this.session.state.head)}${note}`);
+    say(this.title, `How much ${query} looks at ${key} in ${headOf(this.session.call, this.session.state.head)}${note}`);
     const { strips } = this;
-    strips.query.set(`query of ${quote(query)}`, pair.query);
-    strips.key.set(`key of ${quote(key)}`, pair.key);
+    strips.query.set(`query of ${query}`, pair.query);
+    strips.key.set(`key of ${key}`, pair.key);
     strips.products.set("query × key", pair.products);
-    strips.value.set(`value of ${quote(key)}`, pair.value);
+    strips.value.set(`value of ${key}`, pair.value);
     strips.contribution.set(`× ${number(pair.weight, true)} = contribution`, pair.contribution);
     strips.output.set("output: sum over all keys", pair.output);
     this.noValues.hidden = pair.value !== null;

@@ -58,6 +58,7 @@ export class PassageList {
     }
     if (shown.unit !== state.cursor || shown.direction !== state.direction) return;
     const { from, to } = session.sides(shown.direction);
+    this.element.hidden = to.grid !== null; // a picture shows them all
     const found = links(session);
     const name = JSON.stringify([state.call, state.sequence, state.level, state.special, session.theme, session.heads, shown, weights.refined, found.slice(0, 3)]);
     if (name === this.built) return;

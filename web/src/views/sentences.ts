@@ -3,14 +3,15 @@
 import { clip, number, percent, quote } from "../dom";
 import { numberOf, type Call, type Doc } from "../protocol";
 import type { Session } from "../session";
-import { tokensOf } from "../units";
+import { named, partOf, tokensOf } from "../units";
 import { meanWeight } from "../weights";
 
 /** "it" looks at: cat 0.81, was 0.07, tired 0.03 */
-export function describeActive(session: Session, most = 5): { who: string; verb: string; list: [string, number][] } | null {
+export function describeActive(session: Session, length = 5): { who: string; verb: string; list: [string, number][] } | null {
   const { shown, weights, heads, state } = session;
   if (!shown || !weights) return null;
   const { from, to } = session.sides(shown.direction);
+  const most = to.grid ? length >> 1 : length; // names of parts are long
   const open = (unit: number) => state.special || !to.special[unit];
   let ranked: [number, number][];
   if (heads.length === 1) ranked = weights.top(heads[0] as number, most, open);
@@ -19,10 +20,14 @@ export function describeActive(session: Session, most = 5): { who: string; verb:
     ranked = Array.from(candidates, (unit) => [unit, meanWeight(weights, heads, unit)] as [number, number]).sort((a, b) => b[1] - a[1]).slice(0, most);
   }
   return {
-    who: quote(session.textOf(from, shown.unit)),
+    who: partOf(from, shown.unit) ? capital(named(from, shown.unit)) : quote(session.textOf(from, shown.unit)),
     verb: shown.direction === "reads" ? "looks at" : "is looked at by",
-    list: ranked.filter(([, weight], n) => weight >= 0.005 || n === 0 || weight >= ranked[0][1] / 4).map(([unit, weight]) => [clip(to.text[unit] ?? ""), weight]),
+    list: ranked.filter(([, weight], n) => weight >= 0.005 || n === 0 || weight >= ranked[0][1] / 4).map(([unit, weight]) => [partOf(to, unit) ? named(to, unit) : clip(to.text[unit] ?? ""), weight]),
   };
+}
+
+function capital(text: string): string {
+  return text.slice(0, 1).toUpperCase() + text.slice(1);
 }
 
 /** A call, and which of its heads, if it has several. */

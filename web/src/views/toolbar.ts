@@ -2,9 +2,10 @@
 
 import { headColor } from "../color";
 import { el, put } from "../dom";
-import type { LayoutKind } from "../layout";
+import type { Layout, LayoutKind } from "../layout";
 import { numberOf, type Direction, type Kind } from "../protocol";
 import type { Session } from "../session";
+import { partOf } from "../units";
 
 const KINDS: Record<Kind, string> = { encoder: "Encoder", decoder: "Decoder", cross: "Cross" };
 
@@ -79,7 +80,7 @@ export class Toolbar {
     this.all = el("button", { type: "button", class: "fv-toggle", "aria-pressed": "false", click: () => session.set({ all: !session.state.all }) }, "All heads");
     this.special = checkbox("Special tokens", (special) => session.set({ special }));
     this.words = checkbox("Whole words", (on) => session.set({ level: on ? "word" : "token" }));
-    this.sequence = select("Text no.", (sequence) => session.set({ sequence, cursor: null, other: null, locked: false }));
+    this.sequence = select(doc.sequences.some(({ picture }) => picture) ? "Picture no." : "Text no.", (sequence) => session.set({ sequence, cursor: null, other: null, locked: false }));
     this.step = select("Step", (call) => session.set({ call }));
     this.kind.element.hidden = kinds.length < 2;
     const button = (text: string, act: () => void) => el("button", { type: "button", class: "fv-plain", click: act }, text);
@@ -100,12 +101,14 @@ export class Toolbar {
     if (next) this.session.set({ call: next.index });
   }
 
-  update(layout: LayoutKind): void {
+  update(layout: Layout["kind"]): void {
     const { session } = this;
     const { state, doc, call } = session;
     this.kind.show(call.kind);
     this.direction.show(state.direction);
-    this.layout.show(layout);
+    this.layout.element.hidden = layout === "picture";
+    if (layout !== "picture") this.layout.show(layout);
+    this.words.element.hidden = [session.axes.query, session.axes.key].every((axis) => axis.grid && axis.special.every((special, unit) => special || partOf(axis, unit))); // each part is a word
     put(this.all, "aria-pressed", String(state.all));
     this.all.hidden = call.heads < 2;
     this.special.input.checked = state.special;

@@ -4,9 +4,11 @@ import { alpha, headColor, INK } from "../color";
 import { el, framed, put, say, svg } from "../dom";
 import { arrange, COLUMN_LIMIT, suggested, within } from "../layout";
 import type { Layout, Placed } from "../layout";
+import { pictured, step, unitIn } from "../picturelayout";
 import type { Session } from "../session";
 import { strongest } from "../weights";
-import { activePlace, boost, curve, drawFigures, drawLines, figures, lines, shade } from "./lines";
+import { activePlace, boost, curve, drawFigures, drawLines, figures, flows, lines, shade } from "./lines";
+import { PictureView } from "./picture";
 
 /** Beyond this many words the lines of all of them at once would be a grey patch. */
 const WEB_LIMIT = 2 * COLUMN_LIMIT;
@@ -24,6 +26,7 @@ export class WordsView {
   private readonly numbers = svg("g");
   private readonly captions = svg("g");
   private readonly lists: Record<SideName, HTMLElement>;
+  private readonly parts: PictureView;
   private readonly rendered = new Map<string, HTMLElement>();
   /** Which words stand out because they were searched for, and whether it is the one that is gone to. */
   mark: (side: SideName, unit: number) => "" | "found" | "here" = () => "";
@@ -39,15 +42,17 @@ export class WordsView {
     const list = (side: SideName) => el("div", { class: "fv-words", role: "listbox", tabindex: "0", "data-list": side });
     this.lists = { query: list("query"), key: list("key") };
     this.picture.append(this.web, this.strokes, this.captions, this.numbers);
+    this.parts = new PictureView(session, (side) => this.lists[side]);
     this.canvas.append(this.picture, this.lists.query, this.lists.key);
     this.pane.append(this.canvas);
-    this.element = el("section", { class: "fv-card fv-look", "aria-label": "Words and lines" }, this.pane);
+    this.element = el("section", { class: "fv-card fv-look", "aria-label": "Words and lines" }, this.pane, this.parts.foot);
     this.layout = this.makeLayout();
     this.listen();
     this.onResize.observe(this.pane);
   }
 
   close(): void {
+    this.parts.close();
     this.onResize.disconnect();
   }
 
@@ -56,12 +61,13 @@ export class WordsView {
     const width = Math.max(260, this.pane.clientWidth || 520);
     const beside = this.element.parentElement?.dataset.grid !== "off" && (this.element.closest<HTMLElement>(".fv")?.clientWidth ?? 0) > 1180; // the heads
     const widest = (this.element.parentElement?.clientWidth ?? 0) - (beside ? 350 : 2);
-    const kind = state.layout === "auto" ? suggested(axes, axes.self ? width : Math.max(width, widest)) : state.layout;
+    const grid = axes.query.grid ?? axes.key.grid;
+    const kind = grid ? "picture" : state.layout === "auto" ? suggested(axes, axes.self ? width : Math.max(width, widest)) : state.layout;
     this.laid = this.name();
     const made = [this.laid, kind, width].join();
     if (made === this.made) return this.layout; // of a long text it takes a while
     this.made = made;
-    return arrange(kind, axes, state.special, width);
+    return kind === "picture" ? pictured(axes, state.special, width) : arrange(kind, axes, state.special, width);
   }
 
   /** What the places of the words depend on. */
@@ -92,6 +98,7 @@ export class WordsView {
     this.lists.key.hidden = shared;
     put(this.lists.query, "aria-label", shared ? "Words" : "Words that look");
     put(this.lists.key, "aria-label", "Words looked at");
+    this.parts.place(layout.frame);
     this.webFor = "";
     this.look();
     this.update();
@@ -150,6 +157,7 @@ export class WordsView {
     drawLines(this.strokes, lines(session, layout));
     drawFigures(this.numbers, figures(session, layout));
     this.shade();
+    this.parts.draw();
     this.drawWeb();
   }
 
@@ -160,7 +168,7 @@ export class WordsView {
     const active = session.active;
     const other = session.hoveredOther ?? (state.locked ? state.other : null);
     const shared = layout.query === layout.key;
-    const lift = layout.kind === "text" ? boost(session) : 1;
+    const lift = flows(layout) ? boost(session) : 1;
     for (const [id, element] of this.rendered) {
       const list: SideName = id.startsWith("query") ? "query" : "key";
       const unit = Number(element.dataset.token);
@@ -186,7 +194,7 @@ export class WordsView {
       element.classList.toggle("fv-other", Boolean(lookedAt) && unit === other);
     }
     for (const name of ["query", "key"] as const) {
-      const here = activePlace(active, layout) && (shared || (active?.direction === "reads") === (name === "query")) ? `fv-${name}-${active?.unit}` : "";
+      const here = (activePlace(active, layout) || this.parts.has(active)) && (shared || (active?.direction === "reads") === (name === "query")) ? `fv-${name}-${active?.unit}` : "";
       if (here) put(this.lists[name], "aria-activedescendant", here);
       else this.lists[name].removeAttribute("aria-activedescendant");
     }
@@ -197,7 +205,7 @@ export class WordsView {
     const { session, layout } = this;
     const { state, axes } = session;
     const few = Math.max(axes.query.length, axes.key.length) <= WEB_LIMIT;
-    const wanted = session.active === null && layout.kind !== "text" && few;
+    const wanted = session.active === null && !flows(layout) && few;
     const { call, sequence, head, level, special } = state;
     const name = wanted ? [call, sequence, head, level, special, session.theme, layout.width, layout.kind].join() : "";
     if (name === this.webFor) return;
@@ -223,13 +231,19 @@ export class WordsView {
 
   /** Scrolls the active word into sight. */
   reveal(): void {
-    const here = activePlace(this.session.active, this.layout);
-    if (!here) return;
-    const { pane } = this;
-    const [y, h] = [here.placed.y[here.p] as number, here.placed.h];
+    const { pane, session: { active }, layout } = this;
+    const here = activePlace(active, layout);
+    const box = here ? { y: here.placed.y[here.p] as number, height: here.placed.h } : this.parts.boxOf(active);
+    if (!box) return;
+    const { y, height: h } = box;
     const down = y + h + 24 - (pane.scrollTop + pane.clientHeight);
     if (y - 24 < pane.scrollTop) pane.scrollTop = Math.max(0, y - 24);
     else if (down > 0) pane.scrollTop += down;
+  }
+
+  /** The weights over a picture, or the bare picture. */
+  flipOverlay(): void {
+    this.parts.flip();
   }
 
   private look(): void {
@@ -281,10 +295,19 @@ export class WordsView {
     }
   }
 
-  private target(event: Event): { list: SideName; unit: number } | null {
+  private target(event: MouseEvent): { list: SideName; unit: number } | null {
     const element = event.target instanceof Element ? event.target.closest<HTMLElement>(".fv-word") : null;
-    if (!element) return null;
+    if (!element) return this.part(event);
     return { list: element.dataset.side as SideName, unit: Number(element.dataset.token) };
+  }
+
+  /** The part of the picture under the pointer. */
+  private part(event: MouseEvent): { list: SideName; unit: number } | null {
+    const { frame } = this.layout;
+    if (!frame) return null;
+    const corner = this.canvas.getBoundingClientRect();
+    const unit = unitIn(frame, event.clientX - corner.left, event.clientY - corner.top);
+    return unit === null ? null : { list: frame.side === "both" ? this.sideOf("query") : frame.side, unit };
   }
 
   private hover(event: PointerEvent): void {
@@ -299,12 +322,12 @@ export class WordsView {
   }
 
   private click(event: MouseEvent): void {
-    const { session } = this;
+    const { session, layout } = this;
     const { state } = session;
     const over = this.target(event);
     if (!over) return;
     const direction = over.list === "query" ? "reads" : "read_by";
-    (event.target as Element).closest<HTMLElement>(".fv-words")?.focus({ preventScroll: true });
+    this.lists[layout.query === layout.key ? "query" : over.list].focus({ preventScroll: true });
     if (state.locked && direction !== state.direction) session.set({ other: state.other === over.unit ? null : over.unit });
     else session.set({ direction, cursor: over.unit, other: null, locked: true }, event.timeStamp);
   }
@@ -314,8 +337,9 @@ export class WordsView {
     const { session, layout } = this;
     const side = this.sideOf(name);
     const placed = side === "query" ? layout.query : layout.key;
-    if (session.active || !this.lists[name].matches(":focus-visible") || !placed.shown.length) return;
-    session.set({ direction: side === "query" ? "reads" : "read_by", cursor: placed.shown[0] as number, other: null });
+    const first = this.parts.middle(side) ?? placed.shown[0];
+    if (session.active || !this.lists[name].matches(":focus-visible") || first === undefined) return;
+    session.set({ direction: side === "query" ? "reads" : "read_by", cursor: first, other: null });
   }
 
   /** Moves the selected word by places, or by lines of running text. */
@@ -323,6 +347,11 @@ export class WordsView {
     const { session, layout } = this;
     const { state } = session;
     const placed = state.direction === "reads" ? layout.query : layout.key;
+    if (placed.axis.grid && layout.frame) {
+      const from = state.cursor ?? this.parts.middle(state.direction === "reads" ? "query" : "key") ?? 0;
+      session.set({ cursor: state.cursor === null ? from : step(placed.axis, from, key, state.special), other: null }, performance.now());
+      return this.reveal();
+    }
     if (!placed.shown.length) return;
     const p = state.cursor === null ? -1 : (placed.place[state.cursor] as number);
     const again = state.cursor === null && this.last < placed.shown.length ? this.last : 0;
@@ -331,7 +360,7 @@ export class WordsView {
     let next = p < 0 ? again : p + (back ? -1 : 1);
     if (key === "Home") next = 0;
     if (key === "End") next = last;
-    if (p >= 0 && layout.kind === "text" && (key === "ArrowUp" || key === "ArrowDown")) next = lineAway(placed, p, back ? -1 : 1);
+    if (p >= 0 && flows(layout) && (key === "ArrowUp" || key === "ArrowDown")) next = lineAway(placed, p, back ? -1 : 1);
     this.last = Math.max(0, Math.min(last, next));
     session.set({ cursor: placed.shown[this.last] as number, other: null }, performance.now());
     this.reveal();

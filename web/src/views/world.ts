@@ -2,7 +2,7 @@
 
 import { Camera } from "../camera";
 import { coloured, logTable } from "../color";
-import { el, framed, number, put, quote, say, sizeCanvas } from "../dom";
+import { el, framed, number, put, say, sizeCanvas } from "../dom";
 import { FONT } from "../layout";
 import { byteWeight, logByte } from "../scale";
 import type { Session } from "../session";
@@ -11,7 +11,7 @@ import { above, below, lastZoom, side, tilesIn, zoomFor } from "../tiling";
 import type { Box, Place, Spot } from "../tiling";
 import { Tiles } from "../tiles";
 import type { Kept, Which } from "../tiles";
-import { axes as makeAxes, unitAt } from "../units";
+import { axes as makeAxes, named, unitAt } from "../units";
 import type { Axes } from "../units";
 import { ExactRows } from "./exactrows";
 import { listenTo } from "./gestures";
@@ -365,7 +365,7 @@ export class WorldView {
       const span = (from: number, length: number) => `${place(Math.floor(from / cell) * cell)}–${place(Math.min(length, (Math.floor(from / cell) + 1) * cell) - 1)}`;
       return `queries ${span(i, axes.query.length)} → keys ${span(j, axes.key.length)}  ${this.roughly(i, j, zoom)}`;
     }
-    const word = (axis: Axes["query"], at: number) => `${quote(axis.text[at] ?? "", 16)} (${place(axis.offset + at)})`;
+    const word = (axis: Axes["query"], at: number) => `${named(axis, at, 16)} (${place(axis.offset + at)})`;
     return `${word(axes.query, i)} → ${word(axes.key, j)}  ${weight === null ? this.roughly(i, j, 0) : number(weight, true)}`;
   }
 

@@ -41,7 +41,7 @@ def pictures(model: Any, pixel_values: Tensor, processor: Any = None) -> list[Pi
         processor: what made them, which says how to undo it; without one, mean and deviation are taken to be 0.5.
 
     Returns:
-        For each of the B pictures one `foveate.views.pictures.Picture`, for `fv.view` and `fv.plot.patches`.
+        For each of the B pictures one `fv.Picture`, for `fv.view` and `fv.plot.patches`.
 
     Raises:
         NotAPictureError: it is not known which tokens are which patches.
@@ -68,7 +68,7 @@ def _layout(config: Any) -> tuple[int, tuple[int, int]]:
         known = ", ".join(sorted(name.removesuffix("_vision_model") for name in _BEFORE))
         raise NotAPictureError(
             f"it is not known which tokens of a model of type {kind!r} are which patches; known are {known}. Of others "
-            "whose patches are tokens, row by row, make foveate.views.pictures.Picture(pixels, rows, columns, first); "
+            "whose patches are tokens, row by row, make fv.Picture(pixels, rows, columns, first); "
             "windows that are shifted and merged, as in Swin, are no picture"
         )
     size = config.patch_size

@@ -154,6 +154,7 @@ def test_public_names_are_exactly_these() -> None:
         "stats",
         "tasks",
         "view",
+        "vision",
         "watch",
     ]
     for name in foveate.__all__:

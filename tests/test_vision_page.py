@@ -87,13 +87,13 @@ def test_a_picture_is_read_and_rolled_out(name: str, folders: dict[str, Path], i
     ("name", "told"),
     [
         ("blip-caption", ""),
-        ("blip-answer", "the cat sat -> "),
-        ("blip-match", "the text fits the picture with probability "),
+        ("blip-answer", "the cat sat . -> "),
+        ("blip-match", "The text fits the picture with probability "),
     ],
 )
 def test_words_read_the_picture(name: str, told: str, folders: dict[str, Path], image: Path) -> None:
     model = PictureModel(str(folders[name]), image)
-    source = model.run("the cat sat", None, nothing)
+    source = model.run("the cat sat .", None, nothing)
     document = source.document()
     (sequence,) = document.sequences
     assert sequence.target is not None and sequence.target.text[1:4] == ("the", "cat", "sat")
@@ -113,7 +113,7 @@ def test_words_read_the_picture(name: str, told: str, folders: dict[str, Path], 
 def test_a_caption_is_written_where_none_is_given(folders: dict[str, Path], image: Path) -> None:
     model = PictureModel(str(folders["blip-caption"]), image)
     document = model.run("", None, nothing).document()
-    assert document.message.startswith("it writes: ")
+    assert document.message.startswith("It writes: ")
     written = model.load(nothing).generate(model.pixel_values, max_new_tokens=32, do_sample=False)
     target = document.sequences[0].target
     assert target is not None and 0 <= written.shape[1] - len(target) <= 1  # the end symbol is not read

@@ -176,8 +176,9 @@ class PictureModel(Hub):
 
 
 def _last_word(text: Tokens) -> int | None:
-    """The number of the last word that is no special token."""
-    words = [word for word, special in zip(text.word, text.special, strict=True) if not special]
+    """The number of the last word that has a letter or a digit."""
+    tokens = zip(text.text, text.word, text.special, strict=True)
+    words = [word for piece, word, special in tokens if not special and any(map(str.isalnum, piece))]
     return words[-1] if words else None
 
 
@@ -206,7 +207,7 @@ def _caption(one: PictureModel, model: Any, text: str) -> _Run:
     else:
         ids = model.generate(one.pixel_values, max_new_tokens=NEW_TOKENS, do_sample=False, **sized)
         ids = ids[:, :-1] if ids[0, -1] == config.sep_token_id else ids
-        message = f"it writes: {one.tokenizer.decode(ids[0], skip_special_tokens=True)}"
+        message = f"It writes: {one.tokenizer.decode(ids[0], skip_special_tokens=True)}"
     with watch(model, keep="qkv") as seen:
         model(one.pixel_values, ids, **sized)
     return _named(one, seen, ids, message)
@@ -226,7 +227,7 @@ def _match(one: PictureModel, model: Any, text: str) -> _Run:
     with watch(model, keep="qkv") as seen:
         out = model(ids, one.pixel_values, **sized)
     return _named(
-        one, seen, ids, f"the text fits the picture with probability {float(out.itm_score.softmax(-1)[0, 1]):.0%}"
+        one, seen, ids, f"The text fits the picture with probability {float(out.itm_score.softmax(-1)[0, 1]):.0%}"
     )
 
 

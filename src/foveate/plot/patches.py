@@ -47,8 +47,7 @@ def patches(
 ) -> Figure | Axes:
     """Weights over the patches of a picture: the picture in pale grey, one colour the more opaque the more is read.
 
-    What falls on tokens without a place ("[CLS]",
-    registers) is not drawn.
+    Weights of tokens without a place ("[CLS]", registers) are not drawn.
 
     Args:
         picture: what a model saw, as `fv.vision.pictures` gives it.
@@ -56,13 +55,12 @@ def patches(
             head's first token reads) or a row of `fv.faithful.rollout`, or over the patches alone.
         names: what each of the P panels is called, such as words or heads.
         original: begin with a panel of the picture as it is.
-        columns: how many panels lie beside each other; default: up to 4, or as many as make even rows.
+        columns: how many panels lie beside each other; default: up to 4, or 3 where that leaves no gap.
         ax: draw here, one panel; default: a new figure.
         width: inches, of the new figure.
         title: written above.
         vmax: the weight of the strongest colour; default: the largest one, rounded up to two digits.
-        alike: the same colours in all panels, so that they can be compared; else each panel's go up to its own
-            largest weight, which shows where it lies however small it is.
+        alike: the same colours in all panels, to compare them; else each goes up to its own largest weight.
         colour: of what is read.
         bar: draw the colour bar.
 
@@ -71,33 +69,36 @@ def patches(
 
     Raises:
         TypeError: weights are no numbers.
-        ValueError: they are not one for each token or each patch, names are not one for each panel, `ax` is given for
-            several panels, `vmax` for panels that are not alike, or the figure is too narrow.
+        ValueError: they are not one for each token or patch, names not one for each panel, `ax` is given for several
+            panels, `vmax` for panels that are not alike, or the figure is too narrow.
         MissingExtraError: matplotlib is not installed.
     """
     grids = _grids(picture, weights)
-    labels = named(names, len(grids), "names")
-    panels = len(grids) + original
+    labels, panels = named(names, len(grids), "names"), len(grids) + original
+    _check(panels, ax, columns, vmax, alike)
+    with drawing():
+        room = labels is not None, title is not None, bar
+        axes, bar_ax = ([ax], None) if ax is not None else _sheet(picture, panels, columns, width, *room)
+        if original:
+            _show(axes[0], picture.pixels, None if labels is None else "picture")
+        top = _rounded(grids) if vmax is None else vmax
+        for n, grid in enumerate(grids):
+            share = grid / (top if alike else _rounded(grid))
+            _overlay(axes[n + original], picture, share, colour, None if labels is None else labels[n])
+        if title is not None:
+            _entitle(axes, title, ax is None)
+        if bar:
+            _show_bar(axes[-1], bar_ax, top, colour, alike)
+    return axes[0].figure if ax is None else ax
+
+
+def _check(panels: int, ax: Any, columns: int | None, vmax: float | None, alike: bool) -> None:
     if ax is not None and panels > 1:
         raise ValueError(f"ax holds one panel, and there are {panels}; leave it out, or give the weights one by one")
     if columns is not None and columns < 1:
         raise ValueError(f"columns must be 1 or more; got {columns}")
     if vmax is not None and not (alike and vmax > 0):
         raise ValueError(f"vmax is above 0, and the same for all panels (alike=True); got {vmax}, alike={alike}")
-    with drawing():
-        sheet = (picture, panels, columns, width, labels is not None, title is not None, bar)
-        axes, bar_ax = ([ax], None) if ax is not None else _sheet(*sheet)
-        if original:
-            _show(axes[0], picture.pixels, None if labels is None else "picture")
-        top = _rounded(grids) if vmax is None else vmax
-        for n, grid in enumerate(grids):
-            largest = top if alike else _rounded(grid)
-            _overlay(axes[n + original], picture, grid / largest, colour, None if labels is None else labels[n])
-        if title is not None:
-            _entitle(axes, title, ax is None)
-        if bar:
-            _show_bar(axes[-1], bar_ax, top, colour, alike)
-    return axes[0].figure if ax is None else ax
 
 
 def _rounded(grid: Floats) -> float:

@@ -89,7 +89,8 @@ def patches(
             _entitle(axes, title, ax is None)
         if bar:
             _show_bar(axes[-1], bar_ax, top, colour, alike)
-    return axes[0].figure if ax is None else ax
+    drawn: Any = axes[0]
+    return drawn.figure if ax is None else drawn
 
 
 def _check(panels: int, ax: Any, columns: int | None, vmax: float | None, alike: bool) -> None:

@@ -24,8 +24,7 @@ def reproduces(event: Event) -> bool:
     """
     out_BHQV, v_BGKV = event.output, event.value
     queries, keys = event.query.shape[-2], event.key.shape[-2]
-    read = out_BHQV is not None and v_BGKV is not None
-    theirs = out_BHQV if read else event.weights
+    theirs = event.weights if out_BHQV is None or v_BGKV is None else out_BHQV
     if theirs is None or event.dropout or queries == 0 or keys == 0 or len(event.query) == 0:
         return True
     whole = event.detached().map(torch.promote_types(event.query.dtype, torch.float32))
@@ -33,7 +32,7 @@ def reproduces(event: Event) -> bool:
     some = sorted({min(1, heads - 1), heads - 1})  # enough to tell how heads are grouped, and cheap
     rows = [whole[0, h, queries - 1] for h in some]
     mine = torch.stack(rows)
-    if read:
+    if v_BGKV is not None and theirs is out_BHQV:
         shared = heads // v_BGKV.shape[1]
         values = [v_BGKV[0, h // shared].detach().to(mine.dtype) for h in some]
         mine = torch.stack([w_K @ v_KV for w_K, v_KV in zip(rows, values, strict=True)])

@@ -66,6 +66,24 @@ def test_words_that_read_a_picture_are_the_target() -> None:
     assert str(seen["text_encoder.encoder.layer.1.attention.self"].mask) == "padding"
 
 
+def test_texts_that_read_texts_stay_where_they_are() -> None:
+    class Reads(torch.nn.Module):
+        """Takes ids of a source, and of a target that reads it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = torch.nn.Embedding(9, 8)
+            self.cross_attention = fv.nn.MultiHeadAttention(8, 2)
+
+        def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return self.cross_attention(self.embed(target), self.embed(source))
+
+    model = Reads()
+    with torch.no_grad(), fv.watch(model) as seen:
+        model(torch.arange(5)[None], torch.arange(3)[None])
+    assert seen.lengths == [5] and seen.target_lengths is None
+
+
 def test_a_caption_that_is_written_is_one_map() -> None:
     kind = KINDS["blip-caption"]
     model, inputs = kind.build("eager"), inputs_of(kind, batch=1)

@@ -83,8 +83,8 @@ class Inputs:
 
     def write(self, recording: Recording) -> None:
         """Set tokens, ids, lengths and starts of the recording, unless the caller has."""
-        if not self.two_sided and any(recording.info(name).kind == "cross" for name in recording):
-            self.source, self.target = _Side(), self.source  # its text reads something else, such as a picture
+        if self.sees and any(recording.info(name).kind == "cross" for name in recording):
+            self.source, self.target = _Side(), self.source  # its text reads a picture
         elif self.sees and not _read_by(recording, self.source.given):
             self.source = _Side()  # only its picture was recorded
         for side, prefix, names in ((self.source, "", "input_ids"), (self.target, "target_", "target_ids")):

@@ -88,3 +88,19 @@ def looking(
         for layer in range(3)
     }
     return Source(maps, pictures=[fv.Picture(pixels, rows, columns, first)], title="A photograph", model="parts")
+
+
+def mixed() -> Source:
+    """Parts that read each other, words that read each other, and words that read parts: a model of two sides."""
+    draw = torch.Generator().manual_seed(3)
+    picture = fv.Picture(scene(), 4, 4, first=1)
+
+    def call(queries: int, keys: int) -> fv.AttentionMap:
+        return fv.AttentionMap(*(1.5 * torch.randn(1, 2, n, 4, generator=draw) for n in (queries, keys)))
+
+    maps = {
+        "encoder.layers.0": call(17, 17),
+        "decoder.layers.0.self": call(8, 8),
+        "decoder.layers.0.cross": call(8, 17),
+    }
+    return Source(maps, None, [list(PHRASE)], pictures=[picture], title="Two sides", model="mixed")

@@ -17,7 +17,7 @@ import foveate as fv
 from foveate.apps import viewing
 from foveate.views.source import Source
 from pages import CHROMIUM, open_page, settled, word
-from scenes import looking, photograph, reading, scene
+from scenes import looking, mixed, photograph, reading, scene
 
 pytestmark = [
     pytest.mark.browser,
@@ -131,6 +131,21 @@ def test_a_part_is_a_word_clicked_and_by_the_keyboard(tab: Any, serve: Any) -> N
     tab.goto("about:blank")
     open_page(tab, address)
     tab.locator('.fv-part.fv-chosen.fv-locked[data-part="27"]').wait_for()
+
+
+def test_a_model_with_two_sides_shows_the_picture_where_it_is_read(tab: Any, serve: Any) -> None:
+    source = mixed()
+    kinds = [call.kind for call in source.document().calls]
+    open_page(tab, serve(source).url)
+    word(tab, "red").click()
+    shows(tab, source.row(kinds.index("cross"), 0, 2, "reads", "token")[0], 1, 16)
+    tab.get_by_role("radio", name="Decoder").click()
+    tab.locator("path.fv-line").first.wait_for(state="attached")
+    assert tab.locator(".fv-picture").count() == tab.locator(".fv-picture-foot:visible").count() == 0
+    tab.get_by_role("radio", name="Encoder").click()
+    part(tab, 1, 2, source)
+    shows(tab, source.row(kinds.index("encoder"), 0, 2, "reads", "token")[0], 1, 16)
+    assert tab.locator("path.fv-line").count() == 0
 
 
 def test_an_exported_file_and_saved_pictures(tab: Any, tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ export class App {
     const { views } = this;
     const target = event.target as HTMLElement;
     if (!views || this.help.open || views.finder.element.open) return;
-    if (views.reader && searches(event)) {
+    if (views.reader && !views.reader.bar.element.hidden && searches(event)) {
       event.preventDefault();
       return views.reader.bar.focus();
     }

@@ -74,6 +74,11 @@ export function partOf(axis: Axis, unit: number): { row: number; column: number 
   return part < 0 || part >= rows * columns ? null : { row: Math.floor(part / columns), column: part % columns };
 }
 
+/** Whether nothing on an axis is a word: parts of a picture and special tokens alone. */
+export function wordless(axis: Axis): boolean {
+  return axis.grid !== null && axis.special.every((special, unit) => special || partOf(axis, unit) !== null);
+}
+
 /** What a sentence calls a unit: a word in quotes; a part of a picture that has no name of its own by its place. */
 export function named(axis: Axis, unit: number, most = 24): string {
   const [part, text] = [partOf(axis, unit), axis.text[unit] ?? ""];

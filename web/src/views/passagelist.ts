@@ -5,6 +5,7 @@ import { clip, el, number, quote, say } from "../dom";
 import type { Passage } from "../passages";
 import { passages } from "../passages";
 import type { Session } from "../session";
+import { wordless } from "../units";
 import type { Axis } from "../units";
 import { meanWeight } from "../weights";
 import { headName } from "./sentences";
@@ -58,7 +59,7 @@ export class PassageList {
     }
     if (shown.unit !== state.cursor || shown.direction !== state.direction) return;
     const { from, to } = session.sides(shown.direction);
-    this.element.hidden = to.grid !== null; // a picture shows them all
+    this.element.hidden = wordless(to); // a picture shows them all
     const found = links(session);
     const name = JSON.stringify([state.call, state.sequence, state.level, state.special, session.theme, session.heads, shown, weights.refined, found.slice(0, 3)]);
     if (name === this.built) return;

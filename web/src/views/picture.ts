@@ -28,7 +28,7 @@ export class PictureView {
   };
   private frame: Frame | null = null;
   private closed = false;
-  readonly draw = framed(() => this.drawNow());
+  private readonly draw = framed(() => this.drawNow());
 
   constructor(private readonly session: Session, private readonly listOf: (side: SideName) => HTMLElement) {
     this.foot = el("div", { class: "fv-foot fv-picture-foot" }, this.readout, el("div", { class: "fv-legend" }, this.legend, this.toggle));
@@ -53,7 +53,12 @@ export class PictureView {
     this.list(frame).prepend(this.canvas);
     this.canvas.style.left = `${frame.x}px`;
     this.canvas.style.top = `${frame.y}px`;
+  }
+
+  /** Follows the session. */
+  update(): void {
     this.mark();
+    this.draw();
   }
 
   /** The listbox that the parts belong to. */
@@ -124,7 +129,6 @@ export class PictureView {
   private drawNow(): void {
     const { frame, session } = this;
     if (!frame || this.closed) return;
-    this.mark();
     const overlay = overlayOf(session, frame);
     const { width, height } = frame;
     const context = sizeCanvas(this.canvas, width, height);

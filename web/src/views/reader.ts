@@ -1,6 +1,6 @@
 // Reading a long text: the text follows the map, a search goes through both, and passages lead from one place to another.
 
-import { tokensOf, unitAt } from "../units";
+import { tokensOf, unitAt, wordless } from "../units";
 import type { Axis } from "../units";
 import { Finder, nextHit } from "../search";
 import type { Hit } from "../search";
@@ -65,6 +65,7 @@ export class Reader {
   private search(): void {
     const { session } = this;
     const { state, doc, axes } = session;
+    this.bar.element.hidden = wordless(axes.query) && wordless(axes.key);
     this.sought = [state.find, state.sequence, state.call, state.level].join("\n");
     const sides = axes.self ? [axes.query.side] : [axes.query.side, axes.key.side];
     this.places = state.find ? sides.flatMap((side) => this.finder(doc, state.sequence, side).find(state.find).map((hit) => ({ ...hit, side }))) : [];

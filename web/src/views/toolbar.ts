@@ -5,7 +5,7 @@ import { el, put } from "../dom";
 import type { Layout, LayoutKind } from "../layout";
 import { numberOf, type Direction, type Kind } from "../protocol";
 import type { Session } from "../session";
-import { partOf } from "../units";
+import { wordless } from "../units";
 
 const KINDS: Record<Kind, string> = { encoder: "Encoder", decoder: "Decoder", cross: "Cross" };
 
@@ -108,7 +108,7 @@ export class Toolbar {
     this.direction.show(state.direction);
     this.layout.element.hidden = layout === "picture";
     if (layout !== "picture") this.layout.show(layout);
-    this.words.element.hidden = [session.axes.query, session.axes.key].every((axis) => axis.grid && axis.special.every((special, unit) => special || partOf(axis, unit))); // each part is a word
+    this.words.element.hidden = wordless(session.axes.query) && wordless(session.axes.key);
     put(this.all, "aria-pressed", String(state.all));
     this.all.hidden = call.heads < 2;
     this.special.input.checked = state.special;

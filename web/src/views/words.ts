@@ -157,7 +157,7 @@ export class WordsView {
     drawLines(this.strokes, lines(session, layout));
     drawFigures(this.numbers, figures(session, layout));
     this.shade();
-    this.parts.draw();
+    this.parts.update();
     this.drawWeb();
   }
 

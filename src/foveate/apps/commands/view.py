@@ -32,7 +32,9 @@ _EXAMPLES = """  foveate view                                      the built-in 
 
 def add(commands: Any) -> None:
     parser = common.subcommand(commands, "view", "look at a model, a text, a recording or a survey", _EXAMPLES)
-    about = "a saved recording, a folder that foveate train left, or the table that foveate heads wrote"
+    about = (
+        "a saved recording, a folder that foveate train left, the table that foveate heads wrote, or (--image) a model"
+    )
     parser.add_argument("recording", nargs="?", metavar="RUN.fov", help=about)
     parser.add_argument(
         "other", nargs="?", metavar="OTHER.fov", help="a second recording, to compare the first one with"

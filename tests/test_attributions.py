@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate import AttentionMap, masks
-from foveate.faithful.attributions import attended, gradient_weighted, rollout, value_norms
+from foveate.faithful.attributions import attended, gradient_weighted, value_norms
 from foveate.faithful.flow import flow
 from foveate.faithful.layers import Layer
 from foveate.faithful.reading import read
+from foveate.faithful.rolled import rolled
 from foveate.faithful.subject import own
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -53,7 +54,7 @@ def test_rollout_and_flow_by_hand() -> None:
     """Halved: the second token keeps 3/4 and reads 1/4. Twice: 9/16 stay; 1/4 + 3/4 * 1/4 come from the first token.
     Of the flow, 3/4 pass to the second token; to the first pass 1/4 at once, and of the 3/4 no more than 1/4."""
     two = [layer(CAUSAL), layer(CAUSAL)]
-    assert rollout(two, SECOND).tolist() == pytest.approx([7 / 16, 9 / 16])
+    assert rolled([one.weights for one in two], SECOND).tolist() == pytest.approx([7 / 16, 9 / 16])
     assert flow(two, SECOND).tolist() == pytest.approx([1 / 2, 3 / 4])
     assert attended(two[1], SECOND).tolist() == pytest.approx([1 / 2, 1 / 2])
 
@@ -64,7 +65,7 @@ def test_rollout_is_a_product_of_matrices(queries: int | None) -> None:
     rows = torch.tensor([0.25, 0.0, 0.75] + [0.0] * (N - 3), dtype=torch.float64)[: queries or N]
     rows = rows / rows.sum()
     want = rows @ halved(given[2]) @ halved(given[1]) @ halved(given[0])
-    torch.testing.assert_close(rollout([layer(w, H) for w in given], rows), want)
+    torch.testing.assert_close(rolled([layer(w, H).weights for w in given], rows), want)
 
 
 def greatest(capacities: dict[tuple[object, object], float], source: object, sink: object) -> float:
@@ -111,7 +112,7 @@ def test_sinks_take_a_share_that_is_given_to_no_token() -> None:
     short = AttentionMap(torch.zeros(1, 1, 2, 1), torch.zeros(1, 1, 2, 1), normalizer=_with_sink())
     one = Layer("sink", short, torch.zeros(1, 2, 1), torch.zeros(1, 2, 1))
     assert attended(one, SECOND).tolist() == pytest.approx([1 / 3, 1 / 3])
-    assert rollout([one], SECOND).tolist() == pytest.approx([1 / 5, 4 / 5])
+    assert rolled([one.weights], SECOND).tolist() == pytest.approx([1 / 5, 4 / 5])
 
 
 def _with_sink() -> object:
@@ -222,8 +223,16 @@ def test_blocks_of_rows_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatc
     torch.manual_seed(5)
     model = Explicit(False).eval()
     seen = read(own(model, torch.tensor([[3, 8, 1, 14, 5, 9, 2]]), 1, model, None, None, None, None))
-    want = gradient_weighted(seen.layers), rollout(seen.layers, seen.rows_Q), flow(seen.layers, seen.rows_Q)
+    want = (
+        gradient_weighted(seen.layers),
+        rolled([one.weights for one in seen.layers], seen.rows_Q),
+        flow(seen.layers, seen.rows_Q),
+    )
     monkeypatch.setattr("foveate.faithful.layers._NUMBERS", 3 * H * N)
-    found = gradient_weighted(seen.layers), rollout(seen.layers, seen.rows_Q), flow(seen.layers, seen.rows_Q)
+    found = (
+        gradient_weighted(seen.layers),
+        rolled([one.weights for one in seen.layers], seen.rows_Q),
+        flow(seen.layers, seen.rows_Q),
+    )
     for a, b in zip(found, want, strict=True):
         torch.testing.assert_close(a, b)

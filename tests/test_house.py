@@ -49,6 +49,7 @@ LAYERS = {
     "plot": 11,
     "tasks": 11,
     "views": 11,
+    "vision": 11,
     "apps": 12,
 }
 OPTIONAL = {
@@ -153,6 +154,7 @@ def test_public_names_are_exactly_these() -> None:
         "stats",
         "tasks",
         "view",
+        "vision",
         "watch",
     ]
     for name in foveate.__all__:

@@ -13,7 +13,7 @@ from .retrieval import lookup
 from .watch import watch  # from here on `foveate.watch` is the function; the package is still imported by its path
 
 if TYPE_CHECKING:
-    from . import faithful, heads, hf, nn, plot, tasks
+    from . import faithful, heads, hf, nn, plot, tasks, vision
     from .apps.head_view import head_view
     from .apps.viewing import export_html, view
     from .change import block, knockout, replace, scale
@@ -47,6 +47,7 @@ __all__ = [
     "stats",
     "tasks",
     "view",
+    "vision",
     "watch",
 ]
 
@@ -66,6 +67,7 @@ _LATER = {
     "nn": "",
     "hf": "",
     "tasks": "",
+    "vision": "",
 }
 
 try:

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import logging
-import os
-import socket
 import threading
-import urllib.parse
-import urllib.request
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from foveate.apps.errors import UserError
+from foveate.apps.hub import Hub, explained
 from foveate.apps.pieces import in_pieces
-from foveate.apps.workspace import Kind, Report, in_words
+from foveate.apps.workspace import Kind, Report
 from foveate.apps.writing import Writing, Written, named, write
-from foveate.extras import need
-from foveate.heads.pruning.store import is_pruned, shrink
 from foveate.heads.subject import most_positions
 from foveate.recording import Recording
 from foveate.views.source import Source
@@ -41,7 +33,7 @@ EXAMPLES = [
 ]
 MOST_TOKENS = 16_384  # on a page that runs the model
 NEW_TOKENS = 64
-_OF_TOKENIZERS = ("tokenizer", "vocab", "merges", "spiece", "sentencepiece", "source.spm")  # names of their files
+_TOWERS = {"clip": "CLIPTextModel"}  # of models with one for pictures, too
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ class Prepared:
         return None if self.written is None else self.written.given
 
 
-class HubModel:
+class HubModel(Hub):
     """A text model of the Hugging Face kind. Construction reads configuration and tokenizer; `load` the weights.
 
     Raises:
@@ -67,19 +59,12 @@ class HubModel:
     """
 
     def __init__(self, where: str, most_tokens: int = MOST_TOKENS, writing: Writing | None = None) -> None:
-        self.where, self.writing = where, writing
-        self.name = _name(Path(where)) if Path(where).is_dir() else where
+        super().__init__(where)
+        self.writing = writing
         self.examples = list(EXAMPLES)
-        transformers = need("transformers", "hf")
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-        self._local = Path(where).is_dir() or not _hub_has_an_address()
-        with _explained(where, "model"):
-            self.config = self._read(transformers.AutoConfig)
-        with _explained(where, "tokenizer"):
-            self.tokenizer = self._read(transformers.AutoTokenizer)
-        self.kind: Kind = _kind(transformers, self.config)
+        with explained(where, "tokenizer"):
+            self.tokenizer = self.read(self.transformers.AutoTokenizer)
+        self.kind: Kind = _kind(self.transformers, self.config)
         if writing is not None and self.kind == "encoder":
             raise UserError(f"{self.name} is an encoder: it reads a text and writes none; leave out --generate")
         self.max_tokens = min(most_tokens, _limit(self.config, self.tokenizer))
@@ -87,34 +72,25 @@ class HubModel:
         self._writer: Any = None
         self._lock = threading.Lock()
 
-    def _read(self, kind: Any, **options: Any) -> Any:
-        return kind.from_pretrained(self.where, trust_remote_code=False, local_files_only=self._local, **options)
-
-    def network(self, loader: Any) -> Any:
-        """The model as a class of transformers reads it, in evaluation mode, without the heads that were pruned."""
-        with _explained(self.where, "weights"):
-            model = self._read(loader, use_safetensors=True).eval()
-            return shrink(model, self.where) if self._local and is_pruned(self.where) else model
-
     def load(self, report: Report) -> Any:
         """The model in evaluation mode; read once."""
         with self._lock:
             if self._model is None:
                 report(0.05, f"Loading the weights of {self.name}")
-                transformers = need("transformers", "hf")
+                transformers = self.transformers
                 writes = self.kind == "decoder" and self.writing is not None
                 two_sided = self.kind == "encoder-decoder"
-                loader = transformers.AutoModelForSeq2SeqLM if two_sided else transformers.AutoModel
+                one = getattr(transformers, _TOWERS.get(self.config.model_type, "AutoModel"))
+                loader = transformers.AutoModelForSeq2SeqLM if two_sided else one
                 self._writer = self.network(transformers.AutoModelForCausalLM if writes else loader)
                 self._model = self._writer.base_model if writes else self._writer
             return self._model
 
     def whole(self, report: Report) -> Any:
         """The model with the head that it was saved with, in evaluation mode."""
-        transformers = need("transformers", "hf")
         report(0.05, f"Loading the weights of {self.name}")
         names = self.config.architectures or ["AutoModel"]
-        return self.network(getattr(transformers, names[0], transformers.AutoModel))
+        return self.network(getattr(self.transformers, names[0], self.transformers.AutoModel))
 
     def run(self, text: str, target: str | None, report: Report) -> Source:
         """Record the model on a text and put the answer together.
@@ -251,13 +227,6 @@ def title_of(text: str) -> str:
     return line if len(line) <= 60 else f"{line[:59]}…"
 
 
-def _name(folder: Path) -> str:
-    """A folder's name, with its parent's where it says nothing by itself."""
-    folder = folder.resolve()
-    plain = folder.name in ("model", "best", "final", "output", "weights") or folder.name.startswith("checkpoint")
-    return f"{folder.parent.name}/{folder.name}" if plain else folder.name
-
-
 def _kind(transformers: Any, config: Any) -> Kind:
     if getattr(config, "is_encoder_decoder", False):
         return "encoder-decoder"
@@ -272,53 +241,3 @@ def _kind(transformers: Any, config: Any) -> Kind:
 def _limit(config: Any, tokenizer: Any) -> int:
     """The longest text in tokens: positions of the model, or what the tokenizer says where it tells none."""
     return most_positions(config) or max(1, int(tokenizer.model_max_length))
-
-
-def _hub_has_an_address() -> bool:
-    """False where its name cannot be looked up: then only what is on this machine is read, and no retry waited for."""
-    endpoint = urllib.parse.urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    if urllib.request.getproxies():
-        return True
-    try:
-        socket.getaddrinfo(endpoint.hostname, endpoint.port or 443)
-    except (OSError, UnicodeError):
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _explained(where: str, what: str) -> Iterator[None]:
-    """Errors of loading, as one sentence each."""
-    try:
-        yield
-    except (UserError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        raise UserError(_sentence(where, what, error)) from None
-
-
-def _sentence(where: str, what: str, error: Exception) -> str:
-    text = str(error)
-    looks_local = where.startswith((".", "/", "~")) or where.count("/") > 1
-    if looks_local and not Path(where).exists():
-        return f"There is no folder {where}."
-    if "trust_remote_code" in text:
-        return f"{where} needs code of its own to run, and foveate never runs code that comes with a model."
-    if what == "weights" and ("safetensors" in text or "pytorch_model.bin" in text):
-        return (
-            f"{where} has no safetensors weights, and foveate never reads pickle files; convert them with "
-            "model.save_pretrained(folder) first."
-        )
-    if what == "model" and (Path(where) / "model.json").is_file():
-        return f"{where} is a translator of foveate train; this command takes a Hugging Face model."
-    if what == "model" and isinstance(error, OSError):
-        return (
-            f"Cannot find a model {where!r}: it is no folder with a config.json, and no model of that name could be "
-            "read from the Hugging Face hub."
-        )
-    files = [file.name for file in Path(where).iterdir()] if Path(where).is_dir() else []
-    if what == "tokenizer" and files and not any(name.startswith(_OF_TOKENIZERS) for name in files):
-        return f"{where} has no tokenizer: only a model that reads text can be used here."
-    if what == "tokenizer":
-        return f"{where} has no tokenizer that reads text: {in_words(error)}"
-    return f"Cannot read the {what} of {where}: {in_words(error)}"

@@ -14,25 +14,13 @@ from torch import Tensor
 
 from .layers import Layer, blocks
 
-__all__ = ["attended", "gradient_weighted", "past", "rollout", "value_norms", "weighted"]
+__all__ = ["attended", "gradient_weighted", "past", "value_norms", "weighted"]
 
 
 def attended(layer: Layer, rows_Q: Tensor) -> Tensor:
     """How much the predicting token reads each one, the mean over heads."""
     at = rows_Q.nonzero()[:, 0]
     return rows_Q[at] @ layer.weights[0, :, at].double().mean(0)
-
-
-def rollout(layers: Sequence[Layer], rows_Q: Tensor) -> Tensor:
-    """Attention rollout (Abnar & Zuidema 2020): weights of all layers multiplied, with half of each token going past
-    attention, as the residual stream does. Heads are averaged; rows are normalised to 1 where sinks take a share."""
-    for layer in reversed(layers):
-        found_N = torch.zeros(layer.weights.shape[-1], dtype=rows_Q.dtype, device=rows_Q.device)
-        for at, w_HRN in blocks(layer.weights):
-            w_RN = past(w_HRN.mean(0), at, layer.among_tokens)
-            found_N += rows_Q[at] @ w_RN
-        rows_Q = found_N
-    return rows_Q
 
 
 def past(w_RN: Tensor, at: slice, tokens: bool) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..heads.correlation import spearman
 from ..shapes import whole
-from .attributions import attended, gradient_weighted, rollout, value_norms
+from .attributions import attended, gradient_weighted, value_norms
 from .curves import Curve, Order, curves, how_many, probability
 from .errors import FaithfulError
 from .flow import MOST_PIPES, flow, pipes
@@ -23,6 +23,7 @@ from .links import MOST_TOKENS, links_tested
 from .reading import Pass, read
 from .removing import HOW, Removal
 from .result import LABELS, Report, Score
+from .rolled import rolled
 from .subject import Subject, own
 
 __all__ = ["report"]
@@ -206,7 +207,7 @@ def _values(seen: Pass, wanted: set[str], notes: list[str]) -> dict[str, Tensor]
     if many:
         makers["attention_mean"] = lambda: torch.stack([attended(layer, rows_Q) for layer in layers]).mean(0)
     if all(layer.among_tokens for layer in layers[:-1]):
-        makers["rollout"] = lambda: rollout(layers, rows_Q)
+        makers["rollout"] = lambda: rolled([layer.weights for layer in layers], rows_Q)
         if pipes(layers) <= MOST_PIPES:
             makers["flow"] = lambda: flow(layers, rows_Q)
         elif "flow" in wanted:

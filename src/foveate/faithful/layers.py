@@ -43,10 +43,10 @@ class Layer:
         return bool(self.weights.shape[-2] == self.weights.shape[-1])
 
 
-def blocks(weights: AttentionMap) -> Iterator[tuple[slice, Tensor]]:
-    """All weights of a map (1, H, Q, N), some rows at a time: which rows, and (H, R, N) in float64."""
+def blocks(weights: AttentionMap, sequence: int = 0) -> Iterator[tuple[slice, Tensor]]:
+    """All weights of one sequence of a map (B, H, Q, N), some rows at a time: which rows, and (H, R, N) in float64."""
     _, heads, queries, keys = weights.shape
     step = max(1, _NUMBERS // max(1, heads * keys))
     for first in range(0, queries, step):
         rows = slice(first, min(first + step, queries))
-        yield rows, weights[0, :, rows].double()
+        yield rows, weights[sequence, :, rows].double()

@@ -8,7 +8,8 @@ opened, `pyplot` is not imported, and matplotlib's settings stay as they were.
 from .columns import lines
 from .matrix import heatmap
 from .multiples import head_grid
+from .patches import patches
 from .removals import removals
 from .words import alignment
 
-__all__ = ["alignment", "head_grid", "heatmap", "lines", "removals"]
+__all__ = ["alignment", "head_grid", "heatmap", "lines", "patches", "removals"]

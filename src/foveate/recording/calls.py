@@ -13,7 +13,7 @@ from torch import Tensor
 from ..map import AttentionMap
 from .tensorfile import StoredTensor
 
-__all__ = ["KINDS", "ROLES", "Call", "CallInfo", "CallSequence", "MemoryCall", "layer_of"]
+__all__ = ["KINDS", "ROLES", "Call", "CallInfo", "CallSequence", "MemoryCall", "layer_of", "stack_of"]
 
 KINDS = ("encoder", "decoder", "cross")
 ROLES = ("query", "key", "value")
@@ -161,6 +161,16 @@ def layer_of(name: str) -> int | None:
     block = re.search(r"(?:^|\.)(?:block|blocks|h|layers|resblocks)\.(\d+)(?:\.|$)", name)
     numbers = re.findall(r"(?:^|\.)(\d+)(?=\.|$)", name)
     return int(block.group(1)) if block else int(numbers[-1]) if numbers else None
+
+
+def stack_of(name: str) -> str:
+    """What a module's layer is one of: the path before the last number in it; without one, nothing.
+
+    >>> stack_of("text_encoder.encoder.layer.3.crossattention.self"), stack_of("attn")
+    ('text_encoder.encoder.layer', '')
+    """
+    found = re.match(r"(.*)\.\d+(?=\.|$)", name)
+    return found.group(1) if found else ""
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -111,6 +111,10 @@ class Recording(Mapping[str, Any]):
         """Of a call on disk: changes with whatever its weights follow from. None in memory."""
         return self._of(name)[step].digest
 
+    def extended(self, *calls: Call) -> Recording:
+        """A recording in memory of the same calls, which are shared, and of others after them."""
+        return Recording(self.notes, [*self._order, *calls])
+
     def generation(self) -> Generation | None:
         """What is known of the `generate()` that was recorded; None if no calls are steps of one."""
         from .generation import Generation

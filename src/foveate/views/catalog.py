@@ -17,6 +17,7 @@ import torch
 
 from foveate.map import AttentionMap
 from foveate.recording import Recording
+from foveate.recording.calls import stack_of
 from foveate.recording.generation import Generation, join
 from foveate.views.document import Call, Kind, Side
 
@@ -193,9 +194,13 @@ def calls_of(entries: list[Entry], maps: Maps, two_sided: bool, target_offset: i
     layers: dict[str, dict[str, int]] = {}
     calls: list[Call] = []
     latest: dict[str, Call] = {}
+    reading = {stack_of(entry.name) for entry in entries if entry.is_cross} - {""}
     for index, entry in enumerate(entries):
         earlier = latest.get(entry.name)
         kind = earlier.kind if earlier else _kind(entry, maps, index, two_sided)
+        causal = earlier.causal if earlier else kind == "decoder"
+        if kind == "encoder" and stack_of(entry.name) in reading:
+            kind = "decoder"  # of what reads the other side, whether or not it also sees what follows
         layer = layers.setdefault(kind, {}).setdefault(entry.name, len(layers[kind]))
         rows: Side = "target" if kind == "cross" or (two_sided and kind == "decoder") else "source"
         columns: Side = "source" if kind == "cross" else rows
@@ -212,7 +217,7 @@ def calls_of(entries: list[Entry], maps: Maps, two_sided: bool, target_offset: i
             rows=rows,
             columns=columns,
             offset=_offset(kind, queries, keys, earlier, target_offset if rows == "target" else 0),
-            causal=kind == "decoder",
+            causal=causal,
             dim=entry.dim,
             values=entry.values,
             score="" if entry.stored else _score_name(maps[index]),

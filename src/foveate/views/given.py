@@ -20,7 +20,7 @@ from foveate.normalizers.given import AsGiven
 from foveate.recording import CallInfo, MemoryCall, Notes, Recording
 from foveate.scores.table import Table
 
-__all__ = ["GIVEN", "UNKNOWN", "is_given", "recording_of", "tables_of"]
+__all__ = ["GIVEN", "UNKNOWN", "call_of", "is_given", "recording_of", "tables_of"]
 
 GIVEN = "given"  # what their score and their normaliser are called
 # What nobody knows of a pair whose weight was given, in the fields of `Source.pair`.
@@ -88,11 +88,15 @@ def _calls(tables: dict[str, list[Tensor]], numbers: Sequence[int] | None) -> It
         for number, table in zip(numbers or range(len(layers)), layers, strict=True):
             known = kind or ("decoder" if _is_causal(table) else "encoder")
             name = f"{kind}.layers.{number}" if kind else f"layers.{number}"
-            batch, heads, queries, keys = table.shape
-            nothing = table.new_zeros(1, 1, 1, 1)  # in the place of queries and keys; takes no memory
-            info = CallInfo(name, known, f"layer {number}", number, heads, GIVEN)
-            sides = nothing.expand(batch, heads, queries, 1), nothing.expand(batch, heads, keys, 1)
-            yield MemoryCall(info, 0, *sides, None, {"score": Table(table), "normalizer": AsGiven()})
+            yield call_of(CallInfo(name, known, f"layer {number}", number, table.shape[1], GIVEN), table)
+
+
+def call_of(info: CallInfo, table: Tensor) -> MemoryCall:
+    """Weights (B, H, Q, K) as a call."""
+    batch, heads, queries, keys = table.shape
+    nothing = table.new_zeros(1, 1, 1, 1)  # in the place of queries and keys; takes no memory
+    sides = nothing.expand(batch, heads, queries, 1), nothing.expand(batch, heads, keys, 1)
+    return MemoryCall(info, 0, *sides, None, {"score": Table(table), "normalizer": AsGiven()})
 
 
 def _is_causal(table: Tensor) -> bool:

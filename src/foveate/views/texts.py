@@ -42,6 +42,9 @@ def script_of(
         raise ValueError(f"pictures must list one for each sequence of the batch, {batch}; got {len(pictures)}")
     if pictures and tokens is None:
         tokens = [one.tokens(_longest(calls, "source")) for one in pictures]
+    _check_lengths(calls, "source")
+    if pictures:
+        _check_lengths(calls, "target")
     source, source_starts = _side(maps, "source", calls, batch, tokens)
     if pictures:
         source = [one.apart(names) for one, names in zip(pictures, source, strict=True)]
@@ -51,6 +54,26 @@ def script_of(
         return Script(tuple(Texts(a, None, seen) for a, seen in zip(source, shown, strict=True)), starts)
     target, starts["target"] = _side(maps, "target", calls, batch, target_tokens)
     return Script(tuple(Texts(a, b, seen) for a, b, seen in zip(source, target, shown, strict=True)), starts)
+
+
+def _check_lengths(calls: Sequence[Call], side: Side) -> None:
+    """That all calls of modules called once are of the same text, as their lengths tell.
+
+    Raises:
+        ValueError: they are of several, such as those of two towers.
+    """
+    again = {call.name for call in calls if call.step}
+    first: tuple[int, str] | None = None
+    for call in calls:
+        if side not in (call.rows, call.columns) or call.name in again:
+            continue
+        count = call.keys if call.columns == side else call.queries
+        first = first or (count, call.name)
+        if count != first[0]:
+            raise ValueError(
+                f"{first[1]} is of {first[0]} tokens, {call.name} of {count}: they are of different texts or pictures; "
+                "record the modules of one, as by watch(model, layers=[...])"
+            )
 
 
 def _longest(calls: Sequence[Call], side: Side) -> int:

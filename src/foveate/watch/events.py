@@ -29,8 +29,8 @@ class Event:
     """One attention call: (B, H, Q, D), (B, G, K, D), (B, G, K, V) and how its weights come about.
 
     `scale` is the factor on q.k; `kind` is "cross" or "decoder" if the interceptor knows, else None. `output` is
-    (B, H, Q, V), what the model computed, if it is at hand. `score` and `normalizer` take the place of scale, softcap
-    and sinks for calls of our own operator.
+    (B, H, Q, V), what the model computed, if it is at hand, and `weights` (B, H, Q, K) those that it gave out. `score`
+    and `normalizer` take the place of scale, softcap and sinks for calls of our own operator.
     """
 
     query: Tensor
@@ -43,6 +43,7 @@ class Event:
     sinks: Tensor | None = None
     kind: str | None = None
     output: Tensor | None = None
+    weights: Tensor | None = None
     dropout: float = 0.0
     score: Any = None
     normalizer: Any = None

@@ -57,6 +57,7 @@ def of_heads(event: Event, heads: Sequence[int]) -> Event:
         key=event.key.index_select(1, of_keys),
         value=None if event.value is None else event.value.index_select(1, of_keys),
         output=None,
+        weights=None,
         **parts,
     )
 

@@ -66,6 +66,7 @@ class Inputs:
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         config = getattr(model, "config", None)
         self.two_sided = bool(getattr(config, "is_encoder_decoder", False))
+        self.sees = hasattr(config, "vision_config")
         self.tokenizer = tokenizer
         self.source, self.target = _Side(), _Side()
 
@@ -82,6 +83,10 @@ class Inputs:
 
     def write(self, recording: Recording) -> None:
         """Set tokens, ids, lengths and starts of the recording, unless the caller has."""
+        if self.sees and any(recording.info(name).kind == "cross" for name in recording):
+            self.source, self.target = _Side(), self.source  # its text reads a picture
+        elif self.sees and not _read_by(recording, self.source.given):
+            self.source = _Side()  # only its picture was recorded
         for side, prefix, names in ((self.source, "", "input_ids"), (self.target, "target_", "target_ids")):
             if side.ids is not None and side.mask is None and not prefix:
                 side.mask = _real(recording)
@@ -100,6 +105,11 @@ class Inputs:
         if real is not None:
             recording.lengths = real.sum(-1).tolist()
             recording.starts = real.byte().argmax(-1).tolist()
+
+
+def _read_by(recording: Recording, count: int) -> bool:
+    """Whether some module began with so many tokens."""
+    return any(call.step == 0 and call.shape[-1] == count for call in recording._order)
 
 
 def _real(recording: Recording) -> Tensor | None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..operator import observe, revise
-from . import dynamo, functions, masking, memory, multihead
+from . import dynamo, functions, handwritten, masking, memory, multihead
 from .events import Call, Event, NotExpressibleError
 from .frames import (
     Frame,
@@ -55,7 +55,9 @@ def around(frame: Frame, run: Callable[..., Any], args: tuple[Any, ...], kwargs:
         stack.callback(memory.module_ended)
         if not multihead.is_stock(frame.module) or _changed_inside(frame.module):
             stack.enter_context(mode_on(_HANDLERS))  # which keeps PyTorch's own modules off their fused paths
-            return run(*args, **kwargs)
+            result = run(*args, **kwargs)
+            call = handwritten.call_of(frame.module, result, args, kwargs)
+            return result if call is None else answer(call)
         stack.enter_context(mode_off())
         result = run(*args, **kwargs)
         _stock(frame, args, kwargs)

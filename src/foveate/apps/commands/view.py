@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from foveate.apps.commands import common, survey
+from foveate.apps.commands import common, picture, survey
 from foveate.apps.commands.embedding import add_embedding, check_embedding, write_page
 from foveate.apps.commands.record import heads, layers
 from foveate.apps.errors import UsageError, UserError
@@ -20,6 +20,8 @@ _EXAMPLES = """  foveate view                                      the built-in 
   foveate view --model ./my-model --text "A text." --export page.html
   foveate view --model ./my-model --text "Once upon a time" --generate 20
   foveate view --model t5-small --text "translate English to German: Hello" --target "Hallo"
+  foveate view ./my-vit --image picture.png         a vision model (ViT, DeiT, DINOv2, CLIP, BLIP) and a picture
+  foveate view --model ./my-blip --image picture.jpg --text "What colour is the roof?"
   foveate view run.fov                              a recording made by foveate record or seen.save
   foveate view before.fov after.fov                 two recordings side by side, and the difference
   foveate view run.fov --terminal --layer 3 --head 5 --token cat
@@ -33,7 +35,8 @@ _EXAMPLES = """  foveate view                                      the built-in 
 def add(commands: Any) -> None:
     parser = common.subcommand(commands, "view", "look at a model, a text, a recording or a survey", _EXAMPLES)
     about = (
-        "a saved recording, a folder that foveate train left, the table that foveate heads wrote, or a built-in model"
+        "a saved recording, a folder that foveate train left, the table that foveate heads wrote, a model (--image), "
+        "or a built-in model"
     )
     parser.add_argument("recording", nargs="?", metavar="RUN.fov", help=f"{about}: {', '.join(BUILTINS)}")
     parser.add_argument(
@@ -44,6 +47,7 @@ def add(commands: Any) -> None:
     texts = parser.add_mutually_exclusive_group()
     texts.add_argument("--text", type=common.readable, help="the text to look at")
     texts.add_argument("--file", metavar="DOC.txt", help="a text file to look at; - reads standard input")
+    parser.add_argument("--image", metavar="PICTURE", help="a picture for a vision model to look at (PNG, JPEG, ...)")
     common.add_target(parser)
     common.add_writing(parser)
     group = parser.add_argument_group("in the terminal")
@@ -64,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     writing = common.writing_of(arguments)
     if survey.is_table(arguments.recording) or survey.is_table(arguments.other):
         return survey.show(arguments)
+    if arguments.image is not None:
+        return picture.show(arguments, lambda source: _print(source, arguments))
     if arguments.other is not None:
         return _show_two(arguments)
     where = arguments.model if arguments.recording is None else arguments.recording

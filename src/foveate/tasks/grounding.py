@@ -107,8 +107,8 @@ class Regions(nn.Module):
     def __init__(self, words: int, shape: Shape) -> None:
         super().__init__()
         c = shape.channels
-        sizes = ((3, c // 3, 2), (c // 3, 2 * c // 3, 2), (2 * c // 3, c, 2), (c, c, 1))
-        made = [nn.Conv2d(a, b, 3, stride, 1) for a, b, stride in sizes]
+        halving = ((3, c // 3), (c // 3, 2 * c // 3), (2 * c // 3, c))  # of 4 x 4, so that all are around one middle
+        made = [*(nn.Conv2d(a, b, 4, 2, 1) for a, b in halving), nn.Conv2d(c, c, 3, 1, 1)]
         self.convolutions = nn.ModuleList(made)
         for convolution in made:  # PyTorch's own beginning lets the picture fade from layer to layer
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
@@ -155,6 +155,25 @@ class Layer(Sublayers):
         return self.around(self.feed_forward_norm, self.feed_forward, x_BLM)
 
 
+class Summary(nn.Module):
+    """One vector for the words up to each: a learned query reads them, the last of them no more than the others."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width = shape.width
+        self.query = nn.Parameter(torch.empty(width))
+        self.norm, self.feed_forward_norm, self.last_norm = (nn.LayerNorm(width) for _ in range(3))
+        self.attention = MultiHeadAttention(width, shape.heads)
+        self.feed_forward = FeedForward(width, shape.inner)
+        nn.init.normal_(self.query, std=WORDS)
+
+    def forward(self, x_BLM: Tensor) -> Tensor:
+        """(B, L, M)."""
+        read_BLM: Any = self.attention(self.query.expand(x_BLM.shape), self.norm(x_BLM), mask=CAUSAL)
+        out: Tensor = self.last_norm(read_BLM + self.feed_forward(self.feed_forward_norm(read_BLM)))
+        return out
+
+
 class Network(nn.Module):
     """Words that read regions, layer by layer, and at last point. `words`: how many numbers of words there are."""
 
@@ -164,7 +183,7 @@ class Network(nn.Module):
         self.table = nn.Embedding(words, shape.width, padding_idx=0)
         self.regions = Regions(words, shape)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
-        self.norm = nn.LayerNorm(shape.width)
+        self.summary = Summary(shape)
         self.pointer = Pointer(shape.width)
         nn.init.normal_(self.table.weight, std=WORDS)
         with torch.no_grad():
@@ -182,7 +201,8 @@ class Network(nn.Module):
         x, memory = (x[:, 0], both_BRM) if alone else (x, both_BRM[:, None])
         for layer in self.layers:
             x = layer(x, memory, where_RM)
-        x_BPLM = self.norm(x[:, None] if alone else x)
+        x = self.summary(x)
+        x_BPLM = x[:, None] if alone else x
         if last_BP is not None:
             x_BPLM = x_BPLM.gather(2, last_BP[..., None, None].expand(*last_BP.shape, 1, x_BPLM.shape[-1]))
         weights: AttentionMap = self.pointer(x_BPLM.flatten(1, 2), both_BRM)

@@ -153,7 +153,7 @@ BAD: dict[str, tuple[str, str]] = {
     "no phrase": ("a.png\t ", "the phrase is empty"),
     "long": ("a.png\t" + "w " * 61, "the phrase has 61 words; at most 60 are read"),
     "no file": ("none.png\tthe red one", "there is no file .*none.png"),
-    "no picture": ("text.png\tthe red one", "text.png is no picture that can be read"),
+    "no picture": ("text.png\tthe red one", ".*text.png is no picture: expected PNG, JPEG"),
     "no box": (
         "a.png\tthe red one\t1,2,3",
         r"a box is left,top,right,bottom in pixels, here within 8 x 8; got '1,2,3'",

@@ -21,6 +21,7 @@ LAYERS = {
     "extras": 0,
     "lengths": 0,
     "lines": 0,
+    "picturefile": 0,
     "pieces": 0,
     "shapes": 0,
     "native": 0,

@@ -126,7 +126,7 @@ def test_what_is_no_picture_is_said_in_one_sentence(tmp_path: Path, monkeypatch:
                        ("none.png", "there is no file"), ("", "is a folder")):  # fmt: skip
         with pytest.raises(fv.vision.UnreadableError, match=told):
             fv.vision.read(tmp_path / name)
-    monkeypatch.setattr("foveate.vision.reading.MOST_PIXELS", 30 * 50 - 1)
+    monkeypatch.setattr("foveate.picturefile.MOST_PIXELS", 30 * 50 - 1)
     with pytest.raises(fv.vision.UnreadableError, match="50 x 30 pixels; a picture may have 1,499 in all"):
         fv.vision.read(saved(tmp_path, photo(), "large.png"))
 

@@ -4,8 +4,8 @@ pictures = fv.vision.pictures(model, inputs["pixel_values"], processor)
 fv.view(seen, pictures=pictures)
 """
 
+from ..picturefile import MOST_PIXELS, UnreadableError, read
 from .grids import NotAPictureError, pictures
-from .reading import MOST_PIXELS, UnreadableError, read
 from .rollout import with_rollout
 
 __all__ = ["MOST_PIXELS", "NotAPictureError", "UnreadableError", "pictures", "read", "with_rollout"]

@@ -78,7 +78,7 @@ def patches(
     _check(panels, ax, columns, vmax, alike)
     with drawing():
         room = labels is not None, title is not None, bar
-        axes, bar_ax = ([ax], None) if ax is not None else _sheet(picture, panels, columns, width, *room)
+        axes, bar_ax = _sheet(ax, picture, panels, columns, width, *room)
         if original:
             _show(axes[0], picture.pixels, None if labels is None else "picture")
         top = _rounded(grids) if vmax is None else vmax
@@ -89,8 +89,7 @@ def patches(
             _entitle(axes, title, ax is None)
         if bar:
             _show_bar(axes[-1], bar_ax, top, colour, alike)
-    drawn: Any = axes[0]
-    return drawn.figure if ax is None else drawn
+    return axes[0].figure if ax is None else axes[0]
 
 
 def _check(panels: int, ax: Any, columns: int | None, vmax: float | None, alike: bool) -> None:
@@ -174,9 +173,11 @@ def _entitle(axes: Sequence[Any], title: str, new: bool) -> None:
 
 
 def _sheet(
-    picture: Picture, panels: int, columns: int | None, width: float, labelled: bool, titled: bool, bar: bool
+    ax: Any, picture: Picture, panels: int, columns: int | None, width: float, labelled: bool, titled: bool, bar: bool
 ) -> tuple[list[Any], Any]:
-    """Axes for the panels, row by row, in a new figure, and axes for the colour bar."""
+    """Axes for the panels, row by row, in a new figure, and axes for the colour bar; or the axes that were given."""
+    if ax is not None:
+        return [ax], None
     across = min(panels, columns or _even(panels))
     down = math.ceil(panels / across)
     right = EDGE + (bar_room() if bar else 0)

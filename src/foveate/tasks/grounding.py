@@ -114,7 +114,6 @@ class Regions(nn.Module):
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
             if convolution.bias is not None:
                 nn.init.zeros_(convolution.bias)
-        self.norm = nn.LayerNorm(c)
         self.seen = nn.Linear(c, words)
         nn.init.constant_(self.seen.bias, -math.log(shape.grid**2))  # in the beginning a word is said of one region
         self.output = nn.Linear(words, shape.width)
@@ -130,7 +129,7 @@ class Regions(nn.Module):
         x = x - x.flatten(2).median(-1).values[..., None, None]  # what differs from the ground
         for convolution in self.convolutions:
             x = F.gelu(convolution(x))
-        seen_BRV = self.seen(self.norm(x.flatten(2).transpose(1, 2)))
+        seen_BRV = self.seen(x.flatten(2).transpose(1, 2))
         what_BRM = self.output(F.logsigmoid(seen_BRV))
         where_RM = torch.cat([self.nowhere[None], (self.row[:, None] + self.column[None]).flatten(0, 1)])
         return F.pad(what_BRM, (0, 0, 1, 0)), where_RM, seen_BRV

@@ -49,7 +49,7 @@ def test_local_links_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name} links to {link}, which is not there"
 
 
-PAGES = {"linear.md": 2, "lookup.md": 2, "survey.md": 1, "change.md": 3, "tasks.md": 1, "qa.md": 1}
+PAGES = {"linear.md": 2, "lookup.md": 2, "survey.md": 1, "change.md": 3, "tasks.md": 1, "qa.md": 1, "summarise.md": 1}
 
 
 @pytest.mark.parametrize(("page", "count"), list(PAGES.items()))

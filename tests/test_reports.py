@@ -10,6 +10,7 @@ import pytest
 
 from foveate.tasks import reports
 from foveate.tasks.reports import lexicon
+from foveate.tasks.reports.__main__ import main
 
 
 def words(text: str) -> list[str]:
@@ -94,3 +95,13 @@ def test_a_mistake_in_the_lexicon(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(lexicon, "FOLDER", tmp_path)
     with pytest.raises(ValueError, match=message):
         lexicon.load.__wrapped__()
+
+
+def test_files_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--count", "3", "--seed", "2", "--words", "20", "30", "--split", "test"]
+    main(options)
+    main([*options, "-o", str(tmp_path / "x.tsv")])
+    wanted = "".join(f"{one.text}\t{one.headline}\n" for one in reports.reports(2, 3, words=(20, 30), split="test"))
+    assert capsys.readouterr().out == wanted == (tmp_path / "x.tsv").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"error: words must be \(shortest, longest\)"):
+        main(["--words", "9", "5"])

@@ -76,7 +76,10 @@ def main(given: list[str] | None = None) -> int:
     with place(chosen) as folder:
         folder.mkdir(parents=True, exist_ok=True)
         train = list(reports(chosen.seed, own.reports, words=SHORT))
-        files = {"train": train, "valid": list(reports(chosen.seed, 200, words=SHORT, split="valid"))}
+        files = {
+            "train": train,
+            "valid": list(reports(chosen.seed, min(200, own.reports // 10), words=SHORT, split="valid")),
+        }
         for name, some in files.items():
             write(folder / f"{name}.tsv", some)
         options = [f"--{name}={folder / name}.tsv" for name in files] + [f"--{name}={n}" for name, n in SMALL.items()]

@@ -25,7 +25,15 @@ from recipes import arguments, made, place
 GOALS = {"ROUGE-1": ">= 90", "ROUGE-2": ">= 85", "ROUGE-L": ">= 90"}
 SHORT, LONG = (20, 30), (40, 60)  # words of a report
 EPOCHS = 3
-SMALL = {"width": 64, "hidden": 128, "dropout": 0, "state-dropout": 0, "warmup": 200, "batch-tokens": 1024}
+SMALL = {
+    "vocabulary": 800,
+    "width": 64,
+    "hidden": 128,
+    "dropout": 0,
+    "state-dropout": 0,
+    "warmup": 200,
+    "batch-tokens": 1024,
+}
 
 
 def write(path: Path, given: Sequence[Report]) -> None:

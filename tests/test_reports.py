@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from itertools import islice
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from foveate.tasks import reports
-from foveate.tasks.reports import lexicon
+from foveate.tasks.reports import drawing, lexicon
 from foveate.tasks.reports.__main__ import main
 
 
@@ -38,6 +39,12 @@ def test_every_story_is_told_and_its_news_need_not_come_first() -> None:
     news = [set(words(one.headline)) - lexicon.load().words for one in some]
     assert sum(facts <= first for facts, first in zip(news, firsts, strict=True)) < 60
     assert 150 < sum(not facts & first for facts, first in zip(news, firsts, strict=True)) < 350
+
+
+def test_no_name_is_there_twice() -> None:
+    page = drawing._Page(lexicon.load(), "train", random.Random(1))
+    numbers = [page.fresh("number") for _ in range(300)]
+    assert len(set(numbers)) == 300
 
 
 def test_reports_are_as_long_as_asked() -> None:

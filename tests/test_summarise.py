@@ -125,6 +125,17 @@ def test_the_commands(run: Runner, tmp_path: Path) -> None:
     assert code == 1 and "tokens; at most 2,047 are summarised at once" in err
 
 
+def test_long_reports_are_aligned_and_pruned_on(run: Runner, tmp_path: Path) -> None:
+    one = pairs("test", 1)[0]
+    (tmp_path / "long.tsv").write_text(f"{one.source} {'word ' * 240}\t{one.target}\n\n")
+    code, out, err = run(f"align --model m {tmp_path}/long.tsv --skip-bad --symmetrize none")
+    assert (code, len(out.splitlines()[0].split())) == (0, len(one.target.split()))
+    assert "skipped 1 of 2 lines" in err
+    (tmp_path / "bad.tsv").write_text(f"{one.source}\t \n")
+    code, _, err = run(f"prune m --keep 0.5 --data {tmp_path}/bad.tsv -o {tmp_path}/half")
+    assert (code, err) == (1, "foveate: bad.tsv:1: the summary is empty\n")
+
+
 def test_the_page(run: Runner, tmp_path: Path) -> None:
     text = pairs("test", 1)[0].source
     assert run(f'view m --text "{text}" --export {tmp_path}/page.html')[0] == 0

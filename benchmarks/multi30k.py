@@ -37,7 +37,7 @@ from foveate.tasks.training import Options
 from foveate.tasks.training.loop import Stopped
 from foveate.tasks.training.world import DEVICES, joined
 from foveate.tasks.translation import Shape, Translator
-from foveate.tasks.translation.task import bleu
+from foveate.tasks.translation.metrics import bleu
 from foveate.tasks.translation.train import Run, run
 from links import rates, readings, statistical
 

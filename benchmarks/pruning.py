@@ -35,7 +35,7 @@ from foveate.tasks.pruning.run import TUNING
 from foveate.tasks.pruning.translating import TranslatorSubject
 from foveate.tasks.training.report import read_log
 from foveate.tasks.training.world import DEVICES
-from foveate.tasks.translation.task import bleu
+from foveate.tasks.translation.metrics import bleu
 
 KEEP = (0.875, 0.75, 0.65, 0.5, 0.375, 0.25)
 TRAINED = (0.5, 0.4, 0.3, 0.2)

@@ -14,7 +14,7 @@ import torch
 
 from foveate.apps import cli
 
-__all__ = ["arguments", "place", "trained"]
+__all__ = ["arguments", "made", "place", "trained"]
 
 
 def arguments(about: str | None, given: list[str] | None) -> argparse.Namespace:
@@ -45,21 +45,30 @@ def place(chosen: argparse.Namespace) -> Iterator[Path]:
         yield Path(folder)
 
 
-def trained(chosen: argparse.Namespace, folder: Path, task: str, files: list[Path], *more: str) -> dict[str, Any]:
-    """The description of a model trained by `foveate train TASK` on these files (train, valid, test; or none, where the
-    task makes its examples) with more options.
+def made(chosen: argparse.Namespace, folder: Path, task: str, *more: str) -> dict[str, Any]:
+    """The description of a model trained by `foveate train TASK` with these options; of one that is there, it is read.
 
-    What was trained before is only looked up, so that a test set is looked at once. Ends the program where it fails.
+    Ends the program where it fails.
     """
     if not (folder / "model.json").is_file():
-        names = (f"--{name}={path}" for name, path in zip(("train", "valid", "test"), files, strict=bool(files)))
-        words = ["train", task, *names, "-o", str(folder), "--seed", str(chosen.seed), *more]
+        words = ["train", task, *more, "-o", str(folder), "--seed", str(chosen.seed)]
         words += ["--threads", str(chosen.threads), "--device", "cpu"]
         words += [] if chosen.epochs is None else ["--epochs", str(chosen.epochs)]
         words += ["--resume"] if (folder / "checkpoint.safetensors").is_file() else []
         if code := cli.main(words):
             raise SystemExit(code)
     found: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    return found
+
+
+def trained(chosen: argparse.Namespace, folder: Path, task: str, files: list[Path], *more: str) -> dict[str, Any]:
+    """The description of a model trained by `foveate train TASK` on these files (train, valid, test; or none, where the
+    task makes its examples) with more options.
+
+    What was trained before is only looked up, so that a test set is looked at once. Ends the program where it fails.
+    """
+    names = (f"--{name}={path}" for name, path in zip(("train", "valid", "test"), files, strict=bool(files)))
+    found = made(chosen, folder, task, *names, *more)
     trained = found["trained"]
     print(f"{folder.name}: {found['parameters']:,} parameters, {trained['epochs']} epochs, {trained['seconds']} s; "
           f"validation {trained['validation']['accuracy']:.2f} %, test {found['test']['accuracy']:.2f} %")  # fmt: skip

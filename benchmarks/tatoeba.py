@@ -37,8 +37,8 @@ from foveate.tasks.corpus import read_pairs, references
 from foveate.tasks.subwords import BEGIN, END, PAD, UNKNOWN, Subwords
 from foveate.tasks.training.report import duration
 from foveate.tasks.translation import Translator
+from foveate.tasks.translation.metrics import bleu
 from foveate.tasks.translation.store import BUILTIN
-from foveate.tasks.translation.task import bleu
 from peers import NEVER, marian, marian_like
 
 GOAL = ">= 50"

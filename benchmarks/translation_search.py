@@ -46,8 +46,9 @@ from foveate.tasks.corpus import Pair
 from foveate.tasks.subwords import BEGIN, END, PAD, UNKNOWN
 from foveate.tasks.training import Options, train
 from foveate.tasks.translation import Shape
+from foveate.tasks.translation.metrics import bleu
 from foveate.tasks.translation.shape import Trained, build
-from foveate.tasks.translation.task import Data, TranslationTask, bleu, prepare
+from foveate.tasks.translation.task import Data, TranslationTask, prepare
 from multi30k import settings
 from peers import NEVER, give_marian, marian
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import made_texts
+from foveate.tasks.reports import Report
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -45,3 +46,25 @@ def test_the_most_frequent_tag_of_a_word_and_of_all_words(tmp_path: Path, monkey
     for name, sentences in (("train", learned), ("test", tried)):
         (tmp_path / name).write_text(made_texts.conllu(sentences), encoding="utf-8")
     assert tag.most_frequent(tmp_path / "train", tmp_path / "test") == 75
+
+
+def test_headlines_beside_the_first_words(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summarise = importlib.import_module("summarise")
+    assert (
+        summarise.main(
+            ["-o", f"{place}/runs", "--reports", "60", "--headlines", "5", "--epochs", "1", "--threads", "1"]
+        )
+        == 0
+    )
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("=")]
+    assert [line.split(" | ")[0] for line in lines[:3]] == [f"= ROUGE-{n}, held-out names" for n in "12L"]
+    assert [line.split(" | ")[2] for line in lines[:3]] == ["goal >= 90", "goal >= 85", "goal >= 90"]
+    assert all(line.split(" | ")[3].startswith("first 8 words: ") for line in lines if "word for word" not in line)
+    assert len(lines) == 10
+
+
+def test_which_unheard_of_words_were_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    summarise = importlib.import_module("summarise")
+    given = [Report("", "Kane beat Orm 3-1", ""), Report("", "Lun is mayor", "")]
+    assert summarise.copied(["Kan beat orm", "Lun Lun"], given, {"beat", "is", "mayor", "3", "1"}) == 100 * 2 / 3

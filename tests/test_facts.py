@@ -86,9 +86,8 @@ def test_a_mistake_in_the_lexicon(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str, text: str, message: str
 ) -> None:
     real = Path(lexicon.__file__).parent / "lexicon"
-    (tmp_path / "lexicon").mkdir()
     for path in real.iterdir():
-        (tmp_path / "lexicon" / path.name).write_text(path.read_text() if path.name != file else text)
-    monkeypatch.setattr(lexicon.resources, "files", lambda package: tmp_path)
+        (tmp_path / path.name).write_text(path.read_text() if path.name != file else text)
+    monkeypatch.setattr(lexicon, "FOLDER", tmp_path)
     with pytest.raises(ValueError, match=message):
         lexicon.load.__wrapped__()

@@ -57,6 +57,7 @@ PAGES = {
     "tasks.md": 1,
     "qa.md": 1,
     "pictures.md": 1,
+    "summarise.md": 1,
     "vision.md": 3,
 }
 

@@ -15,7 +15,8 @@ from foveate.tasks.bucketing import Bitext
 from foveate.tasks.corpus import Pair
 from foveate.tasks.training import Options
 from foveate.tasks.translation import Shape
-from foveate.tasks.translation.task import TranslationTask, bleu, prepare
+from foveate.tasks.translation.metrics import bleu
+from foveate.tasks.translation.task import TranslationTask, prepare
 
 TINY = replace(miniature.RNN, width=8, hidden=12)
 

@@ -23,7 +23,8 @@ from foveate.tasks.subwords import BEGIN, END, PAD, UNKNOWN, Subwords
 from foveate.tasks.training.loop import Stopped
 from foveate.tasks.training.world import World
 from foveate.tasks.translation import Sampling, Shape, Translator, forcing, load, save, store
-from foveate.tasks.translation.task import TranslationTask, bleu
+from foveate.tasks.translation.metrics import bleu
+from foveate.tasks.translation.task import TranslationTask
 from foveate.tasks.translation.train import Run, run
 
 KINDS = {"rnn": (miniature.RNN, 1.5e-2, 3), "transformer": (miniature.TRANSFORMER, 1e-2, 4)}
@@ -136,7 +137,7 @@ def test_the_card_is_true(kind: str, learned: Any) -> None:
     found = translator.translate([p.source for p in valid], beam=1)
     score, _ = bleu([t.text for t in found], [[p.target] for p in valid])
     assert re.search(
-        rf"Validation on valid.tsv, 20 pairs \(greedy search, sacrebleu\s+tokenize=13a\): BLEU {score:g}\.", card
+        rf"Validation on valid.tsv, 20 pairs \(greedy search,\s+sacrebleu tokenize=13a\): BLEU {score:g}\.", card
     )
     sizes = "width 32, hidden 48" if kind == "rnn" else "width 48, 2 + 2 layers, 4 heads, inner width 96"
     assert sizes in card

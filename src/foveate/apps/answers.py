@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from foveate.apps import terminal
 from foveate.apps.lines import Unreadable
-from foveate.apps.translation import MOST_TOKENS
 from foveate.tasks.alignment import format_links
 
 if TYPE_CHECKING:
@@ -44,11 +43,12 @@ def answers(
 ) -> Iterator[Answer]:
     """Answers to some lines, of which one has the number `first`; what is drawn depends on that number, too."""
     texts = ["" if isinstance(line, Unreadable) else line for line in lines]
+    most = translator.goal.max_tokens
     lengths = [len(ids) for ids in translator.subwords.ids(texts)]
     sampling = search.sampling and replace(search.sampling, seed=search.sampling.seed + first - 1)
     translated = iter(
         translator.translate(
-            [text for text, length in zip(texts, lengths, strict=True) if 0 < length < MOST_TOKENS],
+            [text for text, length in zip(texts, lengths, strict=True) if 0 < length <= most],
             beam=search.beam,
             nbest=search.nbest,
             length_penalty=search.length_penalty,
@@ -59,25 +59,25 @@ def answers(
     for number, (line, text, length) in enumerate(zip(lines, texts, lengths, strict=True), first):
         if isinstance(line, Unreadable):
             yield Answer(number, "", error=line.why)
-        elif length >= MOST_TOKENS:
-            error = f"the text has {length:,} tokens; at most {MOST_TOKENS - 1:,} are translated at once"
+        elif length > most:
+            error = f"the text has {length:,} tokens; at most {most:,} are {translator.goal.verb}d at once"
             yield Answer(number, text, error=error)
         else:
             yield Answer(number, text, next(translated) if length else None)
 
 
-def as_json(answer: Answer, *, alternatives: bool) -> str:
-    """One object on one line."""
+def as_json(answer: Answer, result: str = "translation", *, alternatives: bool) -> str:
+    """One object on one line; `result` is what the text that was written is called in it."""
     if answer.error:
         told: dict[str, Any] = {"source": answer.source, "error": answer.error}
     elif answer.found is None:
-        told = {"source": "", "translation": "", "tokens": [], "score": None, "token_scores": [], "alignment": [],
+        told = {"source": "", result: "", "tokens": [], "score": None, "token_scores": [], "alignment": [],
                 "source_words": [], "words": []}  # fmt: skip
     else:
         found = answer.found
-        told = {"source": found.source, **_facts(found), "source_words": found.source_words}
+        told = {"source": found.source, **_facts(found, result), "source_words": found.source_words}
     if alternatives and not answer.error:
-        told["alternatives"] = [_facts(one) for one in (answer.found.alternatives if answer.found else ())]
+        told["alternatives"] = [_facts(one, result) for one in (answer.found.alternatives if answer.found else ())]
     return json.dumps(told, ensure_ascii=False)
 
 
@@ -105,10 +105,10 @@ def print_picture(answer: Answer, *, nbest: bool) -> None:
         terminal.alignment(found.source_words, found.words, found.word_weights)
 
 
-def _facts(found: Translation) -> dict[str, Any]:
+def _facts(found: Translation, result: str) -> dict[str, Any]:
     links = found.alignment
     return {
-        "translation": found.text,
+        result: found.text,
         "tokens": found.tokens,
         "score": round(found.score, 4),
         "token_scores": [round(score, 4) for score in found.token_scores],

@@ -25,6 +25,7 @@ from foveate.apps.commands import (
     qa,
     record,
     resolve,
+    summarise,
     tag,
     train,
     translate,
@@ -41,6 +42,8 @@ _EXAMPLES = """examples:
   foveate heads bert-base-uncased sentences.txt -o heads.parquet
   foveate translate "How are you?"                 a translation, and which word each word came from
   foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
+  foveate train translate --task summarise --train reports.tsv --valid valid.tsv -o my-summariser
+  foveate summarise my-summariser --file texts.txt
   foveate train classify --train train.tsv --valid valid.tsv -o my-classifier
   foveate classify my-classifier "A stirring, funny film."
   foveate train tag --train train.conllu --valid dev.conllu -o my-tagger
@@ -72,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     for module in (
         view,
         translate,
+        summarise,
         classify,
         tag,
         qa,

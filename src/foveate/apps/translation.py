@@ -33,11 +33,10 @@ EXAMPLES = [
     "I don't know the black cat that you saw.",
     "The old man who lives here has never been to the sea.",
 ]
-MOST_TOKENS = 512
 ALTERNATIVES = 5
 BEGIN_TEXT, END_TEXT = "<s>", "</s>"
 FIXED = "The same model with one fixed summary of the sentence instead of attention"
-GIVEN = "The translation was given: the model read it, and how probable it found each word is shown."
+GIVEN = "The {} was given: the model read it, and how probable it found each word is shown."
 
 
 class TranslationModel:
@@ -54,7 +53,6 @@ class TranslationModel:
     """
 
     kind: Kind = "encoder-decoder"
-    max_tokens = MOST_TOKENS
 
     def __init__(
         self,
@@ -67,9 +65,10 @@ class TranslationModel:
         if not translator.has_attention:
             raise UserError(
                 "This model has one fixed vector and no attention to look at; train one with another --attention, or "
-                "translate with it in the terminal."
+                f"{translator.goal.verb} with it in the terminal."
             )
         self.translator, self.fixed = translator, fixed
+        self.max_tokens = translator.goal.max_tokens
         self.name = name or translator.shape.name
         self.examples = list(examples) or list(translator.facts.get("examples") or EXAMPLES)
 
@@ -82,7 +81,7 @@ class TranslationModel:
         sentence = " ".join(text.split())
         source = self._encoded("text", sentence)
         if target is None:
-            report(0.1, "Translating")
+            report(0.1, self.translator.goal.doing)
             (found,) = self.translator.translate([sentence])
             assert found.forced is not None
             written, finished, message = found.forced.target, found.finished, found.text
@@ -93,16 +92,20 @@ class TranslationModel:
         done = _decoded(self.translator, source, written, finished, self.name)
         beside = self._beside(sentence, report)
         seen = Source(done.recording, [done.source], [done.target], target_offset=1, title=sentence, model=self.name)
-        notes = (*seen.document().notes, *((GIVEN,) if target is not None else ()), *done.notes)
+        notes = (
+            *seen.document().notes,
+            *((GIVEN.format(self.translator.goal.result),) if target is not None else ()),
+            *done.notes,
+        )
         return seen.with_answer(message, done.focus, decoding=done.decoding, beside=beside, notes=notes)
 
     def _encoded(self, what: str, text: str) -> Encoded:
         encoded = self.translator.subwords.encode(text)
         if not len(encoded):
             raise UserError(f"There is no word in this {what}.")
-        if len(encoded) >= self.max_tokens:
+        if len(encoded) > self.max_tokens:
             raise UserError(
-                f"The {what} has {len(encoded):,} tokens; {self.name} takes at most {self.max_tokens - 1:,}. "
+                f"The {what} has {len(encoded):,} tokens; {self.name} takes at most {self.max_tokens:,}. "
                 f"Shorten the {what}."
             )
         return encoded
@@ -117,19 +120,20 @@ class TranslationModel:
 
 
 def open_folder(folder: str | Path) -> TranslationModel | None:
-    """The model in a folder that `foveate train translation` left; None if it holds something else.
+    """The model in a folder that `foveate train translate` left; None if it holds something else.
 
     Raises:
         UserError: it should be one, and cannot be read.
     """
+    from foveate.tasks.translation import load
+    from foveate.tasks.translation.goal import GOALS
+
     folder = Path(folder)
     try:
-        if json.loads((folder / "model.json").read_text(encoding="utf-8"))["task"] != "translation":
+        if json.loads((folder / "model.json").read_text(encoding="utf-8"))["task"] not in GOALS:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    from foveate.tasks.translation import load
-
     try:
         return TranslationModel(load(folder), name=folder.resolve().name)
     except UserError:

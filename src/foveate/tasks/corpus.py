@@ -15,6 +15,8 @@ from .rows import Malformed, Rows, decoded, lines_of
 
 __all__ = ["Corpus", "Pair", "read_lines", "read_pairs", "reference_streams", "references"]
 
+SIDES = ("source", "target")
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -33,7 +35,12 @@ class Corpus(Rows[Pair]):
 
 
 def read_pairs(
-    paths: Sequence[str | Path], *, skip_bad: bool = False, max_words: int = 250, columns: int = 2
+    paths: Sequence[str | Path],
+    *,
+    skip_bad: bool = False,
+    max_words: int = 250,
+    columns: int = 2,
+    sides: tuple[str, str] = SIDES,
 ) -> Corpus:
     """Read pairs from one TSV file (source, tab, target) or from two files (sources, targets) with a line each.
 
@@ -44,18 +51,24 @@ def read_pairs(
         skip_bad: skip and count the lines that break a rule, instead of raising.
         max_words: the most white-space words that a side may have.
         columns: how many columns a TSV file has; the first two are read.
+        sides: what the two are called in errors.
 
     Raises:
         Malformed: a line breaks a rule; or, whatever `skip_bad` says, a file cannot be read, is empty, is cut off or
             is no UTF-8 text at all, two files have different numbers of lines, or no line can be used.
         ValueError: there are not one or two paths, or less than two columns.
     """
-    corpus = Corpus.of(read_lines(paths, skip_bad=skip_bad, max_words=max_words, columns=columns))
+    corpus = Corpus.of(read_lines(paths, skip_bad=skip_bad, max_words=max_words, columns=columns, sides=sides))
     return corpus.used(Path(paths[0]).name)
 
 
 def read_lines(
-    paths: Sequence[str | Path], *, skip_bad: bool = False, max_words: int = 250, columns: int = 2
+    paths: Sequence[str | Path],
+    *,
+    skip_bad: bool = False,
+    max_words: int = 250,
+    columns: int = 2,
+    sides: tuple[str, str] = SIDES,
 ) -> Iterator[Pair | Malformed]:
     """What stands in each line, as in `read_pairs`: a pair, or with `skip_bad` the rule that the line breaks."""
     files = [Path(path) for path in paths]
@@ -65,7 +78,7 @@ def read_lines(
         raise ValueError(f"a TSV file of pairs has at least 2 columns; got columns={columns}")
     for number, raw in enumerate(_rows(files), 1):
         try:
-            yield _pair(files, raw, number, max_words, columns)
+            yield _pair(files, raw, number, max_words, columns, sides)
         except Malformed as error:
             if not skip_bad:
                 raise
@@ -105,7 +118,9 @@ def _rows(files: Sequence[Path]) -> Iterator[tuple[bytes, ...]]:
         yield row
 
 
-def _pair(files: Sequence[Path], raw: Sequence[bytes], number: int, max_words: int, columns: int) -> Pair:
+def _pair(
+    files: Sequence[Path], raw: Sequence[bytes], number: int, max_words: int, columns: int, sides: tuple[str, str]
+) -> Pair:
     """The pair in line `number` of one file, or of two.
 
     Raises:
@@ -120,7 +135,7 @@ def _pair(files: Sequence[Path], raw: Sequence[bytes], number: int, max_words: i
             raise Malformed(places[0], message, f"not {columns} columns")
         places *= 2
     source, target = (text.strip() for text in texts[:2])
-    for side, text, place in (("source", source, places[0]), ("target", target, places[1])):
+    for side, text, place in ((sides[0], source, places[0]), (sides[1], target, places[1])):
         if not text:
             raise Malformed(place, f"the {side} is empty", "empty side")
         words = len(text.split())

@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
                     "foveate: both models were trained in the same direction; one should translate back",
                     file=sys.stderr,
                 )
-        lines = _lines(arguments.pairs, arguments.skip_bad) if arguments.pairs else []
+        lines = _lines(arguments.pairs, arguments.skip_bad, models[0]) if arguments.pairs else []
         readings = _readings(arguments, models)
         if not lines:
             return 0
@@ -135,12 +135,12 @@ def _model(folder: str | None) -> Translator:
     return model
 
 
-def _lines(paths: Sequence[str], skip_bad: bool) -> list[Pair | None]:
+def _lines(paths: Sequence[str], skip_bad: bool, model: Translator) -> list[Pair | None]:
     """The pair of each line, None for one that is skipped."""
     from foveate.tasks import corpus
 
     with _files(paths) as files:
-        lines = list(corpus.read_lines(files, skip_bad=skip_bad))
+        lines = list(corpus.read_lines(files, skip_bad=skip_bad, **model.goal.rules))
     told = corpus.Corpus.of(lines)
     if told.skipped:
         print(f"foveate: {told.report()}", file=sys.stderr)
@@ -201,7 +201,7 @@ def _chosen(
     from foveate.tasks.corpus import read_pairs
     from foveate.tasks.translation import choosing
 
-    pairs = read_pairs([arguments.choose], skip_bad=arguments.skip_bad).pairs
+    pairs = read_pairs([arguments.choose], skip_bad=arguments.skip_bad, **models[0].goal.rules).pairs
     try:
         common.report(0.0, f"Comparing readings on {len(pairs):,} pairs")
         if len(models) == 2:

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 MAX_FILE = 400_000  # bytes: 100,000 characters of any alphabet
 
 
-def subcommand(commands: Any, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+def subcommand(
+    commands: Any, name: str, summary: str, examples: str, aliases: Sequence[str] = ()
+) -> argparse.ArgumentParser:
     """A parser with its examples below its options."""
     made: argparse.ArgumentParser = commands.add_parser(
         name,
+        aliases=aliases,
         help=summary,
         description=summary[:1].upper() + summary[1:] + ".",
         epilog=f"examples:\n{examples}",

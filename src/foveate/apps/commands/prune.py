@@ -184,7 +184,8 @@ def _subject(arguments: argparse.Namespace) -> Subject:
         from foveate.tasks.pruning.translating import TranslatorSubject
 
         translator = common.load_translator(arguments.model)
-        data, train = (_pairs(files, arguments.skip_bad) for files in (arguments.data, arguments.train))
+        rules = translator.goal.rules
+        data, train = (_pairs(files, arguments.skip_bad, **rules) for files in (arguments.data, arguments.train))
         return TranslatorSubject(translator, data or [], train, most=arguments.most)
     from foveate.apps.models import HubModel
     from foveate.tasks.pruning.reading import ReaderSubject
@@ -197,12 +198,12 @@ def _subject(arguments: argparse.Namespace) -> Subject:
     return ReaderSubject(model, hub.tokenizer, data or [], train, most=arguments.most, seed=arguments.seed)
 
 
-def _pairs(files: list[str] | None, skip_bad: bool) -> Any:
+def _pairs(files: list[str] | None, skip_bad: bool, **rules: Any) -> Any:
     from foveate.tasks.corpus import read_pairs
 
     if files is None:
         return None
-    corpus = read_pairs([Path(path) for path in files], skip_bad=skip_bad)
+    corpus = read_pairs([Path(path) for path in files], skip_bad=skip_bad, **rules)
     if corpus.skipped:
         print(f"foveate: {corpus.report()}", file=sys.stderr)
     return corpus.pairs

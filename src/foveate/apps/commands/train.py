@@ -9,6 +9,7 @@ from foveate.apps.commands import common, train_recipe, train_translation
 TASKS = (train_translation, train_recipe)
 
 _EXAMPLES = """  foveate train translation --train pairs.tsv --valid valid.tsv -o my-translator
+  foveate train translate --task summarise --train reports.tsv --valid valid.tsv -o my-summariser
   foveate train classify --train train.tsv --valid valid.tsv -o my-classifier
   foveate train tag --train train.conllu --valid dev.conllu -o my-tagger
   foveate train translation --help                  its options

@@ -32,24 +32,29 @@ _EXAMPLES = """  foveate translate "How are you?"
 def add(commands: Any) -> None:
     summary = "translate, and show what each word was translated from"
     parser = common.subcommand(commands, "translate", summary, _EXAMPLES)
-    add = parser.add_argument
-    add("text", nargs="*", type=common.readable, help="a sentence; - reads one a line")
-    add("--file", metavar="F", help="a file with a sentence a line")
-    add("--model", metavar="DIR", help="what foveate train translation made; default: the built-in English-French one")
+    about = "what foveate train translation made; default: the built-in English-French one"
+    parser.add_argument("--model", metavar="DIR", help=about)
+    add_options(parser, "a sentence")
+
+
+def add_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """Everything but the model; `what` is read."""
+    parser.add_argument("text", nargs="*", type=common.readable, help=f"{what}; - reads one a line")
+    parser.add_argument("--file", metavar="F", help=f"a file with {what} a line")
     _add_search(parser.add_argument_group("search"))
     _add_output(parser.add_argument_group("output"))
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, what=what)
     common.add_showing(parser)
 
 
 def _add_search(group: Any) -> None:
     add = group.add_argument
-    add("--beam", type=common.whole(1, 1000), help=f"hypotheses kept per sentence ({BEAM})")
-    add("--nbest", type=common.whole(1), default=1, help="translations per sentence, best first (1)")
+    add("--beam", type=common.whole(1, 1000), help=f"hypotheses kept per text ({BEAM})")
+    add("--nbest", type=common.whole(1), default=1, help="answers per text, best first (1)")
     about = "exponent of the length by which scores are divided; higher is longer (1)"
     finite = common.number("that is finite", lambda value: True)
     add("--length-penalty", type=finite, default=1.0, metavar="EXPONENT", help=about)
-    add("--sample", action="store_true", help="draw translations at random instead of searching for the best")
+    add("--sample", action="store_true", help="draw at random instead of searching for the best")
     add("--temperature", type=common.positive, help="of --sample; below 1 keeps closer to the best (1)")
     add("--top-k", type=common.whole(1), help="of --sample: only the k most probable tokens")
     probability = common.number("above 0 and at most 1", lambda value: 0 < value <= 1)
@@ -62,7 +67,7 @@ def _add_output(group: Any) -> None:
     forms.add_argument("--json", action="store_true", help="one JSON object a line")
     forms.add_argument("--pharaoh", action="store_true", help="only alignments, as source-target word numbers from 0")
     forms.add_argument("--view", action="store_true", help="open the page; also with --export")
-    about = "the alignment as a picture below each translation; at a terminal it is there anyway"
+    about = "the alignment as a picture below each answer; at a terminal it is there anyway"
     group.add_argument("--alignment", action=argparse.BooleanOptionalAction, help=about)
 
 
@@ -94,11 +99,11 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.sample and arguments.beam is not None:
         raise UsageError("--sample draws and searches no beam; leave out --beam")
     if arguments.view and (arguments.sample or arguments.beam or arguments.nbest > 1 or arguments.length_penalty != 1):
-        raise UsageError("the page shows the best translation that the usual search finds; leave out options of search")
+        raise UsageError("the page shows the best that the usual search finds; leave out options of search")
     if arguments.view and (arguments.json or arguments.pharaoh):
         raise UsageError("--export writes a page; leave out --json and --pharaoh")
     if arguments.pharaoh and (arguments.alignment is False or arguments.nbest > 1):
-        raise UsageError("--pharaoh prints the alignment of the best translation; leave out --no-alignment and --nbest")
+        raise UsageError("--pharaoh prints the alignment of the best one; leave out --no-alignment and --nbest")
     if arguments.alignment and (arguments.json or arguments.pharaoh or arguments.view):
         raise UsageError("--alignment is a picture in the terminal; it does not go with other forms of output")
 
@@ -106,14 +111,14 @@ def _check(arguments: argparse.Namespace) -> None:
 def _where(arguments: argparse.Namespace) -> str | None:
     """The file with lines, "-" for standard input; None for a sentence of the command line, or the page without one."""
     if arguments.text and arguments.file is not None:
-        raise UsageError("give a sentence or --file, not both")
+        raise UsageError(f"give {arguments.what} or --file, not both")
     if arguments.file is not None or arguments.text == ["-"]:
         return arguments.file or "-"
     if not arguments.text and not arguments.view:
-        raise UsageError('give a sentence, as in foveate translate "How are you?"; or -, or --file')
+        raise UsageError(f"give {arguments.what} in quotation marks; or -, or --file")
     if len([text for text in arguments.text if " " in text.strip()]) > 1:
         raise UsageError(
-            "give one sentence, as one argument or word by word; several go into --file, or - with a line each"
+            f"give {arguments.what}, as one argument or word by word; several go into --file, or - with a line each"
         )
     if arguments.text and not " ".join(arguments.text).strip():
         raise UserError("the text is empty")
@@ -143,10 +148,10 @@ def _shown(arguments: argparse.Namespace, translator: Translator) -> Callable[[A
     from foveate.apps import answers
 
     if not translator.has_attention and (arguments.pharaoh or arguments.alignment):
-        raise UserError("this model has one fixed vector for a whole sentence, and no alignment to show")
+        raise UserError("this model has one fixed vector for a whole text, and no alignment to show")
     several = arguments.nbest > 1
     if arguments.json:
-        return lambda answer: print(answers.as_json(answer, alternatives=several))
+        return lambda answer: print(answers.as_json(answer, translator.goal.result, alternatives=several))
     if arguments.pharaoh:
         return lambda answer: print(answers.as_pharaoh(answer))
     if _pictured(arguments):

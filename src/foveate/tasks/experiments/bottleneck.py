@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..translation import Translator
-from ..translation.task import bleu
+from ..translation.metrics import bleu
 
 __all__ = ["EDGES", "Band", "Result", "judge", "verdict"]
 

@@ -1,18 +1,22 @@
 """Read `lexicon/*.txt`: kinds of things and how they are named, relations between them and how they are said.
 
+`kinds`, `lines` and `sections` read files of this format from other folders, too.
+
 The format of each file is explained in its first lines. A mistake raises ValueError with file, line and remedy.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 
-__all__ = ["Kind", "Lexicon", "Relation", "load"]
+__all__ = ["Kind", "Lexicon", "Relation", "kinds", "lines", "load", "sections", "words_of"]
 
+FOLDER = resources.files(__package__) / "lexicon"
 RELATION = re.compile(r"(\w+) of (\w+): (\w+)")
 
 
@@ -51,23 +55,33 @@ class Lexicon:
 
 @cache
 def load() -> Lexicon:
-    kinds = dict(_kinds())
-    relations = list(_relations(kinds))
-    of = {name: tuple(one for one in relations if one.subject == name) for name, kind in kinds.items() if kind.says}
-    lines = [line for name in ("kinds.txt", "relations.txt", "fillers.txt") for _, line in _lines(name)]
-    words = frozenset(re.findall(r"\w+", " ".join(lines).lower()))
-    return Lexicon(kinds, of, tuple(line for _, line in _lines("fillers.txt")), words)
+    files = [FOLDER / name for name in ("kinds.txt", "relations.txt", "fillers.txt")]
+    known = dict(kinds(files[0]))
+    relations = list(_relations(files[1], known))
+    of = {name: tuple(one for one in relations if one.subject == name) for name, kind in known.items() if kind.says}
+    return Lexicon(known, of, tuple(line for _, line in lines(files[2])), words_of(files))
 
 
-def _kinds() -> Iterator[tuple[str, Kind]]:
-    for place, header, lines in _sections("kinds.txt", ("name", "word", ".")):
+def words_of(files: Iterable[Traversable]) -> frozenset[str]:
+    """All words of these files, in lower case; what begins with a digit is none."""
+    text = " ".join(line for file in files for _, line in lines(file))
+    return frozenset(re.findall(r"\b[^\W\d]\w*", text.lower()))
+
+
+def kinds(file: Traversable) -> Iterator[tuple[str, Kind]]:
+    """Kinds by their names.
+
+    Raises:
+        ValueError: a line breaks a rule (file, line, rule).
+    """
+    for place, header, lines in sections(file, ("name", "word", ".")):
         if not header.isidentifier() or not (lines["name"] or lines["word"]):
             raise ValueError(f"{place}: a kind is one word in brackets, with a name or word below")
         yield header, Kind(header, *(tuple(lines[mark]) for mark in ("name", "word", ".")))
 
 
-def _relations(kinds: dict[str, Kind]) -> Iterator[Relation]:
-    for place, header, lines in _sections("relations.txt", ("?", "!", ".", "+")):
+def _relations(file: Traversable, kinds: dict[str, Kind]) -> Iterator[Relation]:
+    for place, header, lines in sections(file, ("?", "!", ".", "+")):
         found = RELATION.fullmatch(header)
         if found is None or not {found[2], found[3]} <= kinds.keys() or not kinds[found[2]].says:
             raise ValueError(f"{place}: expected [NAME of KIND: KIND], both kinds of kinds.txt; got [{header}]")
@@ -80,11 +94,15 @@ def _relations(kinds: dict[str, Kind]) -> Iterator[Relation]:
         yield Relation(found[1], found[2], found[3], *(tuple(lines[mark]) for mark in ("?", "!", ".", "+")))
 
 
-def _sections(name: str, marks: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
-    """Place, header and lines by their marks of each section."""
+def sections(file: Traversable, marks: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, list[str]]]]:
+    """Place, header and lines by their marks of each section.
+
+    Raises:
+        ValueError: a line is no header and has no mark (file, line, rule).
+    """
     section: tuple[str, str, dict[str, list[str]]] | None = None
-    for number, line in _lines(name):
-        place = f"{name}:{number}"
+    for number, line in lines(file):
+        place = f"{file.name}:{number}"
         if line.startswith("["):
             if section is not None:
                 yield section
@@ -98,8 +116,8 @@ def _sections(name: str, marks: tuple[str, ...]) -> Iterator[tuple[str, str, dic
         yield section
 
 
-def _lines(name: str) -> Iterator[tuple[int, str]]:
-    text = (resources.files(__package__) / "lexicon" / name).read_text(encoding="utf-8")
-    for number, line in enumerate(text.splitlines(), 1):
+def lines(file: Traversable) -> Iterator[tuple[int, str]]:
+    """Lines and their numbers, without those that are empty or begin with #."""
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if line and not line.startswith("#"):
             yield number, line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Set
 from zlib import crc32
 
 from .lexicon import Kind, load
@@ -18,6 +19,7 @@ ONSETS, VOWELS, CODAS = (line.split(" ") for line in (
 ))  # fmt: skip
 NUMBERS = (2, 999)
 YEARS = (1100, 2020)
+RANGE = re.compile(r"#(\d+)-(\d+)")
 
 
 def split_of(word: str) -> str:
@@ -25,18 +27,23 @@ def split_of(word: str) -> str:
     return {0: "valid", 1: "test"}.get(crc32(word.lower().encode()) % 10, "train")
 
 
-def name_of(kind: Kind, split: str, draw: random.Random) -> str:
-    """A name of this kind, whose invented words are of this split; numbers and closed lists have none."""
+def name_of(kind: Kind, split: str, draw: random.Random, words: Set[str] | None = None) -> str:
+    """A name of this kind, whose invented words are of this split; numbers and closed lists have none.
+
+    Args:
+        words: those that no invented word may be, in lower case; default: the words of facts.
+    """
     if kind.words:
         return draw.choice(kind.words)
-    pattern = draw.choice(kind.patterns)
+    pattern = RANGE.sub(lambda ends: str(draw.randint(int(ends[1]), int(ends[2]))), draw.choice(kind.patterns))
     if pattern == "#":
         return str(draw.randint(*YEARS))
     pattern = pattern.replace("#", str(draw.randint(*NUMBERS)))
-    return " ".join(_word(part, split, draw) for part in pattern.split())
+    known = load().words if words is None else words
+    return " ".join(_word(part, split, draw, known) for part in pattern.split())
 
 
-def _word(part: str, split: str, draw: random.Random) -> str:
+def _word(part: str, split: str, draw: random.Random, words: Set[str]) -> str:
     if part != "*" and not part.startswith("+"):
         return part
     while True:
@@ -45,7 +52,7 @@ def _word(part: str, split: str, draw: random.Random) -> str:
         if part != "*":
             stem = re.sub("[aeiou]+$", "", stem) if part[1] in "aeiou" else stem
         word = (stem + part[1:] if part != "*" else stem).capitalize()
-        if len(word) > 3 and split_of(word) == split and word.lower() not in load().words:
+        if len(word) > 3 and split_of(word) == split and word.lower() not in words:
             return word
 
 

@@ -14,7 +14,7 @@ from ..subwords import PAD
 from ..training import Task
 from ..training.loss import output_losses
 from ..translation import Translator, store
-from ..translation.task import Data, TranslationTask, bleu
+from ..translation.task import Data, TranslationTask
 
 __all__ = ["TranslatorSubject"]
 
@@ -26,15 +26,14 @@ class TranslatorSubject:
     """See `Subject`.
 
     Args:
-        data: pairs on which heads are chosen, and BLEU is counted.
+        data: pairs on which heads are chosen, and the model is judged.
         train: pairs to train on; default: none.
-        most: of `data`, how many pairs tell what a head is worth, spread over all; BLEU is counted on all of them.
+        most: of `data`, how many pairs tell what a head is worth, spread over all; it is judged on all of them.
 
     Raises:
         ValueError: the translator has no attention that can be pruned.
     """
 
-    metric = "BLEU"
     relative = False
 
     def __init__(
@@ -43,7 +42,7 @@ class TranslatorSubject:
         if translator.shape.arch != "transformer":
             raise ValueError(f"{translator.shape.name}: it has one attention with one head, and nothing to prune")
         self.translator, self.data, self.train = translator, list(data), None if train is None else list(train)
-        self.name = translator.shape.name
+        self.name, self.metric = translator.shape.name, translator.metric.name
         self._settings: dict[str, Any] = translator.facts.get("settings", {})
         self._sources, self._references = references(self.data)
         some = self.data[:: max(1, -(-len(self.data) // most))]
@@ -67,8 +66,8 @@ class TranslatorSubject:
 
     def measure(self) -> dict[str, float]:
         found = self.translator.translate(self._sources, beam=1, weights=False)
-        score, _ = bleu([t.text for t in found], self._references, self._settings.get("tokenize", "13a"))
-        return {"BLEU": round(score, 3)}
+        scores = self.translator.metric.score([t.text for t in found], self._references)
+        return {name: round(score, 3) for name, score in scores.items()}
 
     def work(self) -> object:
         return self.translator.translate(self._sources[:SAMPLE], beam=1, weights=False)
@@ -82,7 +81,7 @@ class TranslatorSubject:
         data = Data(self.train, self._bitext(self.train), self.data, subwords, outputs)
         names = ("tokens", "smoothing", "tokenize")
         same: dict[str, Any] = {name: self._settings[name] for name in names if name in self._settings}
-        return TranslationTask(data, self.translator.shape, pictures=0, **same)
+        return TranslationTask(data, self.translator.shape, goal=self.translator.goal, pictures=0, **same)
 
     def save(self, folder: Path) -> None:
         made, half = self.translator, bool(self._settings.get("half"))

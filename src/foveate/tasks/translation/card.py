@@ -8,11 +8,12 @@ from typing import Any
 from ..files import save_text
 from ..training.run import on_what
 from .shape import Shape
+from .task import TranslationTask
 
 __all__ = ["write_card"]
 
 
-def write_card(path: Path, shape: Shape, facts: dict[str, Any]) -> None:
+def write_card(path: Path, shape: Shape, task: TranslationTask, facts: dict[str, Any]) -> None:
     """Markdown; everything in it is in `model.json` too."""
     trained, settings = facts["trained"], facts["settings"]
     if shape.arch == "transformer":
@@ -23,15 +24,15 @@ def write_card(path: Path, shape: Shape, facts: dict[str, Any]) -> None:
     metrics = ", ".join(f"{name} {value:g}" for name, value in trained["validation"].items())
     save_text(
         path,
-        f"""# A translator: {shape.name}
+        f"""# A {task.goal.maker}: {shape.name}
 
 - Model: {shape.name}, width {shape.width}, {sizes}, {facts["parameters"]:,} parameters,
   {trained["vocabulary"]:,} sub-words{"; kept in float16" if settings["half"] else ""}.
 - Data: {", ".join(trained["data"])}, {trained["pairs"]:,} pairs{direction}; {trained["reading"]}.
 - Training: {on_what(trained)}; seed {settings["options"]["seed"]}.
   Chosen: {trained["chosen"]}.
-- Validation on {", ".join(trained["valid"])}, {trained["valid_pairs"]:,} pairs (greedy search, sacrebleu
-  tokenize={settings["tokenize"]}): {metrics}.
+- Validation on {", ".join(trained["valid"])}, {trained["valid_pairs"]:,} pairs (greedy search,
+  {task.scored}): {metrics}.
 
 What a word reads is a statistic of the computation. It often names the words that a person would align, and need not.
 """,

@@ -14,6 +14,7 @@ from ...heads.pruning.prune import record_of
 from ...heads.pruning.store import REMOVED
 from ..subwords import Subwords
 from ..training.checkpoint import load_model, save_model
+from .goal import GOALS, TRANSLATION
 from .pruned import facts_of, save_removed, shrink
 from .shape import Shape, Trained, build
 from .translator import Translator
@@ -34,11 +35,11 @@ def save(
     subwords.save(folder / "subwords.json")
     save_removed(folder, model)
     told = facts_of(model, {name: value for name, value in facts.items() if name not in ("task", "shape")})
-    save_model(folder, tensors, {"task": "translation", "shape": asdict(shape), **told})
+    save_model(folder, tensors, {"task": facts.get("task", TRANSLATION.task), "shape": asdict(shape), **told})
 
 
 def load(folder: str | Path) -> Translator:
-    """The translator that `foveate train translation -o folder` left.
+    """The translator or summariser that `foveate train translate -o folder` left.
 
     Raises:
         ValueError: there is none, or its files do not belong together.
@@ -48,10 +49,9 @@ def load(folder: str | Path) -> Translator:
 
 def _load(folder: Path, pieces: Path) -> Translator:
     tensors, facts = load_model(folder)
-    if facts.get("task") != "translation":
-        raise ValueError(
-            f"{folder.name} holds a model for {facts.get('task', 'something else')!r}, not for translation"
-        )
+    if facts.get("task") not in GOALS:
+        known = " or ".join(GOALS)
+        raise ValueError(f"{folder.name} holds a model for {facts.get('task', 'something else')!r}, not for {known}")
     subwords = Subwords.load(pieces)
     try:
         shape = Shape(**facts["shape"])

@@ -1,4 +1,4 @@
-"""Translation as the training loop sees it: batches, loss, BLEU, pictures.
+"""Translation, or summarisation, as the training loop sees it: batches, loss, BLEU or ROUGE, pictures.
 
 Axes: B sentences, T target tokens, M width, N target tokens that are no padding.
 """
@@ -17,14 +17,15 @@ import torch
 from torch import nn
 
 from ..bucketing import Batch, Bitext, Epoch, batches
-from ..corpus import Pair, reference_streams, references
+from ..corpus import Pair, references
 from ..subwords import BEGIN, END, PAD, Subwords, used
 from ..training.loop import Losses
 from ..training.loss import output_losses
+from .goal import TRANSLATION, Goal
 from .shape import Shape, Trained, build
 from .translator import Translator
 
-__all__ = ["Data", "Judge", "TranslationTask", "bleu", "metric_of", "prepare"]
+__all__ = ["Data", "Judge", "TranslationTask", "prepare"]
 
 
 Judge = Callable[[Translator], dict[str, float]]  # what else to measure at each validation
@@ -48,20 +49,31 @@ class Data:
 
 
 def prepare(
-    train: Sequence[Pair], valid: Sequence[Pair], size: int, subwords: Subwords | None = None, *, dropout: float = 0.0
+    train: Sequence[Pair],
+    valid: Sequence[Pair],
+    size: int,
+    subwords: Subwords | None = None,
+    *,
+    dropout: float = 0.0,
+    copies: bool = False,
 ) -> Data:
     """Learn sub-words of both languages together (or take given ones), and encode the training pairs with them.
 
     Args:
         dropout: how often `Data.drawn` leaves out a merge.
+        copies: all sub-words are outputs.
     """
     if subwords is None:
         subwords = Subwords.train((text for pair in train for text in (pair.source, pair.target)), size)
     subwords.dropout = dropout or None
     sources, targets = (subwords.ids(texts) for texts in ([p.source for p in train], [p.target for p in train]))
-    also = sorted(subwords.reachable([p.target for p in train])) if dropout else []
-    outputs = used([*targets, also])
+    outputs = torch.arange(len(subwords)) if copies else used([*targets, _reachable(subwords, train)])
     return Data(train, Bitext(sources, _renumbered(targets, outputs, len(subwords))), valid, subwords, outputs)
+
+
+def _reachable(subwords: Subwords, train: Sequence[Pair]) -> list[int]:
+    """What targets may hold besides where merges are left out."""
+    return sorted(subwords.reachable([p.target for p in train])) if subwords.dropout else []
 
 
 def _renumbered(targets: Sequence[Sequence[int]], outputs: torch.Tensor, size: int) -> list[list[int]]:
@@ -70,47 +82,19 @@ def _renumbered(targets: Sequence[Sequence[int]], outputs: torch.Tensor, size: i
     return [[number[i] for i in ids] for ids in targets]
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], tokenize: str = "13a") -> tuple[float, str]:
-    """BLEU of a corpus and sacrebleu's signature; each hypothesis may have several references.
-
-    Raises:
-        ValueError: `tokenize` is none of sacrebleu's, or one whose own packages are not installed.
-        ModuleNotFoundError: sacrebleu is not installed.
-    """
-    metric = metric_of(tokenize)
-    streams: Any = reference_streams(references)
-    score = metric.corpus_score(list(hypotheses), streams).score
-    return float(score), str(metric.get_signature())
-
-
-def metric_of(tokenize: str) -> Any:
-    """sacrebleu's BLEU with one of its tokenizers; raises as `bleu` does."""
-    try:
-        from sacrebleu.metrics.bleu import BLEU
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("sacrebleu is not installed; run: pip install 'foveate[train]'") from None
-    if tokenize not in BLEU.TOKENIZERS:
-        raise ValueError(f"unknown tokenize {tokenize!r}; sacrebleu has {', '.join(map(repr, BLEU.TOKENIZERS))}")
-    try:
-        return BLEU(tokenize=tokenize, force=True)
-    except (ImportError, RuntimeError) as error:
-        raise ValueError(f"tokenize {tokenize!r} cannot be used: {' '.join(str(error).split())}") from None
-
-
 class TranslationTask:
-    """Learns to predict each next word of the target, and is judged by the BLEU of greedy translations.
+    """Learns to predict each next word of the target, and is judged by what greedy search writes.
 
     Raises:
         ValueError: smoothing outside [0, 1), or `tokenize` is unknown to sacrebleu.
     """
-
-    metric = "BLEU"
 
     def __init__(
         self,
         data: Data,
         shape: Shape,
         *,
+        goal: Goal = TRANSLATION,
         tokens: int = 4096,
         smoothing: float = 0.1,
         seed: int = 1,
@@ -120,15 +104,9 @@ class TranslationTask:
     ) -> None:
         if not 0 <= smoothing < 1:
             raise ValueError(f"smoothing must be at least 0 and less than 1; got {smoothing}")
-        metric_of(tokenize)  # now, not after the first epoch
-        self.data, self.shape = data, shape
-        self.tokens, self.smoothing, self.seed, self.tokenize, self.pictures = (
-            tokens,
-            smoothing,
-            seed,
-            tokenize,
-            pictures,
-        )
+        self.data, self.shape, self.goal, self.scored = data, shape, goal, goal.metric(tokenize)
+        self.metric = self.scored.name
+        self.tokens, self.smoothing, self.seed, self.pictures = tokens, smoothing, seed, pictures
         self.sources, self.references = references(data.valid)
         self.judge = judge
         self._drawn: tuple[int, Bitext] | None = None  # of the last epoch that was asked for
@@ -140,7 +118,12 @@ class TranslationTask:
             return build(self.shape, len(self.data.subwords), self.data.outputs)
 
     def translator(self, model: nn.Module) -> Translator:
-        return Translator(model, self.data.subwords, self.shape, {})  # type: ignore[arg-type]
+        return Translator(model, self.data.subwords, self.shape, self.facts())  # type: ignore[arg-type]
+
+    def facts(self) -> dict[str, Any]:
+        """What a translator must know beside its shape."""
+        longest = int(self.data.train.targets.lengths.max(initial=0))
+        return {"task": self.goal.task, **({} if self.goal.grows else {"longest": longest})}
 
     def identity(self) -> dict[str, Any]:
         """Shape, data and what batches and losses are made of."""
@@ -155,7 +138,7 @@ class TranslationTask:
             "shape": asdict(self.shape),
             "tokens": self.tokens,
             "smoothing": self.smoothing,
-            "tokenize": self.tokenize,
+            **self.scored.settings,
             "vocabulary": len(self.data.subwords),
             "subword_dropout": self.data.subwords.dropout or 0.0,
             "pairs": len(self.data.train),
@@ -191,9 +174,9 @@ class TranslationTask:
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         found = self.translator(model).translate(self.sources, beam=1, weights=False)
-        score, _ = bleu([t.text for t in found], self.references, self.tokenize)
+        scores = self.scored.score([t.text for t in found], self.references)
         more = {} if self.judge is None else self.judge(self.translator(model))
-        return {"BLEU": round(score, 3), **more}
+        return {**{name: round(score, 3) for name, score in scores.items()}, **more}
 
     def epoch_ended(self, model: nn.Module, epoch: int, folder: Path) -> None:
         from ..training.curves import draw_curves

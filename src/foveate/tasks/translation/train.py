@@ -1,4 +1,4 @@
-"""One training run of a translator, from files of parallel text to a folder with a model and its card."""
+"""One training run of a translator or a summariser, from files of pairs to a folder with a model and its card."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from ..training.run import how_trained, run_task
 from ..training.world import World
 from . import store
 from .card import write_card
+from .goal import TRANSLATION, Goal
 from .shape import Shape, Trained, build
-from .task import Judge, TranslationTask, metric_of, prepare
+from .task import Judge, TranslationTask, prepare
 
 __all__ = ["Run", "Start", "run"]
 
@@ -38,10 +39,11 @@ class Run:
         tokens: of a batch, at most, padding included.
         smoothing: of targets.
         subword_dropout: share of merges that are left out at random, so that words are cut otherwise in each epoch.
-        tokenize: sacrebleu's, for validation: "13a" for plain text, "none" for text that is tokenised already.
+        tokenize: sacrebleu's, for BLEU: "13a" for plain text, "none" for text that is tokenised already.
         reverse: translate from the second language into the first.
         half: keep the finished parameters in float16.
         pictures: how many sentences of validation are drawn after each epoch.
+        goal: what is learned: to translate, or to summarise.
     """
 
     train: Sequence[Path]
@@ -57,6 +59,7 @@ class Run:
     skip_bad: bool = False
     half: bool = False
     pictures: int = 4
+    goal: Goal = TRANSLATION
 
     def __post_init__(self) -> None:
         if self.tokens < 1:
@@ -104,7 +107,7 @@ def run(
         ValueError: options break one, or there is nothing to resume.
         Stopped: Ctrl-C, after a checkpoint.
     """
-    metric_of(given.tokenize)
+    given.goal.metric(given.tokenize)  # raises where it cannot count
     with torch.random.fork_rng(devices=[]):
         build(given.shape, 1, torch.arange(1))  # raises where widths do not fit
 
@@ -136,27 +139,31 @@ class _Ready:
     def finish(self, folder: Path, model: nn.Module, outcome: Outcome, world: World) -> None:
         facts = _facts(self, model, outcome, world)
         store.save(folder, cast(Trained, model), self.task.data.subwords, self.given.shape, facts, half=self.given.half)
-        write_card(folder / "CARD.md", self.given.shape, facts)
+        write_card(folder / "CARD.md", self.given.shape, self.task, facts)
 
 
 def _prepared(given: Run, judge: Judge | None, kept: Path | None) -> _Ready:
     data, valid = _read(given, given.train), _read(given, given.valid)
     known = None if kept is None else Subwords.load(kept / "subwords.json")
-    prepared = prepare(data.pairs, valid.pairs, given.vocabulary, known, dropout=given.subword_dropout)
-    same: dict[str, Any] = {name: getattr(given, name) for name in ("tokens", "smoothing", "tokenize", "pictures")}
+    prepared = prepare(
+        data.pairs, valid.pairs, given.vocabulary, known, dropout=given.subword_dropout, copies=given.goal.copies
+    )
+    names = ("goal", "tokens", "smoothing", "tokenize", "pictures")
+    same: dict[str, Any] = {name: getattr(given, name) for name in names}
     return _Ready(
         given, data, valid, TranslationTask(prepared, given.shape, seed=given.options.seed, judge=judge, **same)
     )
 
 
 def _read(given: Run, paths: Sequence[Path]) -> Corpus:
-    found = read_pairs(paths, skip_bad=given.skip_bad)
+    found = read_pairs(paths, skip_bad=given.skip_bad, **given.goal.rules)
     return replace(found, items=[Pair(p.target, p.source) for p in found.pairs]) if given.reverse else found
 
 
 def _facts(ready: _Ready, model: nn.Module, outcome: Outcome, world: World) -> dict[str, Any]:
     given, data, valid, task = ready.given, ready.data, ready.valid, ready.task
     return {
+        **task.facts(),
         "examples": [source for source, _ in task.examples(EXAMPLES)],
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained": {
@@ -173,7 +180,7 @@ def _facts(ready: _Ready, model: nn.Module, outcome: Outcome, world: World) -> d
             "tokens": given.tokens,
             "smoothing": given.smoothing,
             "subword_dropout": given.subword_dropout,
-            "tokenize": given.tokenize,
+            **task.scored.settings,
             "reverse": given.reverse,
             "half": given.half,
             "options": asdict(given.options),

@@ -20,6 +20,8 @@ from ..alignment import Links, Reading, hard
 from ..bucketing import SourceBatch, in_length_order
 from ..subwords import BEGIN, END, PAD, UNKNOWN, Encoded, Subwords
 from .forcing import Forced, default_reading, force
+from .goal import GOALS, TRANSLATION, Goal
+from .metrics import Metric
 from .pruned import reading_of
 from .shape import Shape, Trained
 
@@ -93,6 +95,16 @@ class Translator:
         )
 
     @property
+    def goal(self) -> Goal:
+        """What it turns a text into."""
+        return GOALS[self.facts.get("task", TRANSLATION.task)]
+
+    @property
+    def metric(self) -> Metric:
+        """What it was judged by."""
+        return self.goal.metric(self.facts.get("settings", {}).get("tokenize", "13a"))
+
+    @property
     def has_attention(self) -> bool:
         if self.shape.arch == "rnn":
             return self.shape.attention != "none"
@@ -158,7 +170,7 @@ class Translator:
         common: dict[str, Any] = {
             "begin": BEGIN,
             "end": END,
-            "limit_B": (2 * batch.source_lengths_B + 10).tolist(),
+            "limit_B": (2 * self._longest(batch.source_lengths_B) + 10).tolist(),
             "length_penalty": length_penalty,
             "forbid": FORBIDDEN,
             "nbest": nbest,
@@ -174,6 +186,11 @@ class Translator:
             top_p=sampling.top_p,
             **common,
         )
+
+    def _longest(self, source_lengths_B: Tensor) -> Tensor:
+        """What is about the most tokens that each target should have."""
+        longest = self.facts.get("longest")
+        return source_lengths_B if longest is None else torch.full_like(source_lengths_B, longest)
 
     def _told(
         self, texts: Sequence[str], sources: list[Encoded], found: list[list[Hypothesis]], weights: bool

@@ -77,8 +77,8 @@ def test_where_a_phrase_points_is_told_in_pixels_of_the_file(grounder: Grounder,
     assert (80 <= blue.x <= 120, 40 <= blue.y <= 60) == (True, True)
     assert (4 <= red.x <= 44, 2 <= red.y <= 22) == (True, True)
     assert blue.weights_LYX.shape == (3, 8, 8)
-    assert blue.weights_LYX[-1].sum() == pytest.approx(blue.fits, abs=1e-5)
-    assert blue.fits > 0.8 > 0.5 > grounder.ground(tmp_path / "one.png", "the green block").fits
+    assert blue.weights_LYX[0].sum() == pytest.approx(blue.fits, abs=1e-5)
+    assert min(blue.fits, red.fits) > grounder.ground(tmp_path / "one.png", "the green block").fits
     strange = grounder.ground(tmp_path / "one.png", "the crimson block")
     assert strange.unknown == ("crimson",)
 
@@ -87,14 +87,13 @@ def test_watch_sees_words_reading_regions(grounder: Grounder) -> None:
     with fv.watch(grounder.model) as seen:
         found = grounder.ground(scene(1), "the red block")
     assert [(name, seen.info(name).kind) for name in seen] == [
-        ("layers.0.attention", "decoder"),
+        ("layers.0.attention", "encoder"),
         ("layers.0.cross_attention", "cross"),
-        ("summary.attention", "decoder"),
         ("pointer", "cross"),
     ]
     assert seen["layers.0.cross_attention"].shape == (1, 2, 3, 65)
     assert seen["pointer"].shape == (1, 1, 3, 65)
-    assert seen["pointer"][0, 0, 2, 1:].reshape(8, 8).numpy() == pytest.approx(found.weights_LYX[2], abs=1e-6)
+    assert seen["pointer"][0, 0, 0, 1:].reshape(8, 8).numpy() == pytest.approx(found.weights_LYX[0], abs=1e-6)
 
 
 def test_a_scene_is_named_in_the_text_and_a_picture_is_kept(grounder: Grounder, trained: Path) -> None:

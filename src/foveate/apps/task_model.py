@@ -42,6 +42,20 @@ class TaskModel:
         self.name = name or predictor.recipe.shape.name
         self.examples = list(examples or predictor.examples or EXAMPLES)
 
+    def about(self, path: Path) -> None:
+        """From now on texts are about this picture.
+
+        Raises:
+            UserError: the model reads no pictures, or there is none in the file.
+        """
+        from foveate.tasks.grounder import Grounder
+        from foveate.tasks.photos import Photo
+
+        if not isinstance(self.predictor, Grounder):
+            raise UserError(f"{self.name} reads texts and no pictures: leave out --image")
+        self.predictor.picture = Photo.of(path)
+        self.examples = self.predictor.examples
+
     def run(self, text: str, target: str | None, report: Report) -> Source:
         """Record the model on a text.
 

@@ -23,7 +23,7 @@ __all__ = ["Grounded", "Grounder", "load", "load_builtin", "scene"]
 
 SCENES = 10**9  # numbers that drawn scenes have, from 1
 TRIED = (1, 2, 3, 4)  # scenes whose first phrase a page offers to try
-POINTS = "Of the pointer, a row is where the words so far point; the whole phrase is its last row."
+POINTS = "Of the pointer, a row is where the phrase from this word on points; the first row is the whole phrase."
 _OF_SCENE = re.compile(r"\s*scene\s+(\d{1,9})\s*[:,]?\s*", re.IGNORECASE)
 
 
@@ -33,8 +33,8 @@ class Grounded:
 
     words: of the phrase. unknown: those of them that training never met.
     fits: how probable it is that something in the picture fits the phrase.
-    weights_LYX: (words, rows, columns), float32: how the words from the first to this one point at regions; a row of
-        words sums to `fits` of those words.
+    weights_LYX: (words, rows, columns), float32: how the phrase from this word on points at regions; the first row is
+        the whole phrase, and sums to `fits`.
     x, y: the middle of the region that the whole phrase points at, in pixels of the picture.
     """
 
@@ -49,7 +49,7 @@ class Grounded:
     @property
     def place(self) -> tuple[int, int]:
         """Row and column of that region, from 0."""
-        row, column = divmod(int(self.weights_LYX[-1].argmax()), self.weights_LYX.shape[2])
+        row, column = divmod(int(self.weights_LYX[0].argmax()), self.weights_LYX.shape[2])
         return row, column
 
 
@@ -105,10 +105,10 @@ class Grounder(Predictor[Grounding]):
         seen, _ = self.model(torch.from_numpy(recipe.pixels([picture])), numbers)
         weights: Tensor = seen[...]
         weights_LYX = weights[0, 0, :, 1:].reshape(len(words), grid, grid).float().numpy()
-        row, column = divmod(int(weights_LYX[-1].argmax()), grid)
+        row, column = divmod(int(weights_LYX[0].argmax()), grid)
         width, height = size_of(picture)
         unknown = tuple(word for word in words if not recipe.words.knows(word))
-        fits = float(weights_LYX[-1].sum())
+        fits = float(weights_LYX[0].sum())
         x, y = (column + 0.5) / grid * width, (row + 0.5) / grid * height
         return Grounded(picture, tuple(words), unknown, min(1.0, fits), weights_LYX, x, y)
 

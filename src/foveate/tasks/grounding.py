@@ -1,8 +1,10 @@
-"""Which part of a picture is a phrase about? Its words read regions; where the last one looks is the answer.
+"""Which part of a picture is a phrase about? Its words read regions; where the first one looks is the answer.
 
-A phrase is read from left to right, and each of its words points: at regions, or at one key more, which stands for
-"nowhere". What is trained is only whether a phrase fits a picture: the weight of all regions together should be 1
-where it does, and that of "nowhere" where it does not. No box is ever used in training.
+Each word knows those after it, so it stands for the phrase from there on: in "red circle left of the square" the last
+word is about the square, "circle" about the circle left of it. Each word points: at regions, or at one key more, which
+stands for "nowhere". What is trained is only whether a phrase fits a picture: the weight of all regions together should
+be 1 where it does, and that of "nowhere" where it does not; and which words are said of a picture at all. No box is
+ever used in training.
 
 Axes: B pictures, P phrases of each, L words, R regions (row by row), M width, C channels.
 """
@@ -41,7 +43,7 @@ REGION = 8  # pixels of a side
 MADE = {"train": 20_000, "valid": 500, "test": 2_000}  # scenes, where there is no file
 COMMON = 0.5  # of phrases: a word in more of them says little
 SEEN = 300  # a word of a phrase in fewer than one of so many pictures is not learned
-CAUSAL = masks.causal()
+FROM_HERE = masks.window(0, MOST_WORDS)
 PLACES, WORDS = 0.3, 0.5  # standard deviations in the beginning
 Picture = Scene | Photo
 
@@ -136,7 +138,7 @@ class Regions(nn.Module):
 
 
 class Layer(Sublayers):
-    """Words read the words before them, then regions, of which they learn where they are and not what is there."""
+    """Words read the words after them, then regions, of which they learn where they are and not what is there."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(shape.dropout, "pre")
@@ -149,28 +151,9 @@ class Layer(Sublayers):
     def forward(self, x_BLM: Tensor, regions_BRM: Tensor, where_RM: Tensor) -> Tensor:
         """(B, L, M)."""
         where_BRM = where_RM.expand(regions_BRM.shape)
-        x_BLM = self.around(self.attention_norm, lambda x: self.attention(x, mask=CAUSAL), x_BLM)
+        x_BLM = self.around(self.attention_norm, lambda x: self.attention(x, mask=FROM_HERE), x_BLM)
         x_BLM = self.around(self.cross_attention_norm, lambda x: self.cross_attention(x, regions_BRM, where_BRM), x_BLM)
         return self.around(self.feed_forward_norm, self.feed_forward, x_BLM)
-
-
-class Summary(nn.Module):
-    """One vector for the words up to each: a learned query reads them, the last of them no more than the others."""
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        width = shape.width
-        self.query = nn.Parameter(torch.empty(width))
-        self.norm, self.feed_forward_norm, self.last_norm = (nn.LayerNorm(width) for _ in range(3))
-        self.attention = MultiHeadAttention(width, shape.heads)
-        self.feed_forward = FeedForward(width, shape.inner)
-        nn.init.normal_(self.query, std=WORDS)
-
-    def forward(self, x_BLM: Tensor) -> Tensor:
-        """(B, L, M)."""
-        read_BLM: Any = self.attention(self.query.expand(x_BLM.shape), self.norm(x_BLM), mask=CAUSAL)
-        out: Tensor = self.last_norm(read_BLM + self.feed_forward(self.feed_forward_norm(read_BLM)))
-        return out
 
 
 class Network(nn.Module):
@@ -182,16 +165,16 @@ class Network(nn.Module):
         self.table = nn.Embedding(words, shape.width, padding_idx=0)
         self.regions = Regions(words, shape)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
-        self.summary = Summary(shape)
+        self.norm = nn.LayerNorm(shape.width)
         self.pointer = Pointer(shape.width)
         nn.init.normal_(self.table.weight, std=WORDS)
         with torch.no_grad():
             self.table.weight[0] = 0.0
 
     def forward(
-        self, pixels_BYX3: Tensor, words_BPL: Tensor, last_BP: Tensor | None = None
+        self, pixels_BYX3: Tensor, words_BPL: Tensor, first_BP: Tensor | None = None
     ) -> tuple[AttentionMap, Tensor]:
-        """Where each word looks (B, 1, P * L, 1 + R), with `last_BP` only that word of each phrase (B, 1, P, 1 + R);
+        """Where each word looks (B, 1, P * L, 1 + R), with `first_BP` only that word of each phrase (B, 1, P, 1 + R);
         and which words are seen anywhere in a picture (B, V), as logits."""
         what_BRM, where_RM, seen_BRV = self.regions(pixels_BYX3)
         both_BRM = what_BRM + where_RM
@@ -200,10 +183,9 @@ class Network(nn.Module):
         x, memory = (x[:, 0], both_BRM) if alone else (x, both_BRM[:, None])
         for layer in self.layers:
             x = layer(x, memory, where_RM)
-        x = self.summary(x)
-        x_BPLM = x[:, None] if alone else x
-        if last_BP is not None:
-            x_BPLM = x_BPLM.gather(2, last_BP[..., None, None].expand(*last_BP.shape, 1, x_BPLM.shape[-1]))
+        x_BPLM = self.norm(x[:, None] if alone else x)
+        if first_BP is not None:
+            x_BPLM = x_BPLM.gather(2, first_BP[..., None, None].expand(*first_BP.shape, 1, x_BPLM.shape[-1]))
         weights: AttentionMap = self.pointer(x_BPLM.flatten(1, 2), both_BRM)
         return weights, seen_BRV.logsumexp(1)
 
@@ -235,8 +217,10 @@ class Grounding(Recipe[Example]):
             "side": SIDE, "channels": 96, "width": 96, "layers": 2, "heads": 4, "inner": 192, "dropout": 0.0,
         }
     }  # fmt: skip
-    epochs = 12
-    rates: ClassVar = {"transformer": {"peak": 1e-3, "warmup": 300}}
+    epochs = 10
+    precision = "float32"
+    use = '"the red circle" --scene 1'
+    rates: ClassVar = {"transformer": {"peak": 2e-3, "warmup": 300}}
 
     def __init__(self, shape: Shape, known: dict[str, Any]) -> None:
         super().__init__(shape, known)
@@ -282,17 +266,19 @@ class Grounding(Recipe[Example]):
         return np.stack([pixels_of(one, self.shape.side) for one in pictures])
 
     def read_by(self, model: nn.Module, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-        """Where the last word of each phrase looks, nowhere first (N, 1 + R); which words are seen (B, V): logits."""
+        """Where the first word of each phrase looks, nowhere first (N, 1 + R); which words are seen (B, V): logits."""
         device = next(model.parameters()).device
         numbers = [[[self.words.number(word) for word in phrase] for phrase in one.phrases] for one in examples]
         most, longest = max(map(len, numbers)), max(len(one) for some in numbers for one in some)
         words_BPL = torch.full((len(examples), most, longest), PAD)
         for b, some in enumerate(numbers):
             for p, one in enumerate(some):
-                words_BPL[b, p, : len(one)] = torch.tensor(one)
+                words_BPL[b, p, longest - len(one) :] = torch.tensor(one)  # padding comes first, where nobody looks
         length_BP = (words_BPL != PAD).sum(-1)
         pixels = torch.from_numpy(self.pixels([one.picture for one in examples]))
-        weights, seen_BV = model(pixels.to(device), words_BPL.to(device), (length_BP - 1).clamp(min=0).to(device))
+        weights, seen_BV = model(
+            pixels.to(device), words_BPL.to(device), (longest - length_BP).clamp(max=longest - 1).to(device)
+        )
         return weights[...][:, 0][length_BP > 0], seen_BV
 
     def logits(self, model: nn.Module, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:

@@ -61,6 +61,7 @@ class Recipe(ABC, Generic[E]):
     sizes: ClassVar[dict[str, dict[str, Any]]]  # for each architecture, the first being the usual one, of its shape
     rates: ClassVar[dict[str, dict[str, Any]]]  # for each architecture, the usual `peak` and `warmup`
     epochs: ClassVar[int]  # that are usual
+    use: ClassVar[str] = '"..."'  # what the command that uses a model takes after it
     precision: ClassVar[Precision] = "auto"  # that is usual, as in `training.Options`
 
     def __init__(self, shape: Any, known: dict[str, Any]) -> None:

@@ -87,7 +87,7 @@ def _say(found: Grounded) -> None:
     if found.unknown:
         print(f"not known: {', '.join(found.unknown)}")
     print()
-    terminal.picture(pixels_of(found.picture, grid), found.weights_LYX[-1].tolist())
+    terminal.picture(pixels_of(found.picture, grid), found.weights_LYX[0].tolist())
 
 
 def _as_json(found: Grounded) -> dict[str, Any]:

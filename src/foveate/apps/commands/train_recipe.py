@@ -42,7 +42,7 @@ SHAPE: dict[str, tuple[str, dict[str, Any]]] = {  # what recipes may list in the
 _EXAMPLES = """  foveate train {name} --train train{end} --valid valid{end} -o my-model
   foveate train {name} --train train{end} --valid valid{end} --test test{end} --arch transformer -o my-model
   foveate train {name} --train train{end} --valid valid{end} -o my-model --resume
-  foveate {name} my-model "A text."                 use it
+  foveate {name} my-model {use}
   foveate view my-model                             look inside
 """
 
@@ -55,9 +55,9 @@ def add(tasks: Any) -> None:
 
 
 def _add(tasks: Any, recipe: type[Recipe[Any]]) -> None:
-    examples = _EXAMPLES.format(name=recipe.command, end=recipe.ending)
+    examples = _EXAMPLES.format(name=recipe.command, end=recipe.ending, use=recipe.use)
     parser = common.subcommand(tasks, recipe.command, recipe.summary, examples)
-    group = parser.add_argument_group("texts")
+    group = parser.add_argument_group("examples")
     makes = "made" in vars(recipe)
     about = f"{recipe.files}; .gz too" + ("; default: examples are made, from the seed" if makes else "")
     group.add_argument("--train", required=not makes, metavar="FILE", help=about)
@@ -108,7 +108,7 @@ def run(recipe: type[Recipe[Any]], arguments: argparse.Namespace) -> int:
 
         return train_recipe(given, folder, world=world, resume=resume, started=started)
 
-    then = f'foveate {recipe.command} {shlex.quote(arguments.output)} "..."'
+    then = f"foveate {recipe.command} {shlex.quote(arguments.output)} {recipe.use}"
     return training.train(arguments, shape.name, work, then=then)
 
 

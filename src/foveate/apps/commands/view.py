@@ -21,6 +21,7 @@ _EXAMPLES = """  foveate view                                      the built-in 
   foveate view --model ./my-model --text "Once upon a time" --generate 20
   foveate view --model t5-small --text "translate English to German: Hello" --target "Hallo"
   foveate view ./my-vit --image picture.png         a vision model and a picture (ViT, CLIP, BLIP)
+  foveate view ground --image picture.png --text "the red circle left of the square"
   foveate view --model ./my-blip --image picture.jpg --text "What colour is the roof?"
   foveate view run.fov                              a recording made by foveate record or seen.save
   foveate view before.fov after.fov                 two recordings side by side, and the difference
@@ -68,12 +69,16 @@ def run(arguments: argparse.Namespace) -> int:
     writing = common.writing_of(arguments)
     if survey.is_table(arguments.recording) or survey.is_table(arguments.other):
         return survey.show(arguments)
+    where = arguments.model if arguments.recording is None else arguments.recording
+    model = _own(where) if arguments.other is None else None
     if arguments.image is not None:
-        return picture.show(arguments, lambda source: _print(source, arguments))
+        from foveate.apps.task_model import TaskModel
+
+        if where is None or not isinstance(model, TaskModel):
+            return picture.show(arguments, lambda source: _print(source, arguments))
+        model.about(Path(arguments.image))
     if arguments.other is not None:
         return _show_two(arguments)
-    where = arguments.model if arguments.recording is None else arguments.recording
-    model = _own(where)
     if arguments.recording is not None:
         if model is None:
             return _show_recording(arguments)

@@ -41,7 +41,9 @@ def test_ground_from_a_seed_to_a_place(run: Runner, model: Path) -> None:
     first, empty, *rows = out.splitlines()
     assert (code, empty, len(rows)) == (0, "", 12)
     told = json.loads(run.lines('ground m "the red circle" --scene 3 --json')[0])
-    assert first.startswith(f"fits: {100 * told['fits']:.1f} %, at x {told['x']:.0f}, y {told['y']:.0f} (row ")
+    assert first.startswith(f"fits: {100 * told['fits']:.1f} %, ")
+    assert f"at x {told['x']:.0f}, y {told['y']:.0f} (row {told['row'] + 1}, column {told['column'] + 1})" in first
+    assert ("nothing seems to fit" in first) == (told["fits"] < 0.5)
     assert told["words"] == ["the", "red", "circle"]
     weights = told["weights"][0]
     assert sum(map(sum, weights)) == pytest.approx(told["fits"], abs=1e-3)

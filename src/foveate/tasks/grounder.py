@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .grounding import MOST_WORDS, Grounding, Picture
 from .photos import Photo, shown_of, size_of
-from .recipe import Answer, Predictor, opened
+from .recipe import Answer, Predictor, opened, told
 from .scenes import scenes
 from .words import cut_texts
 
@@ -87,7 +87,8 @@ class Grounder(Predictor[Grounding]):
         found = self.ground(picture, text[named.end() :] if named else text)
         grid = self.recipe.shape.grid
         notes = (POINTS, *([f"not known: {', '.join(found.unknown)}"] if found.unknown else []))
-        said = f"{' '.join(found.words)}: fits ({100 * found.fits:.1f} %)"
+        what = "fits here" if found.fits >= 0.5 else "fits nothing"
+        said = told(f"{' '.join(found.words)}: {what}", max(found.fits, 1 - found.fits))
         return Answer(("nowhere",), said, found.words, notes, shown_of(picture), (grid, grid))
 
     @torch.no_grad()

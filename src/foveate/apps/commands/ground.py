@@ -83,7 +83,9 @@ def _say(found: Grounded) -> None:
 
     row, column = found.place
     grid = found.weights_LYX.shape[1]
-    print(f"fits: {100 * found.fits:.1f} %, at x {found.x:.0f}, y {found.y:.0f} (row {row + 1}, column {column + 1})")
+    nothing = "" if found.fits >= 0.5 else "nothing seems to fit; likeliest "
+    place = f"at x {found.x:.0f}, y {found.y:.0f} (row {row + 1}, column {column + 1})"
+    print(f"fits: {100 * found.fits:.1f} %, {nothing}{place}")
     if found.unknown:
         print(f"not known: {', '.join(found.unknown)}")
     print()

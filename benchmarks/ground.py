@@ -1,6 +1,6 @@
 """Point at what phrases are about, in scenes whose pairs of colour and shape training never saw.
 
-    python benchmarks/ground.py [-o runs/ground] [--seed 1] [--threads 1] [--model DIR|builtin] [--scenes 1000]
+    python benchmarks/ground.py [-o runs/ground] [--seed 1] [--threads 1] [--model DIR] [--scenes 1000]
 
 Trains a model by `foveate train ground` with its usual settings, or takes one that is there (`-o`, `--model`). No box
 is ever used in training. A phrase is pointed at rightly if the middle of the region with the largest weight lies in the
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from figures import figure
-from foveate.tasks.grounder import Grounder, load, load_builtin
+from foveate.tasks.grounder import Grounder, load
 from foveate.tasks.grounding import inside, of_scene
 from foveate.tasks.scenes import scenes
 from recipes import arguments, place, trained
@@ -65,7 +65,7 @@ def main(given: list[str] | None = None) -> int:
     with place(chosen) as folder:
         if own.model is None:
             trained(chosen, Path(folder) / "ground", "ground", [])
-        grounder = load_builtin() if own.model == "builtin" else load(own.model or Path(folder) / "ground")
+        grounder = load(own.model or Path(folder) / "ground")
         pointing(grounder, "test", own.drawn, own.scenes, ">= 95", chosen.threads)
         pointing(grounder, "train", own.drawn + 1000, own.scenes, None, chosen.threads)
     return 0

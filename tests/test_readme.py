@@ -56,6 +56,7 @@ PAGES = {
     "change.md": 3,
     "tasks.md": 1,
     "qa.md": 1,
+    "ground.md": 1,
     "pictures.md": 1,
     "summarise.md": 1,
     "vision.md": 3,

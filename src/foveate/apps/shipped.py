@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BUILTINS", "USUAL", "builtin"]
 
-PICTURES = "foveate's built-in model of pictures"
 QUESTIONS = [
     "What is the capital of France? France is a country. Paris is the capital.",
     "Who rules Veldania? Veldania is an old kingdom by the sea. Its capital is Orsk. It is ruled by Mira Toval. "
@@ -34,13 +33,6 @@ def _answerer() -> Model:
     return TaskModel(load_builtin(), name="foveate's built-in answerer", examples=QUESTIONS)
 
 
-def _grounder() -> Model:
-    from foveate.apps.task_model import TaskModel
-    from foveate.tasks.grounder import load_builtin
-
-    return TaskModel(load_builtin(), name=PICTURES)
-
-
 def _translator() -> Model:
     from foveate.apps.commands.common import load_translator
     from foveate.apps.translation import TranslationModel
@@ -51,12 +43,7 @@ def _translator() -> Model:
     return TranslationModel(translator, store.builtin(fixed) if fixed in store.builtins() else None)
 
 
-BUILTINS: dict[str, Callable[[], Model]] = {
-    "resolve": _resolver,
-    "qa": _answerer,
-    "ground": _grounder,
-    "translate": _translator,
-}
+BUILTINS: dict[str, Callable[[], Model]] = {"resolve": _resolver, "qa": _answerer, "translate": _translator}
 USUAL = "resolve"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from .recipe import Answer, Predictor, opened, told
 from .scenes import scenes
 from .words import cut_texts
 
-__all__ = ["Grounded", "Grounder", "load", "load_builtin", "scene"]
+__all__ = ["Grounded", "Grounder", "load", "scene"]
 
 SCENES = 10**9  # numbers that drawn scenes have, from 1
 TRIED = (1, 2, 3, 4)  # scenes whose first phrase a page offers to try
@@ -128,9 +127,3 @@ def load(folder: str | Path) -> Grounder:
         ValueError: there is none, or its files do not belong together.
     """
     return Grounder(*opened(folder, Grounding))
-
-
-def load_builtin() -> Grounder:
-    """The model that ships with the package; its card lies beside it."""
-    with resources.as_file(resources.files("foveate.tasks.scenes") / "weights") as folder:
-        return load(folder)

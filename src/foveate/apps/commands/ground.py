@@ -7,26 +7,23 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveate.apps.commands import common
-from foveate.apps.errors import UserError
+from foveate.apps.commands import common, predicting
 
 if TYPE_CHECKING:
     from foveate.tasks.grounder import Grounded, Grounder
     from foveate.tasks.grounding import Picture
 
-_EXAMPLES = """  foveate ground "the small red circle" --scene 1
-  foveate ground "the red circle left of the square" --image picture.png
-  foveate ground "the red circle" --scene 1 --json
-  foveate ground "the red circle left of the square" --scene 3 --view
-  foveate ground my-model "the red circle" --image picture.png
+_EXAMPLES = """  foveate ground my-model "the small red circle" --scene 1
+  foveate ground my-model "the red circle left of the square" --image picture.png
+  foveate ground my-model "the red circle" --scene 1 --json
+  foveate ground my-model "the red circle left of the square" --scene 3 --view
 """
 
 
 def add(commands: Any) -> None:
     summary = "show which part of a picture a phrase is about, word by word"
     parser = common.subcommand(commands, "ground", summary, _EXAMPLES)
-    about = "the folder that foveate train ground made; default: the built-in model, which knows coloured shapes"
-    parser.add_argument("model", nargs="?", metavar="MODEL", help=about)
+    parser.add_argument("model", metavar="MODEL", help="the folder that foveate train ground made")
     parser.add_argument("phrase", type=common.readable, help="the phrase, as one argument")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--image", metavar="FILE", help="a picture: PNG, JPEG, ...")
@@ -39,13 +36,13 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from foveate.tasks.grounder import scene
+    from foveate.tasks.grounder import load, scene
     from foveate.tasks.photos import Photo
 
     if arguments.export is not None:
         common.check_target(Path(arguments.export))
-    grounder = _model(arguments.model)
     with common.explained():
+        grounder = load(predicting.folder(arguments))
         picture: Picture = scene(arguments.scene) if arguments.image is None else Photo.of(Path(arguments.image))
         found = grounder.ground(picture, arguments.phrase)
     if arguments.view or arguments.export is not None:
@@ -57,24 +54,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _model(where: str | None) -> Grounder:
-    from foveate.tasks.grounder import load, load_builtin
-
-    if where is not None and not Path(where).is_dir():
-        raise UserError(f"no model: there is no folder {where}")
-    with common.explained():
-        return load_builtin() if where is None else load(where)
-
-
 def _show(grounder: Grounder, picture: Picture, arguments: argparse.Namespace) -> int:
-    from foveate.apps.shipped import PICTURES
     from foveate.apps.task_model import TaskModel
 
     if arguments.scene is None:
         grounder.picture = picture
     text = arguments.phrase if arguments.scene is None else f"scene {arguments.scene}: {arguments.phrase}"
-    name = PICTURES if arguments.model is None else Path(arguments.model).resolve().name
-    return common.show_model(TaskModel(grounder, name=name), text, None, arguments, quick=True)
+    model = TaskModel(grounder, name=Path(arguments.model).resolve().name)
+    return common.show_model(model, text, None, arguments, quick=True)
 
 
 def _say(found: Grounded) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import islice
 
@@ -55,6 +56,21 @@ def test_what_a_test_asks_for_is_a_kept_pair_and_named(split: str) -> None:
                 thing = things[box]
                 assert (thing.colour, thing.shape) in HELD_OUT[split]
                 assert f"{thing.colour} {thing.shape}" in phrase
+
+
+def test_a_phrase_that_does_not_fit_names_a_landmark_that_is_there() -> None:
+    """So that nobody can tell by the landmark alone."""
+    seen = 0
+    for described in scenes(6, 80):
+        colours, shapes = ({getattr(thing, name) for thing in described.scene.things} for name in ("colour", "shape"))
+        for phrase, box in zip(described.phrases, described.boxes, strict=True):
+            landmark = re.split(r" (?:left of|right of|above|over|below|under) ", phrase)[1:]
+            if box is None and landmark:
+                seen += 1
+                words = set(landmark[0].split())
+                assert words & set(COLOURS) <= colours
+                assert words & set(SHAPES) <= shapes
+    assert seen > 50
 
 
 def test_the_same_seed_draws_the_same_and_splits_differ() -> None:

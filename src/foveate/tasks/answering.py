@@ -17,7 +17,6 @@ from pathlib import Path
 from sys import intern
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,7 +26,6 @@ from ..attend import attention
 from ..map import AttentionMap
 from ..nn import Encoder, MultiHeadAttention
 from ..positions import RelativeBuckets
-from .bucketing import cut
 from .encoders import check_shares, chosen
 from .facts import questions
 from .identity import signs
@@ -301,9 +299,7 @@ class Answering(Recipe[Example]):
     def scores(self, model: nn.Module, examples: Sequence[Example], cells: int) -> dict[str, float]:
         """How many answers are right, word for word, in percent."""
         right = []
-        sizes = np.array([self.size(one) for one in examples])
-        for rows in cut(np.argsort(sizes, kind="stable"), sizes, cells):
-            some = [examples[row] for row in rows]
+        for some in self.together(examples, cells):
             likely_BLA = spans(*model(self.batch(some, next(model.parameters()).device)), longest=self.longest).cpu()
             for one, likely_LA in zip(some, likely_BLA, strict=True):
                 right.append(_same(one, *best(likely_LA[len(one.question) :])))

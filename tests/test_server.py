@@ -58,7 +58,7 @@ def test_the_document_has_the_fields_of_the_protocol(served: Any) -> None:
     document = get(page, f"/api/documents/{identifier}")
     assert document["id"] == identifier
     assert document["sequences"] == [
-        {"source": {"text": WORDS, "word": list(range(7)), "special": [False] * 7}, "target": None}
+        {"source": {"text": WORDS, "word": list(range(7)), "special": [False] * 7}, "target": None, "picture": None}
     ]
     expected = "index name label step kind heads queries keys rows columns offset causal dim values score numbers"
     assert sorted(document["calls"][0]) == sorted(expected.split())

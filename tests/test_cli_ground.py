@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -80,6 +81,17 @@ def test_the_page_shows_the_picture_and_who_reads_it(run: Runner, model: Path, t
     assert (code, (tmp_path / "page.html").stat().st_size > 100_000) == (0, True)
     code, _, _ = run('view m --image red.png --text "the red circle" --export two.html')
     assert (code, (tmp_path / "two.html").stat().st_size > 100_000) == (0, True)
+
+
+def test_the_benchmark_runs_on_a_model_that_is_there(run: Runner, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    measured = importlib.import_module("ground")
+    run.capsys.readouterr()
+    assert measured.main(["--model", "m", "--scenes", "30", "--threads", "1"]) == 0
+    figures = [importlib.import_module("figures").parse(line) for line in run.capsys.readouterr().out.splitlines()]
+    assert [one.goal for one in figures] == [">= 95", None, None, None, None, None]
+    assert all(0 <= one.measured <= 100 for one in figures)
+    assert 10 < figures[0].peer[1] < 45  # there are 3 to 6 things
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def test_a_scene_is_named_in_the_text_and_a_picture_is_kept(grounder: Grounder, 
         grounder.look("scene 3:")
     with pytest.raises(ValueError, match="numbers from 1 to 1,000,000,000; got 0"):
         grounder.look("scene 0: the red circle")
+    assert grounder.look("scene 1000000000: the red circle").pixels.shape == (96, 96, 3)  # though there is a picture
 
 
 def test_examples_in_one_batch_are_what_they_are_alone() -> None:

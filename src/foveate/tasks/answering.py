@@ -11,7 +11,7 @@ Axes: B examples, L words (the question, then the text), M width, S signs, V kno
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from sys import intern
@@ -30,7 +30,7 @@ from .encoders import check_shares, chosen
 from .facts import questions
 from .identity import signs
 from .recipe import Recipe, percent
-from .rows import Malformed, Rows, decoded, lines_of
+from .rows import Malformed, Rows
 from .words import cut_words
 
 __all__ = ["LONGEST", "MOST_WORDS", "Answering", "Example", "Network", "Shape", "asked", "best", "of_row", "spans"]
@@ -226,7 +226,7 @@ class Answering(Recipe[Example]):
 
     @classmethod
     def read(cls, path: Path, known: dict[str, Any] | None, *, skip_bad: bool) -> Rows[Example]:
-        return Rows.of(_read(path, skip_bad)).used(path.name)
+        return Rows.of_lines(path, _example, skip_bad=skip_bad)
 
     @classmethod
     def made(cls, name: str, seed: int) -> Rows[Example]:
@@ -359,16 +359,9 @@ def of_row(question: str, context: str, answer: str, place: str) -> Example:
     return replace(one, spans=spans)
 
 
-def _read(path: Path, skip_bad: bool) -> Iterator[Example | Malformed]:
-    for number, line in enumerate(lines_of(path), 1):
-        place = f"{path.name}:{number}"
-        try:
-            columns = decoded(line, place, number).split("\t")
-            if len(columns) != 3:
-                message = f"expected 3 columns separated by tabs, a question, a text and the answer; got {len(columns)}"
-                raise Malformed(place, message, "not 3 columns")
-            yield of_row(columns[0], columns[1], columns[2], place)
-        except Malformed as error:
-            if not skip_bad:
-                raise
-            yield error
+def _example(line: str, place: str) -> Example:
+    columns = line.split("\t")
+    if len(columns) != 3:
+        message = f"expected 3 columns separated by tabs, a question, a text and the answer; got {len(columns)}"
+        raise Malformed(place, message, "not 3 columns")
+    return of_row(columns[0], columns[1], columns[2], place)

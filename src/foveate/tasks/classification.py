@@ -7,8 +7,9 @@ Axes: B texts, L words, H width, O labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -19,7 +20,7 @@ from ..map import AttentionMap
 from . import encoders
 from .encoders import Pooling, TextEncoder, WordVectors, chosen, pooling
 from .recipe import Answer, Predictor, Recipe, opened, told
-from .rows import Malformed, Rows, decoded, lines_of
+from .rows import Malformed, Rows
 from .words import WordBatch, Words, cut_texts, cut_words
 
 __all__ = ["Classification", "Classified", "Classifier", "Shape", "load"]
@@ -89,7 +90,7 @@ class Classification(Recipe[Example]):
     @classmethod
     def read(cls, path: Path, known: dict[str, Any] | None, *, skip_bad: bool) -> Rows[Example]:
         labels = None if known is None else tuple(known["labels"])
-        return Rows.of(_read(path, labels, skip_bad)).used(path.name)
+        return Rows.of_lines(path, partial(_example, labels=labels), skip_bad=skip_bad)
 
     @classmethod
     def learn(cls, examples: Sequence[Example], shape: Shape) -> dict[str, Any]:
@@ -115,17 +116,6 @@ class Classification(Recipe[Example]):
         device = next(model.parameters()).device
         target_B = torch.tensor([self.labels.index(one.label) for one in examples], device=device)
         return model(self.words.batch([one.words for one in examples]).to(device))[0], target_B
-
-
-def _read(path: Path, labels: tuple[str, ...] | None, skip_bad: bool) -> Iterator[Example | Malformed]:
-    for number, line in enumerate(lines_of(path), 1):
-        place = f"{path.name}:{number}"
-        try:
-            yield _example(decoded(line, place, number), place, labels)
-        except Malformed as error:
-            if not skip_bad:
-                raise
-            yield error
 
 
 def _example(line: str, place: str, labels: tuple[str, ...] | None) -> Example:

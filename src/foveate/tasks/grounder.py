@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .grounding import MOST_WORDS, Grounding, Picture
-from .photos import Photo, shown_of, size_of
+from .grounding import MOST_WORDS, Grounding, Picture, middle
+from .photos import Photo, shown_of
 from .recipe import Answer, Predictor, opened, told
 from .scenes import scenes
 from .words import cut_texts
@@ -23,7 +23,7 @@ __all__ = ["Grounded", "Grounder", "load", "scene"]
 SCENES = 10**9  # numbers that drawn scenes have, from 1
 TRIED = (1, 2, 3, 4)  # scenes whose first phrase a page offers to try
 POINTS = "Of the pointer, a row is where the phrase from this word on points; the first row is the whole phrase."
-_OF_SCENE = re.compile(r"\s*scene\s+(\d{1,9})\s*[:,]?\s*", re.IGNORECASE)
+_OF_SCENE = re.compile(r"\s*scene\s+(\d{1,10})\s*[:,]?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +105,9 @@ class Grounder(Predictor[Grounding]):
         seen, _ = self.model(torch.from_numpy(recipe.pixels([picture])), numbers)
         weights: Tensor = seen[...]
         weights_LYX = weights[0, 0, :, 1:].reshape(len(words), grid, grid).float().numpy()
-        row, column = divmod(int(weights_LYX[0].argmax()), grid)
-        width, height = size_of(picture)
+        x, y = middle(int(weights_LYX[0].argmax()), grid, picture)
         unknown = tuple(word for word in words if not recipe.words.knows(word))
         fits = float(weights_LYX[0].sum())
-        x, y = (column + 0.5) / grid * width, (row + 0.5) / grid * height
         return Grounded(picture, tuple(words), unknown, min(1.0, fits), weights_LYX, x, y)
 
 

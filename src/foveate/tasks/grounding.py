@@ -12,9 +12,10 @@ Axes: B pictures, P phrases of each, L words, R regions (row by row), M width, C
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,11 +33,11 @@ from ..nn.encoder import Sublayers
 from .encoders import check_shares, chosen, neighbours
 from .photos import Photo, pixels_of, size_of
 from .recipe import Recipe, percent
-from .rows import Malformed, Rows, decoded, lines_of
+from .rows import Malformed, Rows
 from .scenes import SIDE, Box, Described, Scene, scenes
 from .words import PAD, Words, cut_words
 
-__all__ = ["MOST_WORDS", "REGION", "Example", "Grounding", "Network", "Picture", "Shape", "inside"]
+__all__ = ["MOST_WORDS", "REGION", "Example", "Grounding", "Network", "Picture", "Shape", "inside", "middle"]
 
 MOST_WORDS = 60  # of a phrase
 REGION = 8  # pixels of a side
@@ -161,7 +162,6 @@ class Network(nn.Module):
 
     def __init__(self, words: int, shape: Shape) -> None:
         super().__init__()
-        self.shape = shape
         self.table = nn.Embedding(words, shape.width, padding_idx=0)
         self.regions = Regions(words, shape)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
@@ -232,7 +232,7 @@ class Grounding(Recipe[Example]):
 
     @classmethod
     def read(cls, path: Path, known: dict[str, Any] | None, *, skip_bad: bool) -> Rows[Example]:
-        rows = Rows.of(_read(path, skip_bad)).used(path.name)
+        rows = Rows.of_lines(path, partial(_of_row, folder=path.parent), skip_bad=skip_bad)
         return Rows(_with_others(rows.items, path), rows.lines, rows.skipped, rows.first, rows.unit)
 
     @classmethod
@@ -316,11 +316,15 @@ class Grounding(Recipe[Example]):
         return {"accuracy": percent(right), **pointing}
 
 
+def middle(region: int, grid: int, picture: Picture) -> tuple[float, float]:
+    """Of a region: x and y in pixels of the picture."""
+    (row, column), (width, height) = divmod(region, grid), size_of(picture)
+    return (column + 0.5) / grid * width, (row + 0.5) / grid * height
+
+
 def inside(region: int, box: Box, grid: int, picture: Picture) -> bool:
     """Whether the middle of a region lies in a box, which is in pixels of the picture."""
-    width, height = size_of(picture)
-    row, column = divmod(region, grid)
-    x, y = (column + 0.5) / grid * width, (row + 0.5) / grid * height
+    x, y = middle(region, grid, picture)
     return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
@@ -330,18 +334,7 @@ def of_scene(one: Described) -> Example:
     return Example(one.scene, phrases, tuple(box is not None for box in one.boxes), one.boxes)
 
 
-def _read(path: Path, skip_bad: bool) -> Iterator[Example | Malformed]:
-    for number, line in enumerate(lines_of(path), 1):
-        place = f"{path.name}:{number}"
-        try:
-            yield _of_row(decoded(line, place, number), path.parent, place)
-        except Malformed as error:
-            if not skip_bad:
-                raise
-            yield error
-
-
-def _of_row(line: str, folder: Path, place: str) -> Example:
+def _of_row(line: str, place: str, folder: Path) -> Example:
     columns = line.split("\t")
     if len(columns) not in (2, 3):
         message = (
@@ -379,13 +372,15 @@ def _with_others(examples: list[Example], path: Path) -> list[Example]:
     Raises:
         Malformed: all phrases, or all pictures, are the same.
     """
-    pairs = [(one, one.phrases[0]) for one in examples]
-    out = []
-    step = max(1, len(pairs) // 2)
-    for at, (one, own) in enumerate(pairs):
-        turned = (pairs[(at + step + more) % len(pairs)] for more in range(len(pairs)))
-        theirs = {phrase for other, phrase in pairs if other.picture == one.picture} | {own}
-        other = next((phrase for _, phrase in turned if phrase not in theirs), None)
+    phrases = [one.phrases[0] for one in examples]
+    theirs: dict[Picture, set[tuple[str, ...]]] = defaultdict(set)
+    for one, own in zip(examples, phrases, strict=True):
+        theirs[one.picture].add(own)
+    out, count = [], len(examples)
+    step = max(1, count // 2)
+    for at, (one, own) in enumerate(zip(examples, phrases, strict=True)):
+        turned = (phrases[(at + step + more) % count] for more in range(count))
+        other = next((phrase for phrase in turned if phrase not in theirs[one.picture]), None)
         if other is None:
             raise Malformed(path.name, "there must be two pictures at least, with different phrases", "one picture")
         out.append(Example(one.picture, (own, other), (True, False), (*one.boxes, None)))

@@ -1,14 +1,15 @@
 """Rows of text files that break a rule, counted or refused.
 
-Whoever reads rows of a kind of its own (`lines_of`, `decoded`) raises `Malformed`, or yields it where bad rows are
-skipped, and has `Rows.of` count them.
+A task whose rows are lines gives `Rows.of_lines` what makes an item of one. Whoever reads rows of another kind
+(`lines_of`, `decoded`) raises `Malformed`, or yields it where bad rows are skipped, and has `Rows.of` count them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 from ..lines import MAX_BYTES, Malformed, decoded, lines_of, report
@@ -41,6 +42,26 @@ class Rows(Generic[T]):
             else:
                 items.append(one)
         return cls(items, len(items) + skipped.total(), skipped, first, unit)
+
+    @classmethod
+    def of_lines(cls, path: Path, make: Callable[[str, str], T], *, skip_bad: bool) -> Self:
+        """The items of a file, one a line: `make` takes a line and its place ("file:line"), or raises Malformed.
+
+        Raises:
+            Malformed: a row breaks a rule, without `skip_bad`; the whole file does; or no row can be used.
+        """
+
+        def found() -> Iterator[T | Malformed]:
+            for number, line in enumerate(lines_of(path), 1):
+                place = f"{path.name}:{number}"
+                try:
+                    yield make(decoded(line, place, number), place)
+                except Malformed as error:
+                    if not skip_bad:
+                        raise
+                    yield error
+
+        return cls.of(found()).used(path.name)
 
     def __len__(self) -> int:
         return len(self.items)

@@ -44,9 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     with common.explained():
         grounder = load(predicting.folder(arguments))
         picture: Picture = scene(arguments.scene) if arguments.image is None else Photo.of(Path(arguments.image))
-        found = grounder.ground(picture, arguments.phrase)
     if arguments.view or arguments.export is not None:
         return _show(grounder, picture, arguments)
+    with common.explained():
+        found = grounder.ground(picture, arguments.phrase)
     if arguments.json:
         print(json.dumps(_as_json(found), ensure_ascii=False))
     else:

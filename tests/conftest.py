@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+
+hypothesis.settings.register_profile("busy", suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")  # how fast examples come says how busy the machine is
 
 if os.environ.get("FOVEATE_CHECK_SHAPES"):  # a session of its own: `make test` runs one
     from jaxtyping import install_import_hook
@@ -77,14 +81,17 @@ def serve() -> Iterator[Any]:
 def tab(browser: Any, serve: Any) -> Iterator[Any]:
     """A tab in which every request must stay on this machine and no script or policy may complain.
 
-    It needs `serve` only so that it closes before the pages that it looks at.
+    It needs `serve` only so that it closes before the pages that it looks at. FOVEATE_SLOW_PAGE=10 makes the page's
+    processor ten times slower, its frames three late, and its replies 100 ms.
     """
+    import pages
+
     context = browser.new_context(viewport={"width": 1440, "height": 1000}, reduced_motion="reduce")
     requests: list[str] = []
     complaints: list[str] = []
     context.on("request", lambda request: requests.append(request.url))
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    pages.watch(page)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
     page.complaints = complaints

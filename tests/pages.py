@@ -6,8 +6,10 @@ import http.client
 import os
 import re
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +22,9 @@ from foveate.views.words import from_words
 
 CHROMIUM = os.environ.get("FOVEATE_CHROMIUM") or shutil.which("chromium")
 READY = "#foveate[data-ready=true]"
+PATIENCE = 60  # seconds; only for what hangs
+SLOW = float(os.environ.get("FOVEATE_SLOW_PAGE") or 0)
+WATCH = (Path(__file__).parent / "stillness.js").read_text(encoding="utf-8")
 
 
 def random_source(words: list[str], layers: int = 2, heads: int = 3, dim: int = 4, title: str = "A text") -> Source:
@@ -56,7 +61,7 @@ def ask(
 ) -> tuple[int, dict[str, str], bytes]:
     """One raw request: the path goes out as it is, and no header is added but Host (unless given) and the cookie."""
     sent = {"Host": f"127.0.0.1:{page.port}", "Cookie": f"foveate_{page.port}={page.token}", **(headers or {})}
-    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=PATIENCE)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         for name, value in sent.items():
@@ -72,9 +77,18 @@ def ask(
         connection.close()
 
 
+def watch(tab: Any) -> None:
+    """What a tab needs before it opens a page, so that `settled` can tell; it may be a slow one."""
+    tab.set_default_timeout(1000 * PATIENCE)
+    tab.add_init_script(f"({WATCH})({SLOW})")
+    if SLOW:
+        tab.context.new_cdp_session(tab).send("Emulation.setCPUThrottlingRate", {"rate": SLOW})
+
+
 def open_page(tab: Any, url: str) -> Any:
     tab.goto(url)
     tab.wait_for_selector(READY)
+    settled(tab)
     return tab
 
 
@@ -94,9 +108,33 @@ def lines(tab: Any) -> list[dict[str, Any]]:
 
 
 def settled(tab: Any) -> None:
-    """Wait until the lines belong to the word that is chosen now."""
-    tab.wait_for_load_state("networkidle")
-    tab.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+    """Wait until all is over that the last move set off: requests, frames, short timers, and what follows from them.
+
+    What is read from a page after a move is read after this: a page in which nothing is under way does not change.
+    What it does later by itself (it asks how far a run is, say) is waited for by `until`, or a locator's `wait_for`,
+    with something that is not so before.
+    """
+    tab.evaluate("patience => window.stillness(patience)", 1000 * PATIENCE)
+
+
+def until(read: Callable[[], Any], wanted: Any) -> None:
+    """Wait until what is read is what is wanted."""
+    end = time.monotonic() + PATIENCE
+    while (found := read()) != wanted:
+        assert time.monotonic() < end, f"it does not become {wanted!r}; the last that was read is {found!r}"
+        time.sleep(0.02)
+
+
+def address(tab: Any) -> dict[str, str]:
+    """What the address says of the page, which follows a frame later."""
+    settled(tab)
+    return dict(re.findall(r"(\w+)=([^&]*)", tab.evaluate("decodeURIComponent(location.hash)")))
+
+
+def stop_clock(tab: Any) -> None:
+    """From now on the page's time, that of its frames too, passes by `tab.clock.run_for`, however long a test takes."""
+    tab.clock.install(time=0)
+    tab.clock.pause_at(1000 * PATIENCE)
 
 
 def alerted(tab: Any, sentence: str) -> None:

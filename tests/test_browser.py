@@ -21,7 +21,7 @@ from foveate.apps.serve import Page
 from foveate.apps.workspace import Workspace
 from foveate.views.source import Source
 from foveate.views.words import Tokens, from_words
-from pages import CHROMIUM, READY, WordModel, alerted, lines, open_page, random_source, settled, word
+from pages import CHROMIUM, PATIENCE, READY, WordModel, alerted, lines, open_page, random_source, settled, word
 
 pytestmark = [
     pytest.mark.browser,
@@ -52,7 +52,7 @@ def keep_picture(tab: Any, name: str) -> None:
 
 def test_it_looks_at_cat(tab: Any, cat: Page) -> None:
     open_page(tab, cat.url)
-    assert "token" not in tab.url
+    assert "token" not in tab.evaluate("location.href")
     assert "it → cat" in tab.locator("h1").inner_text()
     word(tab, "it").click()
     settled(tab)
@@ -102,6 +102,7 @@ def test_dark_and_light(tab: Any, cat: Page) -> None:
     assert tab.evaluate(colour) != light
     keep_picture(tab, "dark-10")
     tab.get_by_role("button", name="Light").click()
+    settled(tab)
     assert tab.evaluate(colour) == light
 
 
@@ -119,6 +120,7 @@ def test_lines_carry_the_exact_weights(tab: Any, serve: Any, label: str, directi
     open_page(tab, serve(source).url)
     choice = tab.get_by_role("radiogroup", name="Direction").get_by_role("radio", name=label, exact=True)
     choice.click()
+    settled(tab)
     assert choice.get_attribute("aria-checked") == "true"
     tab.locator('[role=gridcell][data-layer="1"][data-head="2"]').click()
     word(tab, "three", side).click()
@@ -146,19 +148,20 @@ def test_hovering_shows_numbers_and_a_click_keeps_them(tab: Any, serve: Any) -> 
     tab.keyboard.press("Escape")
     word(tab, "one").hover()
     word(tab, "five").hover()
-    tab.wait_for_selector("path.fv-line[data-from='4']", state="attached")
+    settled(tab)
     assert {line["from"] for line in lines(tab)} == {4}
 
 
 def test_a_page_without_a_focus_opens_at_a_word(tab: Any, serve: Any) -> None:
     source = random_source(WORDS, title="random")
     open_page(tab, serve(source).url)
-    settled(tab)
     assert {line["from"] for line in lines(tab)} == {len(WORDS) // 2}
     assert tab.get_by_text("random", exact=True).locator("visible=true").count() == 1  # title and model are one
     word(tab, "one").hover()
-    tab.wait_for_selector("path.fv-line[data-from='0']", state="attached")
+    settled(tab)
+    assert {line["from"] for line in lines(tab)} == {0}
     tall = tab.get_by_label("Mechanism", exact=True).bounding_box()["height"]
+    tab.mouse.move(1, 1)
     tab.reload()
     tab.wait_for_selector(READY)
     tab.keyboard.press("Escape")
@@ -188,8 +191,8 @@ def test_the_map_tells_the_weight_of_the_head_that_is_shown(tab: Any, serve: Any
         settled(tab)
         box = tab.locator("canvas.fv-map").bounding_box()
         tab.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.75 * box["height"])
-        tab.locator(".fv-readout").filter(has_text=re.compile(r"0\.\d{4}$")).wait_for()
-        row, column, weight = re.findall(r"“(\w+)” → “(\w+)”  (\d\.\d+)", tab.locator(".fv-readout").inner_text())[0]
+        settled(tab)
+        row, column, weight = re.findall(r"“(\w+)” → “(\w+)”  (\d\.\d{4})$", tab.locator(".fv-readout").inner_text())[0]
         assert row != "two"
         exact = source.row(0, 0, WORDS.index(row), "reads", "token")[head, WORDS.index(column)]
         assert float(weight) == pytest.approx(float(exact), abs=1e-4)
@@ -238,12 +241,15 @@ def test_special_tokens_and_parts_of_words_can_be_hidden(tab: Any, serve: Any) -
     whole, special = tab.get_by_label("Whole words"), tab.get_by_label("Special tokens")
     special.check()
     whole.uncheck()
+    settled(tab)
     shown = tab.locator('[data-token][data-side="query"]')
     assert shown.all_inner_texts() == ["[CLS]", "play", "ing", "games", "[SEP]"]
     special.uncheck()
+    settled(tab)
     assert shown.all_inner_texts() == ["play", "ing", "games"]
     special.check()
     whole.check()
+    settled(tab)
     assert shown.all_inner_texts() == ["[CLS]", "playing", "games", "[SEP]"]
     word(tab, "playing").click()
     settled(tab)
@@ -321,6 +327,7 @@ def test_the_keyboard_is_enough(tab: Any, serve: Any) -> None:
     focus("button[type=submit]")
     press("Enter")
     word(tab, "eight").wait_for()
+    settled(tab)
     focus("[role=listbox]")
     press("Home")
     press("ArrowRight")
@@ -383,7 +390,7 @@ def test_loading_shows_progress_then_the_document(tab: Any) -> None:
 
     def work(report: Any) -> Source:
         report(0.4, "Loading the weights")
-        go.wait(30)
+        go.wait(PATIENCE)
         return random_source(WORDS)
 
     workspace.first = workspace.start(work).id

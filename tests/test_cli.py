@@ -290,10 +290,10 @@ def test_no_open_prints_the_address_serves_and_ends_by_interrupt(models: dict[st
     with started("view", "--model", models["bert"], "--text", SENTENCE, "--no-open", "--port", 0) as process:
         url = process.stdout.readline().strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32}", url)
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             assert b'id="foveate"' in answer.read()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
         assert process.returncode == 130
         assert out == ""
         assert "Traceback" not in err
@@ -325,7 +325,7 @@ def test_resolve_answers_each_line_as_it_comes() -> None:
         process.stdin.write("No such word here.\n")
         process.stdin.flush()
         assert process.stdout.readline().startswith("? ")
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
         assert process.returncode == 1
         assert "1 of the sentences could not be resolved" in err
 
@@ -381,10 +381,10 @@ def test_demo_at_a_terminal_serves_until_an_interrupt(tmp_path: Path) -> None:
             url = re.findall(rb"http://127\.0\.0\.1:\d+/\?token=[\w-]+", seen)[0].decode()
             assert b"\x1b[" in seen
             assert b"it -> cat" in seen
-            with urllib.request.urlopen(url, timeout=30) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 assert answer.status == 200
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 130
+            assert process.wait(60) == 130
         finally:
             process.kill()
             os.close(ours)

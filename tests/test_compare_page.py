@@ -56,17 +56,14 @@ def cells(tab: Any, table: str) -> list[list[str]]:
 
 def check_words(tab: Any, a: Source, b: Source, call: int, head: int, i: int) -> None:
     """The table says what query i reads in both, to the last digit that it shows."""
-    tab.locator(".fv-difference h3").first.filter(has_text=f"What “{TEXT[i]}” reads").wait_for()
+    settled(tab)
+    assert tab.locator(".fv-difference h3").first.inner_text() == f"What “{TEXT[i]}” reads"
     want = [one.row(call, 0, i, "reads", "token")[head].tolist() for one in (a, b)]
     order = sorted(range(len(TEXT)), key=lambda j: -abs(want[1][j] - want[0][j]))
 
     def said(text: str) -> float:
         return 0.0 if text.startswith("<") else float(text.replace("−", "-"))
 
-    tab.wait_for_function(
-        "text => document.querySelector('.fv-difference .fv-table tr:nth-child(2) th')?.textContent === text",
-        arg=TEXT[order[0]],
-    )
     rows = cells(tab, ".fv-two > div:first-child table")
     assert rows[0] == ["word", "before", "after", "difference"]
     assert [row[0] for row in rows[1:]] == [TEXT[j] for j in order]
@@ -83,11 +80,11 @@ def test_the_same_place_in_both(beside: Any) -> None:
     word(tab, "mat").click()
     check_words(tab, a, b, 0, 0, 5)
     keep_picture(tab, "compare")
-    ranking = tab.locator(".fv-ranking")
-    ranking.locator("xpath=self::*[@data-of='6']").wait_for()
+    assert tab.locator(".fv-ranking").get_attribute("data-of") == "6"
     found = {call: difference(a, b, call, 0, "token") for call in range(2)}
     for name, button in (("divergence", "divergence"), ("moved", "moved")):
         tab.locator(".fv-ranking").get_by_role("button", name=button).click()
+        settled(tab)
         numbers = {(c, h): getattr(found[c], name)[h] for c in range(2) for h in range(3)}
         order = sorted(numbers, key=lambda place: -numbers[place])
         rows = cells(tab, ".fv-ranking")[1:]
@@ -101,13 +98,12 @@ def test_the_same_place_in_both(beside: Any) -> None:
 
 def test_pointing_at_a_cell_and_zooming_move_all_three(beside: Any) -> None:
     tab = beside(source(TEXT * 3, 1), source(TEXT * 3, 2))
-    tab.locator('.fv-three figure[data-part="change"] canvas').wait_for()
-    settled(tab)
     box = tab.locator('.fv-three figure[data-part="b"] canvas').bounding_box()
     readout = tab.locator(".fv-difference .fv-readout")
     tab.mouse.move(box["x"] + 70, box["y"] + 64)  # the first cell, behind the names
     readout.filter(has_text=re.compile("“the” → “the”  1.0000 and 1.0000, difference 0")).wait_for()
     pictures = lambda: [c.evaluate("c => c.toDataURL()") for c in tab.locator(".fv-three canvas").all()]  # noqa: E731
+    settled(tab)
     before = pictures()
     for _ in range(3):
         tab.get_by_role("button", name="Zoom into both").click()
@@ -116,21 +112,21 @@ def test_pointing_at_a_cell_and_zooming_move_all_three(beside: Any) -> None:
     tab.get_by_role("button", name="Show both whole").click()
     settled(tab)
     tab.mouse.move(box["x"] + 70, box["y"] + 64)
-    tab.wait_for_function(
-        "was => [...document.querySelectorAll('.fv-three canvas')].every((c, n) => c.toDataURL() === was[n])",
-        arg=before,
-    )
+    settled(tab)
+    assert pictures() == before
 
 
 def test_what_has_no_counterpart_is_said(beside: Any) -> None:
     tab = beside(source(TEXT, 1), source(OTHER, 1))
-    note = tab.locator(".fv-differs")
-    note.filter(has_text="the texts differ: 1 only in before, 2 only in after, struck out").wait_for()
+    told = "the texts differ: 1 only in before, 2 only in after, struck out"
+    assert told in tab.locator(".fv-differs").inner_text()
     word(tab, "cat").click()
+    settled(tab)
     who = tab.locator(".fv-difference h3").first
-    who.filter(has_text="“cat” has no counterpart in after").wait_for()
+    assert who.inner_text() == "“cat” has no counterpart in after"
     word(tab, "mat").click()
-    who.filter(has_text="What “mat” reads").wait_for()
+    settled(tab)
+    assert who.inner_text() == "What “mat” reads"
     rows = {row[0]: row for row in cells(tab, ".fv-two > div:first-child table")[1:]}
     assert rows["cat"][2:] == ["none", "no counterpart"]
     assert rows["dog"][1] == "none"
@@ -140,11 +136,11 @@ def test_what_has_no_counterpart_is_said(beside: Any) -> None:
 
 def test_modules_of_other_names_and_missing_heads_are_said(beside: Any) -> None:
     tab = beside(source(TEXT, 1), source(TEXT, 2, heads=2, names=("h.0", "h.1")))
-    tab.locator(".fv-differs").filter(
-        has_text="the other recording has no layers.0; h.0 is at the same place"
-    ).wait_for()
+    told = "the other recording has no layers.0; h.0 is at the same place"
+    assert told in tab.locator(".fv-differs").inner_text()
     tab.keyboard.press(".")
     tab.keyboard.press(".")  # head 2, which the other has not
-    tab.locator(".fv-differs").filter(has_text="the other has no such head").wait_for()
+    settled(tab)
+    assert "the other has no such head" in tab.locator(".fv-differs").inner_text()
     assert not tab.locator(".fv-three").is_visible()
     assert [row[1:] for row in cells(tab, ".fv-ranking") if row[0].endswith("head 2")] == [["none there"] * 2] * 2

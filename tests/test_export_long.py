@@ -24,7 +24,7 @@ from foveate.views.axes import Axis
 from foveate.views.pooling import to_log_bytes
 from foveate.views.source import Source
 from foveate.views.words import from_pieces
-from pages import CHROMIUM, READY
+from pages import CHROMIUM, open_page
 from test_export import allowed_by, array, data_of
 
 H, G, D, V = 4, 2, 6, 3
@@ -347,8 +347,7 @@ def long(request: Any, tab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     one = drawn(1100, **LONG[request.param])
     path = export.write(source_of(one), tmp_path / "page.html")
     tab.context.set_offline(True)
-    tab.goto(path.as_uri())
-    tab.wait_for_selector(READY)
+    open_page(tab, path.as_uri())
     return tab, source_of(rounded(one))
 
 
@@ -408,8 +407,7 @@ def test_a_page_of_largest_weights_says_what_it_lacks(tab: Any, tmp_path: Path) 
     one, k = drawn(300, mask=fv.masks.causal()), 9
     source = source_of(one, layers=2)
     path = export.write(source, tmp_path / "page.html", options=Options(embed="top", k=k))
-    tab.goto(path.as_uri())
-    tab.wait_for_selector(READY)
+    open_page(tab, path.as_uri())
     tab.get_by_text("this page holds the 9 largest weights", exact=False).first.wait_for()
     weights = source.row(0, 0, 200, "reads", "token").numpy()
     found = rows_of(tab, 200, H)

@@ -20,7 +20,7 @@ from foveate.apps.writing import Writing
 from foveate.recording import Recording
 from foveate.views.source import Source
 from hf_models import FAMILIES
-from pages import CHROMIUM, lines, open_page, settled, word
+from pages import CHROMIUM, address, lines, open_page, settled, stop_clock, word
 from tiny import save_gpt2
 
 pytestmark = [
@@ -62,7 +62,7 @@ def words(tab: Any) -> list[str]:
 
 def check_lines(tab: Any, weights: torch.Tensor) -> None:
     """The lines carry the weights (K,) of the step, to every key that it read."""
-    tab.wait_for_function("n => document.querySelectorAll('path.fv-line').length === n", arg=len(weights))
+    settled(tab)
     found = {line["to"]: line["weight"] for line in lines(tab)}
     assert found.keys() == set(range(len(weights)))
     for key, weight in found.items():
@@ -103,14 +103,15 @@ def test_it_steps_through_what_was_generated(tab: Any, serve: Any, source: Sourc
 
 def test_it_plays_by_itself(tab: Any, serve: Any, source: Source) -> None:
     open_page(tab, serve(source).url)
-    tab.clock.install()
+    stop_clock(tab)
+    where = tab.locator(".fv-where")
     tab.get_by_role("button", name="Play").click()
-    tab.locator(".fv-where").filter(has_text=f"Step 1 of {NEW}").wait_for()
+    assert where.inner_text() == f"Step 1 of {NEW}"
     tab.clock.run_for(1500)
-    tab.locator(".fv-where").filter(has_text=f"Step 2 of {NEW}").wait_for()
+    assert where.inner_text() == f"Step 2 of {NEW}"
     tab.get_by_role("button", name="Pause").click()
     tab.clock.run_for(5000)
-    assert tab.locator(".fv-where").inner_text() == f"Step 2 of {NEW}"
+    assert where.inner_text() == f"Step 2 of {NEW}"
 
 
 def test_a_file_steps_alike(tab: Any, source: Source, seen: Recording, tmp_path: Path) -> None:
@@ -120,11 +121,10 @@ def test_a_file_steps_alike(tab: Any, source: Source, seen: Recording, tmp_path:
     tab.get_by_role("button", name="Next step").click()
     settled(tab)
     check_lines(tab, seen[LAYERS[0]][1][0, 0, -1])
-    address = tab.url
-    assert "step=1" in address
+    assert address(tab)["step"] == "1"
     tab.get_by_role("radio", name="Text").click()
-    word(tab, "g1").wait_for()
     settled(tab)
+    assert word(tab, "g1").is_visible()
     assert not word(tab, "g2").is_visible()
 
 

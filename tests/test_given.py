@@ -18,7 +18,7 @@ from foveate.apps.embed import exact
 from foveate.apps.errors import UserError
 from foveate.apps.viewing import source_of
 from foveate.views.source import Source
-from pages import settled
+from pages import open_page, settled
 
 ROOT = Path(__file__).parent.parent
 L, B, H, Q, K = 2, 1, 3, 7, 7
@@ -142,12 +142,11 @@ def test_hugging_faces_attentions_are_taken_as_they_are() -> None:
 
 def test_a_file_holds_the_numbers_and_says_what_is_not_known(tmp_path: Path, tab: Any) -> None:
     path = fv.export_html(layers(), tmp_path / "given.html", WORDS)
-    tab.goto(path.as_uri())
-    tab.wait_for_selector("#foveate[data-ready=true]")
+    open_page(tab, path.as_uri())
     tab.locator('[data-token="2"][data-side="query"]').click()
     settled(tab)
     mechanism = tab.get_by_label("Mechanism")
-    mechanism.get_by_text("This weight was given as a number").wait_for()
+    assert "This weight was given as a number" in mechanism.inner_text()
     assert mechanism.locator(".fv-mech-card:visible").count() == 1
     assert tab.complaints == []
 
@@ -257,7 +256,5 @@ def test_the_docs_page_runs(monkeypatch: pytest.MonkeyPatch, viewed: list[Source
 
 def test_chosen_heads_are_drawn_together(tab: Any, serve: Any, viewed: list[Source]) -> None:
     fv.head_view(layers(), WORDS, heads=[0, 2])
-    tab.goto(serve(viewed[0]).url)
-    tab.wait_for_selector("#foveate[data-ready=true]")
-    settled(tab)
+    open_page(tab, serve(viewed[0]).url)
     assert set(tab.locator("path.fv-line").evaluate_all("paths => paths.map(path => path.dataset.head)")) == {"0", "2"}

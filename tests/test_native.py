@@ -140,7 +140,12 @@ def laid_out(t: Tensor, layout: str) -> Tensor:
     return t[:, :1].expand_as(t) if layout == "shared heads" else t
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(p=problems())
 def test_any_problem(p: dict[str, Any]) -> None:
     torch.manual_seed(p["seed"])

@@ -16,7 +16,7 @@ import pytest
 import foveate as fv
 from foveate.apps import viewing
 from foveate.views.source import Source
-from pages import CHROMIUM, open_page, settled, word
+from pages import CHROMIUM, address, open_page, settled, word
 from scenes import looking, mixed, photograph, reading, scene
 
 pytestmark = [
@@ -34,15 +34,18 @@ def keep_picture(tab: Any, name: str) -> None:
 
 
 def shows(tab: Any, row: Any, first: int = 0, parts: int | None = None) -> None:
-    """Wait until the overlay is strongest where a row of weights is, and says how strong."""
+    """The overlay is strongest where a row of weights is, and says how strong."""
+    settled(tab)
     among = row[first : None if parts is None else first + parts]
-    tab.locator(f'.fv-picture[data-strongest="{first + int(among.argmax())}"]').wait_for()
+    strongest = tab.locator(".fv-picture").get_attribute("data-strongest")
+    assert strongest == str(first + int(among.argmax()))
     label = tab.locator('[role="listbox"]:has(.fv-picture)').get_attribute("aria-label")
     assert float(label.split()[-1]) == pytest.approx(float(among.max()), abs=6e-5)
 
 
 def part(tab: Any, row: int, column: int, source: Source, press: bool = True) -> None:
     """Point at the middle of a part, rows and columns from 1, and click it."""
+    settled(tab)  # what is still drawn may move it
     grid = source.document().sequences[0].picture
     box = tab.locator(".fv-picture").bounding_box()
     at = box["x"] + (column - 0.5) * box["width"] / grid.columns, box["y"] + (row - 0.5) * box["height"] / grid.rows
@@ -69,7 +72,6 @@ def corners(tab: Any, rows: int, columns: int) -> np.ndarray[Any, Any]:
 def test_a_word_colours_the_parts_by_its_weights(tab: Any, serve: Any) -> None:
     source = reading(shown=GREY)
     open_page(tab, serve(source).url)
-    settled(tab)  # the file of the picture is read
     for text, at in (("red", 2), ("square", 7)):
         word(tab, text).click()
         weights = source.row(0, 0, at, "reads", "token")[0].numpy()
@@ -126,10 +128,10 @@ def test_a_part_is_a_word_clicked_and_by_the_keyboard(tab: Any, serve: Any) -> N
     word(tab, "[36]").click()
     shows(tab, row(36), 1, 35)
     part(tab, 4, 6, source)
-    tab.wait_for_function("location.hash.includes('word=27')")
-    address = tab.url
+    assert address(tab)["word"] == "27"
+    kept = tab.evaluate("location.href")
     tab.goto("about:blank")
-    open_page(tab, address)
+    open_page(tab, kept)
     tab.locator('.fv-part.fv-chosen.fv-locked[data-part="27"]').wait_for()
 
 
@@ -140,7 +142,8 @@ def test_a_model_with_two_sides_shows_the_picture_where_it_is_read(tab: Any, ser
     word(tab, "red").click()
     shows(tab, source.row(kinds.index("cross"), 0, 2, "reads", "token")[0], 1, 16)
     tab.get_by_role("radio", name="Decoder").click()
-    tab.locator("path.fv-line").first.wait_for(state="attached")
+    settled(tab)
+    assert tab.locator("path.fv-line").count() > 0
     assert tab.locator(".fv-picture").count() == tab.locator(".fv-picture-foot:visible").count() == 0
     tab.get_by_role("radio", name="Encoder").click()
     part(tab, 1, 2, source)

@@ -25,7 +25,7 @@ from foveate.recording import CallInfo, MemoryCall, Notes, Recording
 from foveate.scores import Dot
 from foveate.views.source import Source
 from foveate.views.wire import unpack
-from pages import WordModel, ask, random_source
+from pages import PATIENCE, WordModel, ask, random_source
 
 WORDS = ["The", "cat", "sat", "on", "the", "mat", "."]
 
@@ -213,7 +213,7 @@ def test_a_text_becomes_a_document() -> None:
     with Page(Workspace(WordModel()), port=0) as page:
         status, body = post(page, {"text": "four words of text"})
         assert status == 202
-        assert page.workspace.run(body["run"]).finished.wait(20)
+        assert page.workspace.run(body["run"]).finished.wait(PATIENCE)
         state = get(page, f"/api/runs/{body['run']}")
         assert (state["state"], state["progress"]) == ("done", 1.0)
         document = get(page, f"/api/documents/{state['document']}")
@@ -223,7 +223,7 @@ def test_a_text_becomes_a_document() -> None:
 def test_what_breaks_in_a_model_is_said_in_words(served: Any) -> None:
     page = served[0]
     _, body = post(page, {"text": "crash please"})
-    page.workspace.run(body["run"]).finished.wait(20)
+    page.workspace.run(body["run"]).finished.wait(PATIENCE)
     state = get(page, f"/api/runs/{body['run']}")
     assert (state["state"], state["message"]) == ("failed", "RuntimeError: the model broke")
     assert state["document"] is None
@@ -235,18 +235,18 @@ def test_progress_is_seen_while_a_run_lasts_and_too_many_are_refused() -> None:
     def work(report: Any) -> Source:
         report(0.25, "A quarter")
         reached.set()
-        go.wait(20)
+        go.wait(PATIENCE)
         return random_source(["a"])
 
     first = workspace.start(work)
-    assert reached.wait(20)
+    assert reached.wait(PATIENCE)
     assert first.as_json() == {"state": "running", "progress": 0.25, "message": "A quarter", "document": None}
     for _ in range(MAX_WAITING - 1):
         workspace.start(work)
     with pytest.raises(BusyError, match="wait for one of them to finish"):
         workspace.start(work)
     go.set()
-    assert first.finished.wait(20)
+    assert first.finished.wait(PATIENCE)
     assert first.as_json()["state"] == "done"
 
 

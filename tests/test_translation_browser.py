@@ -17,7 +17,7 @@ from foveate.apps.translation import TranslationModel
 from foveate.tasks.translation import Translator
 from foveate.views.document import Alternative, Beside, Decoding, Step
 from foveate.views.source import Source
-from pages import CHROMIUM, READY, lines, open_page, random_source, settled, word
+from pages import CHROMIUM, READY, lines, open_page, random_source, settled, stop_clock, word
 from translators import SUBWORDS, TARGET, TEXT, forced, quiet, shown, translator
 
 pytestmark = [
@@ -64,8 +64,8 @@ def written(tab: Any) -> list[str]:
 
 
 def step(tab: Any, number: int, of: int = STEPS) -> None:
-    tab.get_by_text(f"Step {number} of {of}", exact=True).wait_for()
     settled(tab)
+    assert tab.locator(".fv-where").inner_text() == f"Step {number} of {of}"
 
 
 # lines
@@ -223,6 +223,7 @@ def test_a_word_of_several_tokens_is_written_token_by_token(page: Any, source: S
 def test_ends_are_special_in_both_rows_and_in_the_steps(page: Any) -> None:
     assert page.locator('[data-token]:visible:text-is("</s>")').count() == 2
     page.get_by_label("Special tokens").uncheck()
+    settled(page)
     assert page.locator('[data-token]:visible:text-is("</s>")').count() == 0
     page.get_by_role("slider", name="Step").focus()
     page.keyboard.press("Home")
@@ -241,24 +242,26 @@ def test_a_source_word_can_be_held_while_a_step_is_shown(page: Any, source: Sour
     word(page, "park", "key").click()
     settled(page)
     exact = source.pair(0, 0, 0, second - 1, source.axes(0, 0)[1].starts[SOURCE_WORDS.index("park")])
-    mechanism = page.get_by_label("Mechanism", exact=True)
-    mechanism.get_by_text("looks at “park”").wait_for()
-    text = mechanism.inner_text().replace("−", "-")
+    text = page.get_by_label("Mechanism", exact=True).inner_text().replace("−", "-")
+    assert "looks at “park”" in text
     for name in ("score", "logsumexp"):
         assert f"{abs(exact[name]):.4f}" in text, name
 
 
 def test_play_goes_on_by_itself_and_stops_at_a_touch(page: Any) -> None:
+    stop_clock(page)
     page.get_by_role("button", name="Play").click()
     step(page, 1)
+    page.clock.run_for(1500)
     step(page, 2)
     page.get_by_role("button", name="Pause").click()
-    page.get_by_role("button", name="Play").wait_for()
+    page.clock.run_for(5000)
     step(page, 2)
     page.get_by_role("button", name="Play").click()
     page.get_by_role("button", name="Next step").click()
-    page.get_by_role("button", name="Play").wait_for()  # the reader went on
-    step(page, 3)
+    page.clock.run_for(5000)
+    step(page, 3)  # the reader went on
+    assert page.get_by_role("button", name="Play").count() == 1
 
 
 def test_steps_are_told_to_those_who_listen(page: Any) -> None:
@@ -267,6 +270,7 @@ def test_steps_are_told_to_those_who_listen(page: Any) -> None:
     page.get_by_role("button", name="Next step").click()
     spoken = page.locator("[aria-live=polite]").filter(has_text=f"Step 1 of {STEPS}: “deux”")
     spoken.filter(has_text="looks at").wait_for(state="attached")
+    settled(page)
     assert slider.get_attribute("aria-valuetext").startswith(f"Step 1 of {STEPS}: “deux”, ")
     nameless = page.evaluate(
         """() => Array.from(document.querySelectorAll('button, input, canvas, ol, [role=group]'))
@@ -278,14 +282,14 @@ def test_steps_are_told_to_those_who_listen(page: Any) -> None:
 
 
 @pytest.mark.parametrize("motion", ["reduce", "no-preference"])
-def test_bars_move_only_for_those_who_like_it(browser: Any, serve: Any, source: Source, motion: Any) -> None:
-    context = browser.new_context(reduced_motion=motion)
-    tab = open_page(context.new_page(), serve(source).url)
+def test_bars_move_only_for_those_who_like_it(tab: Any, serve: Any, source: Source, motion: Any) -> None:
+    tab.emulate_media(reduced_motion=motion)
+    open_page(tab, serve(source).url)
     tab.get_by_role("button", name="Next step").click()
+    settled(tab)
     bar = tab.get_by_label("Weights of this step").locator(".fv-bar").first
     moves = bar.evaluate("bar => getComputedStyle(bar).transitionDuration")
     assert (moves not in ("0s", "")) == (motion == "no-preference")
-    context.close()
 
 
 def test_a_step_survives_in_the_address(tab: Any, serve: Any, source: Source) -> None:
@@ -313,6 +317,7 @@ def test_steps_begin_where_words_were_written(tab: Any, serve: Any) -> None:
     keys = tab.locator('[data-side="key"]:visible').all_inner_texts()
     assert keys == ["<s>", "deux"]  # what was written before
     tab.get_by_role("radio", name="Encoder").click()
+    settled(tab)
     assert tab.get_by_label("This step").locator("visible=true").count() == 0
 
 
@@ -324,6 +329,7 @@ def test_a_new_text_is_translated_and_a_given_one_read(tab: Any, serve: Any, rnn
     tab.get_by_label("Target text").fill("le chat")
     tab.get_by_role("button", name="Run").click()
     word(tab, "chat").wait_for()
+    settled(tab)
     assert written(tab) == ["le", "chat", "</s>"]
     assert tab.locator("h1").inner_text() == "le chat"
     tab.get_by_label("Target text").fill("")

@@ -19,7 +19,7 @@ from foveate.apps import cli
 from foveate.apps.errors import UserError
 from foveate.apps.picturing import PictureModel
 from hf_models import transformers
-from pages import CHROMIUM, open_page, settled
+from pages import CHROMIUM, alerted, open_page, settled
 from tiny import save_tokenizer
 from vision_models import BLIP_TEXT, KINDS, TEXT
 
@@ -206,10 +206,11 @@ def test_another_text_is_typed_under_the_same_picture(
     box.fill("a dirty dog")
     box.press("Enter")
     tab.locator('[data-token][data-side="query"]').filter(has_text="dirty").wait_for()
+    settled(tab)
     assert tab.locator(".fv-picture").count() == 1
     box.fill("cat " * 80)
     box.press("Enter")
-    tab.get_by_role("alert").filter(has_text="takes at most 64").wait_for()
+    alerted(tab, "takes at most 64")
     assert tab.locator(".fv-picture").count() == 1
 
 
@@ -220,8 +221,7 @@ def test_rollout_is_on_the_picture_and_no_text_is_asked_for(
 ) -> None:
     source = PictureModel(str(folders["vit-classifier"]), image).run("", None, nothing)
     open_page(tab, serve(source).url)
-    settled(tab)
     assert not tab.get_by_role("button", name="Run").is_visible()
     row = source.row(2, 0, 0, "reads", "token")[0]
-    tab.locator(f'.fv-picture[data-strongest="{1 + int(row[1:].argmax())}"]').wait_for()
+    assert tab.locator(".fv-picture").get_attribute("data-strongest") == str(1 + int(row[1:].argmax()))
     keep_picture(tab, "vit")

@@ -27,7 +27,7 @@ from foveate.extras import MissingExtraError
 from foveate.recording.strict import RecordingError
 from foveate.views.source import Source
 from foveate.views.wire import unpack
-from pages import random_source
+from pages import PATIENCE, random_source
 
 WORDS = ["one", "two", "three"]
 
@@ -43,7 +43,7 @@ class Heard:
     def ask(self, question: Any, parameters: Any = (), identifier: str = "a") -> tuple[dict[str, Any], list[bytes]]:
         pairs = [[name, str(value)] for name, value in parameters.items()] if isinstance(parameters, dict) else []
         self.talk.hear({"id": identifier, "question": question, "parameters": pairs})
-        return self.said.get(timeout=20)
+        return self.said.get(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -98,7 +98,9 @@ def test_what_the_page_says_of_a_damaged_recording_a_widget_says(heard: Heard, m
 def test_parameters_that_are_no_texts_and_messages_that_are_none(heard: Heard) -> None:
     for parameters in (None, {"call": 0}, [["call", 0]], [["call"]], ["ab"], [[["call"], "0"]]):
         heard.talk.hear({"id": "a", "question": "row", "parameters": parameters})
-        assert heard.said.get(timeout=5)[0]["error"] == "A question has a name, and parameters in pairs of texts."
+        assert (
+            heard.said.get(timeout=PATIENCE)[0]["error"] == "A question has a name, and parameters in pairs of texts."
+        )
     for content in (None, 7, "row", [], {"id": 3}, {"cancel": 3}, {"cancel": "nobody"}, {}):
         heard.talk.hear(content)
     assert heard.ask("document")[0] == {"id": "a"}
@@ -126,7 +128,7 @@ class SlowSource:
     def pair(self, **parameters: int) -> dict[str, Any]:
         self.asked.append(parameters["i"])
         self.begun.put(parameters["i"])
-        assert self.go.wait(20)
+        assert self.go.wait(PATIENCE)
         return {"i": parameters["i"]}
 
     def close(self) -> None:
@@ -144,14 +146,14 @@ def test_a_cancelled_question_is_not_computed_and_one_under_way_not_sent(monkeyp
     heard = Heard(source)  # type: ignore[arg-type]
     for i in range(4):
         asked(heard, i)
-    under_way = {source.begun.get(timeout=20) for _ in range(messages.WORKERS)}
+    under_way = {source.begun.get(timeout=PATIENCE) for _ in range(messages.WORKERS)}
     asked(heard, 4)
-    assert heard.said.get(timeout=20)[0] == {"id": "4", "error": "More than 4 questions are waiting already."}
+    assert heard.said.get(timeout=PATIENCE)[0] == {"id": "4", "error": "More than 4 questions are waiting already."}
     waiting = min({0, 1, 2, 3} - under_way)
     for i in (waiting, min(under_way)):
         heard.talk.hear({"cancel": str(i)})
     source.go.set()
-    answered = {heard.said.get(timeout=20)[0]["id"] for _ in range(2)}
+    answered = {heard.said.get(timeout=PATIENCE)[0]["id"] for _ in range(2)}
     assert answered == {str(i) for i in {0, 1, 2, 3} - {waiting, min(under_way)}}
     assert waiting not in source.asked
     heard.talk.close()
@@ -160,24 +162,28 @@ def test_a_cancelled_question_is_not_computed_and_one_under_way_not_sent(monkeyp
 def elsewhere(work: Callable[[], Any]) -> None:
     """Do it in a thread of its own: Playwright's loop, if there is one, belongs to this one."""
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(work).result(30)
+        pool.submit(work).result(2 * PATIENCE)
 
 
 def test_it_ends_with_the_last_view_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "GRACE", 0.2)
+    grace: list[Callable[[], None]] = []
     heard = Heard(random_source(WORDS))
 
     def leave() -> None:
         heard.talk.hear({"open": False})
 
     heard.talk.hear({"open": True})
-    assert heard.said.get(timeout=5)[0] == {"here": True}
-    elsewhere(leave)
-    assert heard.said.get(timeout=5)[0] == {"anyone": True}
+    assert heard.said.get(timeout=PATIENCE)[0] == {"here": True}
+    with monkeypatch.context() as patch:
+        patch.setattr(messages, "_after", lambda seconds, end: grace.append(end))
+        leave()
+    assert heard.said.get(timeout=PATIENCE)[0] == {"anyone": True}
     heard.talk.hear({"open": True})  # another view
-    assert not heard.ended.wait(0.5)
+    grace.pop()()
+    assert not heard.ended.is_set()
+    monkeypatch.setattr(messages, "GRACE", 0.1)
     elsewhere(leave)
-    assert heard.ended.wait(5)
+    assert heard.ended.wait(PATIENCE)
     heard.talk.close()
 
 
@@ -190,12 +196,14 @@ def test_a_busy_kernel_hears_who_is_left_before_it_closes(monkeypatch: pytest.Mo
         time.sleep(0.4)  # a cell runs; a view's answer waits until it is done
         if speaks:
             asyncio.get_running_loop().call_later(0.05, heard.talk.hear, {"open": True})
-        await asyncio.sleep(0.3)
+            return await asyncio.sleep(0.3)
+        async with asyncio.timeout(PATIENCE):
+            while not heard.ended.is_set():
+                await asyncio.sleep(0.01)
 
     elsewhere(lambda: asyncio.run(kernel(True)))
     assert not heard.ended.is_set()
     elsewhere(lambda: asyncio.run(kernel(False)))
-    assert heard.ended.is_set()
     heard.talk.close()
 
 
@@ -208,7 +216,7 @@ def test_closing_frees_the_source_and_its_threads() -> None:
     heard.talk.close()
     heard.talk.hear({"id": "late", "question": "document", "parameters": []})
     for worker in workers:
-        worker.join(10)
+        worker.join(PATIENCE)
         assert not worker.is_alive()
     gc.collect()
     assert weights() is None

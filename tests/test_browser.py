@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,23 @@ def test_the_mechanism_shows_how_the_weight_came_about(tab: Any, serve: Any) -> 
         assert min(abs(abs(pair[name]) - abs(number)) for number in numbers) < 1e-3, name
 
 
+def test_the_mechanism_never_shows_another_heads_numbers(tab: Any, serve: Any) -> None:
+    source, go = random_source(WORDS), threading.Event()
+    open_page(tab, serve(source).url)
+    word(tab, "two").click()
+    settled(tab)
+    mechanism, pair = tab.get_by_label("Mechanism", exact=True), source.pair
+    before = mechanism.inner_text()
+    source.pair = lambda **at: go.wait(PATIENCE) and pair(**at)  # type: ignore[method-assign, return-value]
+    tab.locator('[role=gridcell][data-layer="0"][data-head="1"]').click()
+    tab.locator('[role=gridcell][data-head="1"][aria-selected=true]').wait_for()
+    assert mechanism.inner_text() == before
+    go.set()
+    settled(tab)
+    other = int(source.row(0, 0, 1, "reads", "token")[1].argmax())
+    assert f"{abs(pair(0, 0, 1, 1, other)['score']):.4f}" in mechanism.inner_text()
+
+
 def test_the_mechanism_of_another_score_and_normaliser_is_told_in_words(tab: Any, serve: Any) -> None:
     draw = torch.Generator().manual_seed(1)
     query, key, value = torch.randn(3, 1, 2, len(WORDS), 4, generator=draw)
@@ -384,8 +402,6 @@ def test_errors_appear_in_words(tab: Any, serve: Any) -> None:
 
 
 def test_loading_shows_progress_then_the_document(tab: Any) -> None:
-    import threading
-
     workspace, go = Workspace(WordModel()), threading.Event()
 
     def work(report: Any) -> Source:

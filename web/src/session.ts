@@ -1,6 +1,6 @@
 // One document being looked at: the state, the answers that belong to it, and who wants to hear of changes.
 
-import type { Call, Direction, Doc, Pair, RowQuery, Step, Thumbnails } from "./protocol";
+import type { Call, Direction, Doc, Pair, PairQuery, RowQuery, Step, Thumbnails } from "./protocol";
 import { aborted, partial } from "./source";
 import type { Source } from "./source";
 import type { State } from "./state";
@@ -53,7 +53,7 @@ export class Session {
   /** What `weights` belongs to. */
   shown: Active | null = null;
   pair: Pair | null = null;
-  pairAt: { i: number; j: number } | null = null;
+  pairAt: PairQuery | null = null;
   theme: Theme = "light";
   readonly thumbnails = new Map<number, Thumbnails>();
   readonly hidden = new Set<number>();
@@ -191,6 +191,12 @@ export class Session {
     if (this.hoverOther !== null) return this.hoverOther;
     if (this.state.other !== null && this.state.locked) return this.state.other;
     return weights && same(this.shown, active) ? this.best(weights) : null;
+  }
+
+  /** Whether the pair at hand is of the head that is shown; where not, that one's is on its way. */
+  get paired(): boolean {
+    const { pairAt, state } = this;
+    return pairAt?.call === state.call && pairAt.sequence === state.sequence && pairAt.head === state.head;
   }
 
   get hoveredOther(): number | null {
@@ -437,7 +443,7 @@ export class Session {
       (pair) => {
         if (this.pairWanted !== name) return;
         this.pair = pair;
-        this.pairAt = pair && at;
+        this.pairAt = pair && { call, sequence, head, ...at };
         this.emit("pair");
       },
       (error: unknown) => {

@@ -36,6 +36,17 @@ test("pointing shows a word, locking keeps it, Escape's state lets it go", async
   assert.deepEqual([one.active, one.weights, one.pair], [null, null, null]);
 });
 
+test("a pair is of the head that is shown, or said not to be", async () => {
+  const one = await session();
+  one.set({ cursor: 3, locked: true });
+  await settled();
+  assert.equal(one.paired, true);
+  one.set({ head: 2 });
+  assert.equal(one.paired, false);
+  await settled();
+  assert.deepEqual([one.paired, one.pairAt?.head], [true, 2]);
+});
+
 test("the last of many quick moves wins", async () => {
   const one = await session();
   for (const unit of [0, 1, 2, 3, 4]) one.point({ unit, direction: "reads" });

@@ -302,7 +302,7 @@ export class HeatmapView {
     const weight = weights.at(session.state.head, at);
     if (!Number.isNaN(weight)) return weight;
     const { pair, pairAt, state } = session; // only the largest are at hand
-    return pairAt?.i === i && pairAt.j === j && state.level === "token" ? (pair?.weight ?? null) : null;
+    return session.paired && pairAt?.i === i && pairAt.j === j && state.level === "token" ? (pair?.weight ?? null) : null;
   }
 
   private fetched: { i: number; row: Float32Array } | null = null;

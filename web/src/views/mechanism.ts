@@ -77,7 +77,8 @@ export class MechanismView {
   }
 
   update(): void {
-    const { pair } = this.session;
+    const { pair, paired } = this.session;
+    if (pair && !paired) return; // nothing of another head under this one's name
     this.cards.hidden = Boolean(this.session.call.kept);
     this.element.classList.toggle("fv-empty", !pair);
     clearTimeout(this.closing);
@@ -135,8 +136,8 @@ export class MechanismView {
   /** The softmax of this row: the largest weights, this pair's own, and the rest. */
   fillBars(): void {
     const { session } = this;
-    const { pair, shown, weights, state } = session;
-    if (!pair || !shown || !weights) return;
+    const { pair, paired, shown, weights, state } = session;
+    if (!pair || !paired || !shown || !weights) return;
     const reads = shown.direction === "reads";
     const axis = session.sides(shown.direction).to;
     const top = weights.top(state.head, 6);

@@ -385,8 +385,8 @@ export class WorldView {
   /** Exact where the row or the pair is at hand. */
   private weightAt(i: number, j: number): number | null {
     if (this.exact?.i === i && this.exact.j === j) return this.exact.weight;
-    const { pair, pairAt } = this.session;
-    return pairAt?.i === i && pairAt.j === j ? (pair?.weight ?? null) : null;
+    const { pair, paired, pairAt } = this.session;
+    return paired && pairAt?.i === i && pairAt.j === j ? (pair?.weight ?? null) : null;
   }
 
   private point(at: { x: number; y: number } | null): void {

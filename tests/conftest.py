@@ -81,8 +81,8 @@ def serve() -> Iterator[Any]:
 def tab(browser: Any, serve: Any) -> Iterator[Any]:
     """A tab in which every request must stay on this machine and no script or policy may complain.
 
-    It needs `serve` only so that it closes before the pages that it looks at. FOVEATE_SLOW_PAGE=10 makes the page's
-    processor ten times slower, its frames three late, and its replies 100 ms.
+    It needs `serve` only so that it closes before the pages that it looks at. FOVEATE_SLOW_PAGE=4 makes frames three
+    frames late, replies 100 ms, and the page's processor four times slower.
     """
     import pages
 

@@ -18,11 +18,12 @@ from foveate.apps.embed import exact
 from foveate.apps.errors import UserError
 from foveate.apps.viewing import source_of
 from foveate.views.source import Source
-from pages import open_page, settled
+from pages import CHROMIUM, open_page, settled
 
 ROOT = Path(__file__).parent.parent
 L, B, H, Q, K = 2, 1, 3, 7, 7
 WORDS = ["The", "cat", "sat", "down", "to", "sleep", "."]
+needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium: install one, or set FOVEATE_CHROMIUM")
 
 
 def weights(*shape: int, causal: bool = False) -> Tensor:
@@ -140,6 +141,8 @@ def test_hugging_faces_attentions_are_taken_as_they_are() -> None:
         torch.testing.assert_close(theirs, ours)
 
 
+@needs_browser
+@pytest.mark.browser
 def test_a_file_holds_the_numbers_and_says_what_is_not_known(tmp_path: Path, tab: Any) -> None:
     path = fv.export_html(layers(), tmp_path / "given.html", WORDS)
     open_page(tab, path.as_uri())
@@ -254,6 +257,8 @@ def test_the_docs_page_runs(monkeypatch: pytest.MonkeyPatch, viewed: list[Source
     assert len(viewed) == len(blocks) == 2
 
 
+@needs_browser
+@pytest.mark.browser
 def test_chosen_heads_are_drawn_together(tab: Any, serve: Any, viewed: list[Source]) -> None:
     fv.head_view(layers(), WORDS, heads=[0, 2])
     open_page(tab, serve(viewed[0]).url)

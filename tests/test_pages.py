@@ -40,7 +40,7 @@ async function act() {
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_waits_for(kind: str, tab: Any) -> None:
     tab.goto(f"data:text/html,{PAGE.replace('STEP', KINDS[kind])}")
-    tab.evaluate("void act()")
+    tab.evaluate("drawn.then(() => void act())")
     settled(tab)
     assert tab.title() == "over"
 

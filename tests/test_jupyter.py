@@ -91,6 +91,7 @@ def test_in_jupyterlab(browser: Any, lab: Any) -> None:
     assert "#" not in tab.url and "foveate" not in tab.title()
 
     # the page is loaded again: the kernel still answers
+    tab.locator(".jp-mod-dirty").wait_for(state="attached")
     tab.keyboard.press("Control+s")
     tab.locator(".jp-mod-dirty").wait_for(state="detached")
     tab.reload()

@@ -12,7 +12,16 @@ import foveate as fv
 import oracle
 from foveate import masks, positions
 from foveate.lengths import longest
-from foveate.nn import Cache, Decoder, DecoderLayer, Encoder, EncoderLayer, LatentAttention, MultiHeadAttention
+from foveate.nn import (
+    Cache,
+    Decoder,
+    DecoderLayer,
+    Encoder,
+    EncoderLayer,
+    FeedForward,
+    LatentAttention,
+    MultiHeadAttention,
+)
 
 B, L, K, H, M, F = 2, 7, 5, 3, 12, 17
 STEPS = ((0, 3), (3, 4), (4, 5), (5, 7))  # a prompt, tokens one by one, several at once
@@ -255,6 +264,21 @@ def test_names_of_weights_are_those_of_the_first_release() -> None:
     assert list(encoder.state_dict()) == [f"layers.0.{name}" for name in inside] + ["norm.weight", "norm.bias"]
 
 
+@torch.no_grad()
+def test_a_gated_feed_forward_is_a_product_of_two_maps() -> None:
+    """With nothing but linear maps, twice the input (and no biases) is four times the output."""
+    gated = FeedForward(M, F, activation="linear", gated=True).double()
+    x = sequence()
+    product = nn.functional.linear(x, gated.widen.weight, gated.widen.bias)
+    assert gated.gate is not None
+    product = product * nn.functional.linear(x, gated.gate.weight, gated.gate.bias)
+    torch.testing.assert_close(gated(x), nn.functional.linear(product, gated.narrow.weight, gated.narrow.bias))
+    for part in (gated.widen, gated.gate, gated.narrow):
+        part.bias.zero_()
+    torch.testing.assert_close(gated(2 * x), 4 * gated(x))
+    assert "gate.weight" not in FeedForward(M, F).state_dict()
+
+
 def test_dropout_of_sublayers() -> None:
     x, memory = sequence(), sequence(K)
     for layer, given in ((EncoderLayer(M, H, F, dropout=0.5), (x,)), (DecoderLayer(M, H, F, dropout=0.5), (x, memory))):
@@ -267,7 +291,8 @@ def test_dropout_of_sublayers() -> None:
 def test_what_layers_refuse() -> None:
     with pytest.raises(ValueError, match="norm must be 'pre' or 'post'; got 'first'"):
         EncoderLayer(M, H, F, norm="first")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="unknown activation 'swish'; expected 'gelu', 'relu', 'silu', 'tanh'"):
+    known = "'gelu', 'relu', 'silu', 'tanh', 'linear'"
+    with pytest.raises(ValueError, match=f"unknown activation 'swish'; expected {known}"):
         DecoderLayer(M, H, F, activation="swish")
     with pytest.raises(ValueError, match="this decoder needs a memory: it was made with cross=True"):
         Decoder(1, M, H, F)(torch.randn(B, L, M))

@@ -147,6 +147,9 @@ def test_heads_begin_at_their_neighbours() -> None:
     for head, distance in enumerate((-1, 1, -2, 2, -3)):
         assert int(weights[0, head, 6].argmax()) == 6 + distance
         assert weights[0, head, 6].max() > 0.4
+    _, weights = fv.attention(q_BHQD[:, :4], q_BHQD[:, :4], q_BHQD[:, :4], bias=neighbours(4, ahead=True)())
+    assert [int(weights[0, head, 6].argmax()) for head in range(2)] == [7, 8]
+    assert weights[0, 2:, 6].max() < 0.1  # of 13 words: none is preferred
 
 
 def test_padding_is_zero_and_training_hides_known_words() -> None:

@@ -21,19 +21,29 @@ __all__ = ["Activation", "Encoder", "EncoderLayer", "FeedForward", "Sublayers", 
 Activation = str | Callable[[Tensor], Tensor]
 Norm = Literal["pre", "post"]
 MakesAttention = Callable[[], nn.Module]  # makes the self-attention of one layer
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "linear": nn.Identity,
+}
 
 
 class FeedForward(nn.Module):
     """Two linear maps with an activation between, at every position alike.
 
-    `activation` is "gelu", "relu", "silu" or "tanh", or a module or function on tensors.
+    Args:
+        width, inner: M, F.
+        activation: "gelu", "relu", "silu", "tanh" or "linear", or a module or function on tensors.
+        gated: what the activation gives is multiplied, element by element, by a third linear map of the input (Shazeer
+            2020, "GLU variants improve Transformer"; with "linear": bilinear, products of any two features).
 
     Raises:
         ValueError: an unknown activation.
     """
 
-    def __init__(self, width: int, inner: int, *, activation: Activation = "gelu") -> None:
+    def __init__(self, width: int, inner: int, *, activation: Activation = "gelu", gated: bool = False) -> None:
         super().__init__()
         if isinstance(activation, str):
             if activation not in ACTIVATIONS:
@@ -42,11 +52,15 @@ class FeedForward(nn.Module):
             activation = ACTIVATIONS[activation]()
         self.widen = Linear(width, inner)
         self.activation = activation
+        self.gate = Linear(width, inner) if gated else None
         self.narrow = Linear(inner, width)
 
     def forward(self, x_BLM: Float[Tensor, "*B L M"]) -> Float[Tensor, "*B L M"]:
         """(B, L, M) -> (B, L, M)."""
-        out: Tensor = self.narrow(self.activation(self.widen(x_BLM)))
+        x_BLF: Tensor = self.activation(self.widen(x_BLM))
+        if self.gate is not None:
+            x_BLF = x_BLF * self.gate(x_BLM)
+        out: Tensor = self.narrow(x_BLF)
         return out
 
 

@@ -153,14 +153,18 @@ class TextEncoder(nn.Module):
         return out
 
 
-def neighbours(heads: int) -> RelativeBuckets:
+def neighbours(heads: int, *, ahead: bool = False) -> RelativeBuckets:
     """Learned biases by distance, each head beginning with one place that it prefers: one word to the left, one to the
-    right, two to the left ... From nothing, a small corpus does not teach heads to find their neighbours."""
+    right, two to the left ... From nothing, a small corpus does not teach heads to find their neighbours.
+
+    `ahead`: for words that see none to their left; half of the heads prefer one to the right, two to the right ...
+    """
     made = RelativeBuckets(heads, BUCKETS)
     half = BUCKETS // 2  # of them for keys to the right
     with torch.no_grad():
-        for head in range(heads):
-            made.weight[1 + head // 2 % (half // 2 - 1) + head % 2 * half, head] += PREFERENCE
+        for head in range(heads // 2 if ahead else heads):
+            distance, right = (head, 1) if ahead else divmod(head, 2)
+            made.weight[1 + distance % (half // 2 - 1) + right * half, head] += PREFERENCE
     return made
 
 

@@ -35,7 +35,7 @@ def pointing(grounder: Grounder, split: str, drawn: int, count: int, goal: str |
     recipe, draw = grounder.recipe, random.Random(1)
     found: dict[str, list[bool]] = {"all": [], "saying where": [], "fits": [], "guess": []}
     for some in recipe.together([of_scene(one) for one in scenes(drawn, count, split=split)], 1024):
-        weights_NR = recipe.read_by(grounder.model, some)[0]
+        weights_NR = recipe.read_by(grounder.model, some)[0][-1]
         rows = iter(weights_NR)
         for one in some:
             for phrase, fits, box in zip(one.phrases, one.fits, one.boxes, strict=True):

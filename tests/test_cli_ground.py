@@ -16,7 +16,7 @@ from miniatures import Runner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SMALL = "--channels 6 --width 16 --layers 1 --heads 2 --inner 16 --epochs 1 --warmup 2 --threads 1 --device cpu"
+SMALL = "--channels 6 --width 16 --layers 2 --heads 2 --inner 16 --epochs 1 --warmup 2 --threads 1 --device cpu"
 
 
 @pytest.fixture
@@ -68,9 +68,12 @@ def test_the_page_shows_the_picture_and_who_reads_it(run: Runner, model: Path, t
     kinds = [(call.name, call.rows, call.columns) for call in source.document().calls]
     assert kinds == [
         ("layers.0.attention", "target", "target"),
-        ("layers.0.cross_attention", "target", "source"),
-        ("pointer", "target", "source"),
+        ("layers.0.pointer", "target", "source"),
+        ("layers.1.attention", "target", "target"),
+        ("layers.1.places", "target", "target"),
+        ("layers.1.pointer", "target", "source"),
     ]
+    assert source.document().focus is not None and source.document().focus.call == 4  # the last layer's answer
     with pytest.raises(UserError, match="say which scene"):
         shown.run("the red circle", None, lambda *_: None)
     shown.about(tmp_path / "red.png")

@@ -14,8 +14,9 @@ from PIL import Image
 
 import foveate as fv
 from foveate.tasks.grounder import Grounder, load, scene
-from foveate.tasks.grounding import Example, Grounding, Shape, inside, of_scene
+from foveate.tasks.grounding import Example, Grounding, inside, of_scene
 from foveate.tasks.photos import Photo, pixels_of, shown_of
+from foveate.tasks.pointing import Shape
 from foveate.tasks.recipe import Run, run
 from foveate.tasks.rows import Malformed
 from foveate.tasks.scenes import SIDE, scenes
@@ -24,8 +25,8 @@ from foveate.tasks.training import Options
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (40, 60, 220), "white": (250, 250, 250)}
-SMALL = Shape(side=64, channels=24, width=32, layers=1, heads=2, inner=32)
-OPTIONS = Options(epochs=8, peak=1e-2, warmup=20, patience=0, average=1, precision="float32")
+SMALL = Shape(side=64, channels=24, width=32, layers=2, heads=2, inner=32)
+OPTIONS = Options(epochs=10, peak=3e-3, warmup=20, patience=0, average=1, precision="float32")
 
 
 def write_blocks(folder: Path, name: str, count: int, seed: int, *, boxes: bool = False) -> Path:
@@ -88,12 +89,22 @@ def test_watch_sees_words_reading_regions(grounder: Grounder) -> None:
         found = grounder.ground(scene(1), "the red block")
     assert [(name, seen.info(name).kind) for name in seen] == [
         ("layers.0.attention", "encoder"),
-        ("layers.0.cross_attention", "cross"),
-        ("pointer", "cross"),
+        ("layers.0.pointer", "cross"),
+        ("layers.1.attention", "encoder"),
+        ("layers.1.places", "encoder"),
+        ("layers.1.pointer", "cross"),
     ]
-    assert seen["layers.0.cross_attention"].shape == (1, 2, 3, 65)
-    assert seen["pointer"].shape == (1, 1, 3, 65)
-    assert seen["pointer"][0, 0, 0, 1:].reshape(8, 8).numpy() == pytest.approx(found.weights_LYX[0], abs=1e-6)
+    assert seen["layers.1.places"].shape == (1, 2, 3, 3)
+    assert seen["layers.0.pointer"].shape == (1, 1, 3, 65)
+    assert seen["layers.1.pointer"][0, 0, 0, 1:].reshape(8, 8).numpy() == pytest.approx(found.weights_LYX[0], abs=1e-6)
+
+
+def test_a_word_stands_for_the_phrase_from_there_on(grounder: Grounder) -> None:
+    """Whatever comes before: in all layers, in which words also read where those after them pointed."""
+    long, short = (grounder.ground(scene(1), phrase).weights_LYX for phrase in ("the block left of red", "left of red"))
+    torch.testing.assert_close(torch.tensor(long[2:]), torch.tensor(short), atol=1e-5, rtol=1e-3)
+    other = grounder.ground(scene(1), "left of blue").weights_LYX
+    assert abs(short[0] - other[0]).max() > 1e-3
 
 
 def test_a_scene_is_named_in_the_text_and_a_picture_is_kept(grounder: Grounder, trained: Path) -> None:
@@ -123,9 +134,10 @@ def test_examples_in_one_batch_are_what_they_are_alone() -> None:
         alone = [recipe.read_by(model, [one]) for one in examples]
         single = Example(examples[0].picture, examples[0].phrases[:1], (True,), (None,))
         first = recipe.read_by(model, [single])[0]
-    for part in (0, 1):
-        torch.testing.assert_close(together[part], torch.cat([one[part] for one in alone]), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(together[0][:1], first, atol=1e-5, rtol=1e-4)
+    for part, axis in ((0, 1), (1, 0)):
+        alike = torch.cat([one[part] for one in alone], axis)
+        torch.testing.assert_close(together[part], alike, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(together[0][:, :1], first, atol=1e-5, rtol=1e-4)
 
 
 def test_boxes_do_not_change_a_run(trained: Path, tmp_path: Path) -> None:
@@ -138,7 +150,11 @@ def test_boxes_do_not_change_a_run(trained: Path, tmp_path: Path) -> None:
     torch.manual_seed(5)
     without = recipe.logits(model, bare)
     assert all(torch.equal(a, b) for a, b in zip(with_boxes, without, strict=True))
-    assert "pointing" in recipe.scores(model.eval(), examples, 64)
+    scores = recipe.scores(model.eval(), examples, 64)
+    assert "pointing" in scores
+    odds = [recipe.read_by(model, [one])[0][-1, :, 0].tolist() for one in examples]  # of nowhere; one of two fits
+    ranked = [row[one.fits.index(True)] < row[one.fits.index(False)] for one, row in zip(examples, odds, strict=True)]
+    assert scores["ranking"] == pytest.approx(100 * sum(ranked) / len(ranked), abs=1e-3)
     assert "pointing" not in recipe.scores(model, bare, 64)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .grounding import MOST_WORDS, Grounding, Picture, middle
+from .grounding import Grounding, Picture, middle
 from .photos import Photo, shown_of
+from .pointing import MOST_WORDS
 from .recipe import Answer, Predictor, opened, told
 from .scenes import scenes
 from .words import cut_texts
 
-__all__ = ["Grounded", "Grounder", "load", "scene"]
+__all__ = ["Grounded", "Grounder", "load", "load_builtin", "scene"]
 
 SCENES = 10**9  # numbers that drawn scenes have, from 1
 TRIED = (1, 2, 3, 4)  # scenes whose first phrase a page offers to try
-POINTS = "Of the pointer, a row is where the phrase from this word on points; the first row is the whole phrase."
+POINTS = "Of a pointer, a row is where the phrase from this word on points; the first row is the whole phrase."
 _OF_SCENE = re.compile(r"\s*scene\s+(\d{1,10})\s*[:,]?\s*", re.IGNORECASE)
 
 
@@ -102,8 +104,8 @@ class Grounder(Predictor[Grounding]):
         (words,) = cut_texts([phrase], MOST_WORDS)
         recipe, grid = self.recipe, self.recipe.shape.grid
         numbers = torch.tensor([[[recipe.words.number(word) for word in words]]])
-        seen, _ = self.model(torch.from_numpy(recipe.pixels([picture])), numbers)
-        weights: Tensor = seen[...]
+        maps, _ = self.model(torch.from_numpy(recipe.pixels([picture])), numbers)
+        weights: Tensor = maps[-1][...]
         weights_LYX = weights[0, 0, :, 1:].reshape(len(words), grid, grid).float().numpy()
         x, y = middle(int(weights_LYX[0].argmax()), grid, picture)
         unknown = tuple(word for word in words if not recipe.words.knows(word))
@@ -125,3 +127,9 @@ def load(folder: str | Path) -> Grounder:
         ValueError: there is none, or its files do not belong together.
     """
     return Grounder(*opened(folder, Grounding))
+
+
+def load_builtin() -> Grounder:
+    """The model of the package, which knows the shapes, colours and relations of drawn scenes (`tasks.scenes`)."""
+    with resources.as_file(resources.files(__package__) / "scenes" / "weights") as folder:
+        return load(folder)

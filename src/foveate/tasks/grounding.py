@@ -28,7 +28,7 @@ from .rows import Malformed, Rows
 from .scenes import SIDE, Box, Described, Scene, scenes
 from .words import PAD, Words, cut_words
 
-__all__ = ["Example", "Grounding", "Picture", "inside", "middle"]
+__all__ = ["Example", "Grounding", "Picture", "inside", "middle", "peak", "within"]
 
 MADE = {"train": 20_000, "valid": 500, "test": 2_000}  # scenes, where there is no file
 COMMON = 0.5  # of phrases: a word in more of them says little
@@ -168,16 +168,30 @@ class Grounding(Recipe[Example]):
         return {"accuracy": percent(right), "ranking": percent(ranked), **pointing}
 
 
-def middle(region: int, grid: int, picture: Picture) -> tuple[float, float]:
+def peak(weights_YX: NDArray[np.float32]) -> tuple[float, float]:
+    """Row and column, from 0, of the middle of the weight that lies in the strongest region and those around it."""
+    row, column = np.unravel_index(weights_YX.argmax(), weights_YX.shape)
+    rows, columns = (slice(max(0, at - 1), at + 2) for at in (int(row), int(column)))
+    near_YX = weights_YX[rows, columns].astype(np.float64)
+    y, x = np.indices(near_YX.shape)
+    whole = near_YX.sum()
+    return rows.start + float((y * near_YX).sum() / whole), columns.start + float((x * near_YX).sum() / whole)
+
+
+def middle(row: float, column: float, grid: int, picture: Picture) -> tuple[float, float]:
     """Of a region: x and y in pixels of the picture."""
-    (row, column), (width, height) = divmod(region, grid), size_of(picture)
+    width, height = size_of(picture)
     return (column + 0.5) / grid * width, (row + 0.5) / grid * height
+
+
+def within(x: float, y: float, box: Box) -> bool:
+    """Whether a place lies in a box."""
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
 def inside(region: int, box: Box, grid: int, picture: Picture) -> bool:
     """Whether the middle of a region lies in a box, which is in pixels of the picture."""
-    x, y = middle(region, grid, picture)
-    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
+    return within(*middle(*divmod(region, grid), grid, picture), box)
 
 
 def of_scene(one: Described) -> Example:

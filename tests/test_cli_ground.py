@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from foveate.apps.errors import UserError
+from foveate.apps.shipped import pointer
 from foveate.apps.task_model import TaskModel, open_folder
 from foveate.tasks import grounding
 from miniatures import Runner
@@ -84,6 +85,20 @@ def test_the_page_shows_the_picture_and_who_reads_it(run: Runner, model: Path, t
     assert (code, (tmp_path / "page.html").stat().st_size > 100_000) == (0, True)
     code, _, _ = run('view m --image red.png --text "the red circle" --export two.html')
     assert (code, (tmp_path / "two.html").stat().st_size > 100_000) == (0, True)
+
+
+def test_the_model_of_the_package_needs_no_folder(run: Runner, tmp_path: Path) -> None:
+    (line,) = run.lines('ground "the thing above the little green star" --scene 1 --json')
+    assert json.loads(line)["unknown"] == []
+    code, _, _ = run('ground "the red circle" --scene 4 --export page.html')
+    assert code == 0 and "built-in pointer" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    Image.new("RGB", (50, 40), (20, 20, 20)).save(tmp_path / "dark.png")
+    code, out, _ = run('ground "the red circle" --image dark.png')
+    assert code == 0 and "nothing seems to fit" in out
+    assert run('view ground --image dark.png --text "the red circle" --export two.html')[0] == 0
+    model = pointer()
+    for example in model.examples:
+        assert "fits here" in model.run(example, None, lambda *_: None).document().message
 
 
 def test_the_benchmark_runs_on_a_model_that_is_there(run: Runner, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

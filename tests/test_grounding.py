@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 import foveate as fv
-from foveate.tasks.grounder import Grounder, load, scene
-from foveate.tasks.grounding import Example, Grounding, inside, middle, of_scene, peak
+from foveate.tasks.grounder import Grounder, load, load_builtin, scene
+from foveate.tasks.grounding import Example, Grounding, inside, middle, of_scene, peak, within
 from foveate.tasks.photos import Photo, pixels_of, shown_of
 from foveate.tasks.pointing import Shape
 from foveate.tasks.recipe import Run, run
@@ -97,6 +97,23 @@ def test_watch_sees_words_reading_regions(grounder: Grounder) -> None:
     assert seen["layers.1.places"].shape == (1, 2, 3, 3)
     assert seen["layers.0.pointer"].shape == (1, 1, 3, 65)
     assert seen["layers.1.pointer"][0, 0, 0, 1:].reshape(8, 8).numpy() == pytest.approx(found.weights_LYX[0], abs=1e-6)
+
+
+def test_the_built_in_model_points_at_pairs_it_never_saw() -> None:
+    """And into the thing that stands where the phrase says, not only into one of its kind."""
+    grounder = load_builtin()
+    fitting = [
+        (one.scene, phrase, box)
+        for one in scenes(31, 60, split="test")
+        for phrase, box in zip(one.phrases, one.boxes, strict=True)
+        if box is not None
+    ]
+    found = [(grounder.ground(drawn, phrase), phrase, box) for drawn, phrase, box in fitting]
+    hits = [within(one.x, one.y, box) for one, _, box in found]
+    assert sum(hits) / len(hits) >= 0.9
+    placed = [hit for hit, (_, phrase, _) in zip(hits, found, strict=True) if {"left", "right"} & set(phrase.split())]
+    assert len(placed) > 25 and sum(placed) / len(placed) >= 0.85
+    assert all(not one.unknown for one, _, _ in found)
 
 
 def test_a_word_stands_for_the_phrase_from_there_on(grounder: Grounder) -> None:

@@ -49,8 +49,8 @@ _EXAMPLES = """examples:
   foveate train tag --train train.conllu --valid dev.conllu -o my-tagger
   foveate tag my-tagger "The old man the boats."
   foveate qa "What is the capital of France?" --context "France is a country. Paris is the capital."
+  foveate ground "the red circle left of the cyan circle" --scene 28  where a phrase points in a picture
   foveate train ground -o my-pointer               words that learn to point in pictures, without boxes
-  foveate ground my-pointer "the red circle left of the square" --image picture.png
   foveate align --model my-translator pairs.tsv    word alignments in Pharaoh format
   foveate experiment bottleneck                    what one fixed vector loses to attention, by length
   foveate faithful gpt2 "The cat sat on the"       does attention explain what the model predicts?

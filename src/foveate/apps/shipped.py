@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from foveate.apps.task_model import TaskModel
     from foveate.apps.workspace import Model
 
-__all__ = ["BUILTINS", "USUAL", "builtin"]
+__all__ = ["BUILTINS", "USUAL", "builtin", "pointer"]
 
 QUESTIONS = [
     "What is the capital of France? France is a country. Paris is the capital.",
@@ -17,6 +18,14 @@ QUESTIONS = [
     "Gandor Bel rules Kessland. The flag of Kessland is dark blue.",
     "What does Ada Brenn play? Ada Brenn lives in Port Lunn. Her instrument is the church organ. Jon Tarvik lives in "
     "New Solm. He plays the violin.",
+]
+
+
+PHRASES = [
+    "scene 28: the red circle left of the cyan circle",
+    "scene 28: the red circle right of the cyan circle",
+    "scene 4: the red circle left of the small red shape",
+    "scene 16: the orange square above the green square",
 ]
 
 
@@ -33,6 +42,14 @@ def _answerer() -> Model:
     return TaskModel(load_builtin(), name="foveate's built-in answerer", examples=QUESTIONS)
 
 
+def pointer() -> TaskModel:
+    """What points in pictures."""
+    from foveate.apps.task_model import TaskModel
+    from foveate.tasks.grounder import load_builtin
+
+    return TaskModel(load_builtin(), name="foveate's built-in pointer", examples=PHRASES)
+
+
 def _translator() -> Model:
     from foveate.apps.commands.common import load_translator
     from foveate.apps.translation import TranslationModel
@@ -43,7 +60,12 @@ def _translator() -> Model:
     return TranslationModel(translator, store.builtin(fixed) if fixed in store.builtins() else None)
 
 
-BUILTINS: dict[str, Callable[[], Model]] = {"resolve": _resolver, "qa": _answerer, "translate": _translator}
+BUILTINS: dict[str, Callable[[], Model]] = {
+    "resolve": _resolver,
+    "qa": _answerer,
+    "ground": pointer,
+    "translate": _translator,
+}
 USUAL = "resolve"
 
 

@@ -10,20 +10,23 @@ from typing import TYPE_CHECKING, Any
 from foveate.apps.commands import common, predicting
 
 if TYPE_CHECKING:
-    from foveate.tasks.grounder import Grounded, Grounder
+    from foveate.apps.task_model import TaskModel
+    from foveate.tasks.grounder import Grounded
     from foveate.tasks.grounding import Picture
 
-_EXAMPLES = """  foveate ground my-model "the small red circle" --scene 1
-  foveate ground my-model "the red circle left of the square" --image picture.png
-  foveate ground my-model "the red circle" --scene 1 --json
-  foveate ground my-model "the red circle left of the square" --scene 3 --view
+_EXAMPLES = """  foveate ground "the red circle left of the cyan circle" --scene 28
+  foveate ground "the red circle left of the square" --image picture.png
+  foveate ground "the red circle" --scene 28 --json
+  foveate ground "the red circle left of the cyan circle" --scene 28 --view
+  foveate ground my-model "the dog on the left" --image picture.jpg
 """
 
 
 def add(commands: Any) -> None:
     summary = "show which part of a picture a phrase is about, word by word"
     parser = common.subcommand(commands, "ground", summary, _EXAMPLES)
-    parser.add_argument("model", metavar="MODEL", help="the folder that foveate train ground made")
+    about = "the folder that foveate train ground made; default: the built-in model, which knows coloured shapes"
+    parser.add_argument("model", nargs="?", metavar="MODEL", help=about)
     parser.add_argument("phrase", type=common.readable, help="the phrase, as one argument")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--image", metavar="FILE", help="a picture: PNG, JPEG, ...")
@@ -36,17 +39,22 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from foveate.tasks.grounder import load, scene
+    from foveate.tasks.grounder import Grounder, scene
     from foveate.tasks.photos import Photo
 
     if arguments.export is not None:
         common.check_target(Path(arguments.export))
     with common.explained():
-        grounder = load(predicting.folder(arguments))
-        picture: Picture = scene(arguments.scene) if arguments.image is None else Photo.of(Path(arguments.image))
+        model = _model(arguments)
+        if arguments.image is not None:
+            model.about(Path(arguments.image))
     if arguments.view or arguments.export is not None:
-        return _show(grounder, picture, arguments)
+        text = arguments.phrase if arguments.scene is None else f"scene {arguments.scene}: {arguments.phrase}"
+        return common.show_model(model, text, None, arguments, quick=True)
+    grounder = model.predictor
+    assert isinstance(grounder, Grounder)
     with common.explained():
+        picture: Picture = scene(arguments.scene) if arguments.image is None else Photo.of(Path(arguments.image))
         found = grounder.ground(picture, arguments.phrase)
     if arguments.json:
         print(json.dumps(_as_json(found), ensure_ascii=False))
@@ -55,14 +63,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(grounder: Grounder, picture: Picture, arguments: argparse.Namespace) -> int:
+def _model(arguments: argparse.Namespace) -> TaskModel:
+    from foveate.apps.shipped import pointer
     from foveate.apps.task_model import TaskModel
+    from foveate.tasks.grounder import load
 
-    if arguments.scene is None:
-        grounder.picture = picture
-    text = arguments.phrase if arguments.scene is None else f"scene {arguments.scene}: {arguments.phrase}"
-    model = TaskModel(grounder, name=Path(arguments.model).resolve().name)
-    return common.show_model(model, text, None, arguments, quick=True)
+    if arguments.model is None:
+        return pointer()
+    folder = predicting.folder(arguments)
+    return TaskModel(load(folder), name=folder.resolve().name)
 
 
 def _say(found: Grounded) -> None:

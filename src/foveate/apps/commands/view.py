@@ -21,7 +21,7 @@ _EXAMPLES = """  foveate view                                      the built-in 
   foveate view --model ./my-model --text "Once upon a time" --generate 20
   foveate view --model t5-small --text "translate English to German: Hello" --target "Hallo"
   foveate view ./my-vit --image picture.png         a vision model and a picture (ViT, CLIP, BLIP)
-  foveate view my-pointer --image picture.png --text "the red circle left of the square"
+  foveate view ground --image picture.png --text "the red circle left of the square"
   foveate view --model ./my-blip --image picture.jpg --text "What colour is the roof?"
   foveate view run.fov                              a recording made by foveate record or seen.save
   foveate view before.fov after.fov                 two recordings side by side, and the difference

@@ -29,7 +29,7 @@ __all__ = ["MOST_WORDS", "REGION", "Network", "Shape"]
 MOST_WORDS = 60  # of a phrase
 REGION = 8  # pixels of a side
 FROM_HERE = masks.window(0, MOST_WORDS)
-DIFFERS = 0.5  # of three: as much as a region surely differs from the ground
+DIFFERS = 0.5  # of 3, which is white less black: a pixel that differs so much is surely not of the ground
 PLACES, WORDS = 0.3, 0.5  # standard deviations in the beginning
 
 
@@ -40,7 +40,7 @@ class Shape:
     Args:
         side: pixels of the square that a picture is fitted into, a multiple of 8.
         channels: of the last convolution.
-        width, layers, heads, inner: of the Transformer that reads words and, at each layer, regions.
+        width, layers, heads, inner: of the Transformer that reads words; in each layer they point.
         dropout: of what convolutions see in a region.
 
     Raises:
@@ -113,16 +113,16 @@ class Regions(nn.Module):
 
 
 def _smooth(count: int, width: int) -> Tensor:
-    """(count, width): places in a row, near ones alike: cosines, of which each more waves has half a wave more and less
-    weight. The first goes down all the way, which is what "left of" needs."""
+    """(count, width): places in a row, near ones alike: a mixture of cosines, each with half a wave more than the one
+    before, and less weight. The first goes down all the way, which is what "left of" needs."""
     waves = torch.arange(1, max(2, count))
     x = torch.cos(math.pi * waves * (torch.arange(count)[:, None] + 0.5) / count) / waves
     return PLACES * x / x.square().sum(-1).mean().sqrt() @ torch.randn(len(waves), width)
 
 
 class Layer(Sublayers):
-    """Words read the words after them and, in all layers but the first, where those pointed in the layer before; then
-    they point."""
+    """Words read the words after them and, in all layers but the first, where those pointed in the layer before. By
+    `pointer` they then point themselves."""
 
     def __init__(self, shape: Shape, *, first: bool) -> None:
         super().__init__(0.0, "pre")

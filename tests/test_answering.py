@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import foveate as fv
+from foveate.apps.task_model import TaskModel
 from foveate.tasks import answering, facts, identity
 from foveate.tasks.answerer import Answerer, load, load_builtin
 from foveate.tasks.answering import Answering, Example, Shape, asked, best, of_row
@@ -110,6 +111,16 @@ def test_batches_are_their_rows_alone() -> None:
     twice = together[2].exp()
     torch.testing.assert_close(twice.sum(), torch.ones((), dtype=twice.dtype), atol=1e-5, rtol=1e-5)
     assert float(twice[9 * 3]) == 0.0  # the second "Tal" counts where the first is
+
+
+def test_answers_of_one_word_have_an_end_to_choose_and_a_page() -> None:
+    torch.manual_seed(1)
+    recipe = Answering(TINY, {"words": {"rules": 0.5}, "longest": 1})
+    answerer = Answerer(recipe, recipe.model().eval(), {})
+    found = answerer.ask("Who rules Bel?", "Tal rules Bel. Orsk is old.")
+    assert found.past - found.first == 1
+    source = TaskModel(answerer).run("Who rules Bel? Tal rules Bel.", None, lambda progress, message: None)
+    assert [call.kind for call in source.document().calls] == ["encoder", "cross", "encoder"]
 
 
 def test_the_best_span_is_the_likeliest_of_all() -> None:
@@ -220,6 +231,8 @@ def test_what_shapes_refuse() -> None:
     for change, message in (
         ({"arch": "rnn"}, "unknown arch 'rnn'; expected 'transformer'"),
         ({"window": 0}, "window must be at least 1; got 0"),
+        ({"layers": 0}, "layers must be at least 1; got 0"),
+        ({"signs": 12}, "signs must be a multiple of 8 from 8 to 512; got 12"),
         ({"unknown": 1.0}, "unknown must be at least 0 and less than 1"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -28,7 +28,7 @@ from ..nn import Encoder, MultiHeadAttention
 from ..positions import RelativeBuckets
 from .encoders import check_shares, chosen
 from .facts import questions
-from .identity import signs
+from .identity import MOST, signs
 from .recipe import Recipe, percent
 from .rows import Malformed, Rows
 from .words import cut_words
@@ -72,8 +72,11 @@ class Shape:
     def __post_init__(self) -> None:
         chosen("arch", self.arch, ("transformer",))
         check_shares(self, "dropout", "unknown")
-        if self.window < 1:
-            raise ValueError(f"window must be at least 1; got {self.window}")
+        for name in ("window", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if not 8 <= self.signs <= MOST or self.signs % 8:
+            raise ValueError(f"signs must be a multiple of 8 from 8 to {MOST}; got {self.signs}")
 
     @property
     def name(self) -> str:
@@ -151,7 +154,7 @@ class Network(nn.Module):
         inside = masks.padding(batch.lengths_B)
         x_BLM = self.encoder(x_BLM, mask=question | masks.window(self.shape.window) & inside)
         asks_B1M = x_BLM[torch.arange(len(x_BLM)), batch.asked_B - 1][:, None]
-        within = masks.window(0, self.longest - 1) & inside
+        within = masks.window(0, max(1, self.longest - 1)) & inside  # itself alone would be a choice of one
         return self.begins(asks_B1M, x_BLM, inside & ~question), self.ends(x_BLM, x_BLM, within)
 
 

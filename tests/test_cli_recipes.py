@@ -66,6 +66,15 @@ def test_classify_from_texts_to_the_page(run: Runner, place: Path, tmp_path: Pat
     assert (code, "good (0) reads" in out) == (0, True)
 
 
+def test_a_classifier_without_layers_reads_words_without_their_context(run: Runner, place: Path) -> None:
+    words = "train classify --train train.tsv --valid valid.tsv --arch transformer --layers 0 --epochs 1"
+    assert run(f"{words} -o bare {SMALL}")[0] == 0
+    one, other = (json.loads(run.lines(f'classify bare --json "{text}"')[0]) for text in ("dull film", "film dull"))
+    assert one["weights"] == pytest.approx(other["weights"][::-1])  # no word knows its place
+    code, _, err = run(f"{words.replace('transformer', 'rnn')} -o {place}/none {SMALL}")
+    assert (code, "layers must be at least 1; got 0" in err.splitlines()[-1]) == (1, True)
+
+
 def test_tag_from_a_treebank_to_the_page(run: Runner) -> None:
     words = (
         f"train tag --train train.conllu --valid valid.conllu -o t --heads 2 --inner 32 --layers 1 --epochs 10 {SMALL}"

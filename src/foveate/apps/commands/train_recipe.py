@@ -73,12 +73,16 @@ def _add(tasks: Any, recipe: type[Recipe[Any]]) -> None:
 
 
 def _add_shape(group: Any, recipe: type[Recipe[Any]]) -> None:
+    from foveate.tasks.encoders import Shape
+
     architectures = tuple(recipe.sizes)
     group.add_argument(
         "--arch", choices=architectures, default=architectures[0], help=f"of the encoder ({architectures[0]})"
     )
     for name, (about, options) in SHAPE.items():
         if any(name in sizes for sizes in recipe.sizes.values()):
+            if name == "layers" and "transformer" in architectures and issubclass(recipe.shapes, Shape):
+                about, options = f"{about}; 0 of a transformer: words without context", {"type": common.whole(0)}
             told = f"{about} ({training.usual(recipe.sizes, name)})"
             group.add_argument(f"--{name}", help=told, **options)
 

@@ -74,8 +74,10 @@ def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str], arguments: list[st
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["view", "run.fov", "--model", "x"], 2, "a recording is shown as it is; leave out --model"),
-        (["view", "no.fov"], 1, "foveate: no recording there: no.fov"),
+        (["view", "no.fov"], 1, "foveate: no recording there: no.fov; the built-in models are resolve, qa"),
+        (["view", "no.fov", "--text", "x"], 1, "foveate: no recording there: no.fov"),
+        (["view", "{tmp}", "--text", "x"], 1, "{tmp} holds no recording, and no model that foveate train left"),
+        (["view", "{bert}", "--model", "x"], 2, "is a model, one model is shown; leave out --model"),
         (["view", "--text", ""], 1, "the text is empty"),
         (["view", "--text", "x", "--export", ""], 1, "it is a folder; give the name of a file"),
         (["view", "--text", "x", "--export", "{tmp}/no/x.html"], 1, "there is no folder {tmp}/no"),
@@ -163,8 +165,10 @@ def test_a_model_in_a_folder_is_exported(
     capsys: pytest.CaptureFixture[str], models: dict[str, Path], tmp_path: Path, name: str, calls: Any
 ) -> None:
     page = tmp_path / "page.html"
-    code, out, _ = run(capsys, "view", "--model", models[name], "--text", SENTENCE, "--export", page)
-    assert (code, out) == (0, f"{page}\n")
+    for named in (("--model",), ()):
+        page.unlink(missing_ok=True)
+        code, out, _ = run(capsys, "view", *named, models[name], "--text", SENTENCE, "--export", page)
+        assert (code, out) == (0, f"{page}\n")
     document = data_of(page.read_text(encoding="utf-8"))["document"]
     assert [(c["kind"], c["queries"], c["keys"], c["rows"], c["columns"]) for c in document["calls"]] == calls
     assert document["model"] == name

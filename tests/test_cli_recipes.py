@@ -138,6 +138,9 @@ def test_what_is_wrong_is_one_sentence(run: Runner, place: Path, tmp_path: Path)
 
 def test_a_folder_that_is_none_or_broken(tmp_path: Path) -> None:
     assert open_folder(tmp_path) is None
+    (tmp_path / "model.json").write_text('{"task": ')
+    with pytest.raises(UserError, match=r"model\.json in .* is cut off"):
+        open_folder(tmp_path)
     (tmp_path / "model.json").write_text('{"task": "tagging"}')
     with pytest.raises(UserError, match=r"no model\.safetensors in"):
         open_folder(tmp_path)

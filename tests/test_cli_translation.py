@@ -430,8 +430,8 @@ def test_a_page_of_a_given_translation(run: Runner, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_translator_is_still_a_recording(run: Runner) -> None:
-    assert run("view nowhere")[2] == "foveate: no recording there: nowhere\n"
-    assert run("view en-fr/pictures")[2] == "foveate: pictures/manifest.json: the file is missing\n"
+    assert run("view nowhere")[2].startswith("foveate: no recording there: nowhere; ")
+    assert run("view en-fr/pictures")[2].startswith("foveate: en-fr/pictures holds no recording, and no model")
 
 
 # from Python

@@ -107,8 +107,10 @@ def open_folder(folder: str | Path) -> Model | None:
     folder = Path(folder)
     try:
         task = json.loads((folder / "model.json").read_text(encoding="utf-8"))["task"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, KeyError, TypeError):
         return None
+    except ValueError:
+        raise UserError(f"model.json in {folder.resolve().name} is cut off, or something else") from None
     if task not in PREDICTORS:
         from foveate.apps import translation
 

@@ -36,7 +36,7 @@ _EXAMPLES = """  foveate view                                      the built-in 
 def add(commands: Any) -> None:
     parser = common.subcommand(commands, "view", "look at a model, a text, a recording or a survey", _EXAMPLES)
     about = (
-        "a saved recording, a folder that foveate train left, the table that foveate heads wrote, a model (--image), "
+        "a saved recording, a folder that foveate train left or Hugging Face saved, the table that foveate heads wrote, "
         "or a built-in model"
     )
     parser.add_argument("recording", nargs="?", metavar="RUN.fov", help=f"{about}: {', '.join(BUILTINS)}")
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.other is not None:
         return _show_two(arguments)
     if arguments.recording is not None:
-        if model is None:
+        if model is None and not _is_network(arguments.recording):
             return _show_recording(arguments)
         if arguments.model is not None:
             raise UsageError(f"{arguments.recording} is a model, one model is shown; leave out --model")
@@ -141,6 +141,11 @@ def _own(where: str | None) -> Any:
         return open_folder(where)
 
 
+def _is_network(where: str) -> bool:
+    """Whether a folder holds a Hugging Face model, and no recording."""
+    return (Path(where) / "config.json").is_file() and not (Path(where) / "manifest.json").exists()
+
+
 def _hub_model(name: str, writing: Any) -> Any:
     from foveate.apps.models import HubModel
 
@@ -166,15 +171,26 @@ def _show_two(arguments: argparse.Namespace) -> int:
 
 
 def _recording(arguments: argparse.Namespace, path: str) -> Any:
-    """A saved recording as a source; options that are for models are refused."""
-    for option in ("model", "text", "file", "target", "generate"):
-        if getattr(arguments, option) is not None:
-            raise UsageError(f"a recording is shown as it is; leave out --{option}")
+    """A saved recording as a source; options that are for models are refused.
+
+    Raises:
+        UserError: there is nothing of this name, or something else.
+        UsageError: such an option is given.
+    """
     from foveate.apps.viewing import source_of
     from foveate.recording import load
 
+    if Path(path).is_dir() and not (Path(path) / "manifest.json").exists():
+        raise UserError(f"{path} holds no recording, and no model that foveate train left or Hugging Face saved")
     try:
-        return source_of(load(path))
+        found = load(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.strerror}: {path}; the built-in models are {', '.join(BUILTINS)}") from None
+    for option in ("model", "text", "file", "target", "generate"):
+        if getattr(arguments, option) is not None:
+            raise UsageError(f"a recording is shown as it is; leave out --{option}")
+    try:
+        return source_of(found)
     except ValueError as error:  # the file is whole, and says what cannot be
         raise UserError(f"{path}: {error}") from None
 

@@ -154,7 +154,7 @@ def _change(folder: Path, change: Any) -> None:
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        ({"model.json": "{}"}, "is a translator of foveate train; this command takes a Hugging Face model"),
+        ({"model.json": "{}"}, "is a model of foveate train; this command takes a Hugging Face model"),
         ({"config.json": '{"model_type": "vit"}'}, "has no tokenizer: only a model that reads text can be used here"),
     ],
 )

@@ -30,7 +30,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 
 def test_qa_from_a_seed_to_the_page(run: Runner, tmp_path: Path) -> None:
     code, out, err = run(f"train qa -o m {SMALL}")
-    assert (code, out.splitlines()[1]) == (0, '  foveate qa m "..."')
+    assert (code, out.splitlines()[1]) == (0, '  foveate qa m "What is ...?" --context "..."')
     assert "train: 120 examples of its own; read 120 examples, skipped none\n" in err
     card = (tmp_path / "m" / "CARD.md").read_text(encoding="utf-8")
     assert "- Test on made (test), 10 examples, looked at once: accuracy " in card

@@ -94,7 +94,7 @@ def _sentence(where: str, what: str, error: Exception) -> str:
             "model.save_pretrained(folder) first."
         )
     if what == "model" and (Path(where) / "model.json").is_file():
-        return f"{where} is a translator of foveate train; this command takes a Hugging Face model."
+        return f"{where} is a model of foveate train; this command takes a Hugging Face model."
     if what == "model" and isinstance(error, OSError):
         return (
             f"Cannot find a model {where!r}: it is no folder with a config.json, and no model of that name could be "
@@ -102,7 +102,10 @@ def _sentence(where: str, what: str, error: Exception) -> str:
         )
     files = [file.name for file in Path(where).iterdir()] if Path(where).is_dir() else []
     if what == "tokenizer" and files and not any(name.startswith(_OF_TOKENIZERS) for name in files):
-        return f"{where} has no tokenizer: only a model that reads text can be used here."
+        return (
+            f"{where} has no tokenizer: only a model that reads text can be used here; what a vision model reads in a "
+            "picture is shown by foveate view --image."
+        )
     if what == "tokenizer":
         return f"{where} has no tokenizer that reads text: {in_words(error)}"
     return f"Cannot read the {what} of {where}: {in_words(error)}"

@@ -217,6 +217,7 @@ class Answering(Recipe[Example]):
         }
     }  # fmt: skip
     epochs = 8
+    use = '"What is ...?" --context "..."'
     precision = "float32"  # in bfloat16 a step of this width is hardly faster, and learns less
     rates: ClassVar = {"transformer": {"peak": 3e-3, "warmup": 150}}
 

@@ -12,6 +12,8 @@ _EXAMPLES = """  foveate train translation --train pairs.tsv --valid valid.tsv -
   foveate train translate --task summarise --train reports.tsv --valid valid.tsv -o my-summariser
   foveate train classify --train train.tsv --valid valid.tsv -o my-classifier
   foveate train tag --train train.conllu --valid dev.conllu -o my-tagger
+  foveate train qa -o my-answerer                   examples are made, from the seed
+  foveate train ground -o my-pointer
   foveate train translation --help                  its options
 """
 

@@ -39,10 +39,8 @@ SHAPE: dict[str, tuple[str, dict[str, Any]]] = {  # what recipes may list in the
     "buckets": ("of affixes, by which unknown words are read; 0: none", {"type": common.whole(0)}),
 }
 
-_EXAMPLES = """  foveate train {name} --train train{end} --valid valid{end} -o my-model
-  foveate train {name} --train train{end} --valid valid{end} --test test{end} --arch transformer -o my-model
-  foveate train {name} --train train{end} --valid valid{end} -o my-model --resume
-  foveate {name} my-model {use}
+_FILES = "foveate train {name} --train train{end} --valid valid{end}"
+_AFTER = """  foveate {name} my-model {use}
   foveate view my-model                             look inside
 """
 
@@ -55,10 +53,9 @@ def add(tasks: Any) -> None:
 
 
 def _add(tasks: Any, recipe: type[Recipe[Any]]) -> None:
-    examples = _EXAMPLES.format(name=recipe.command, end=recipe.ending, use=recipe.use)
-    parser = common.subcommand(tasks, recipe.command, recipe.summary, examples)
-    group = parser.add_argument_group("examples")
     makes = "made" in vars(recipe)
+    parser = common.subcommand(tasks, recipe.command, recipe.summary, _examples(recipe, makes))
+    group = parser.add_argument_group("data")
     about = f"{recipe.files}; .gz too" + ("; default: examples are made, from the seed" if makes else "")
     group.add_argument("--train", required=not makes, metavar="FILE", help=about)
     group.add_argument("--valid", required=not makes, metavar="FILE", help="the same, to validate on after each epoch")
@@ -70,6 +67,18 @@ def _add(tasks: Any, recipe: type[Recipe[Any]]) -> None:
     rate, warmup = (training.usual(recipe.rates, name) for name in ("peak", "warmup"))
     training.add_options(parser, rate, warmup, recipe.epochs, recipe.precision)
     parser.set_defaults(run=functools.partial(run, recipe))
+
+
+def _examples(recipe: type[Recipe[Any]], makes: bool) -> str:
+    files = _FILES.format(name=recipe.command, end=recipe.ending)
+    _, *others = recipe.sizes
+    lines = [
+        *([f"foveate train {recipe.command} -o my-model"] if makes else []),
+        f"{files} -o my-model",
+        f"{files} --test test{recipe.ending}{f' --arch {others[0]}' if others else ''} -o my-model",
+        f"{files} -o my-model --resume",
+    ]
+    return "".join(f"  {line}\n" for line in lines) + _AFTER.format(name=recipe.command, use=recipe.use)
 
 
 def _add_shape(group: Any, recipe: type[Recipe[Any]]) -> None:

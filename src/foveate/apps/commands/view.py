@@ -36,8 +36,8 @@ _EXAMPLES = """  foveate view                                      the built-in 
 def add(commands: Any) -> None:
     parser = common.subcommand(commands, "view", "look at a model, a text, a recording or a survey", _EXAMPLES)
     about = (
-        "a saved recording, a folder that foveate train left or Hugging Face saved, the table that foveate heads wrote, "
-        "or a built-in model"
+        "a saved recording, a folder that foveate train left or Hugging Face saved, the table that foveate heads "
+        "wrote, or a built-in model"
     )
     parser.add_argument("recording", nargs="?", metavar="RUN.fov", help=f"{about}: {', '.join(BUILTINS)}")
     parser.add_argument(

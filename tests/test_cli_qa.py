@@ -105,9 +105,10 @@ def test_the_benchmark_runs_on_a_model_that_is_there(run: Runner, monkeypatch: p
 def test_what_is_wrong_is_one_sentence(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "bad.tsv").write_text("Who?\tBel rules.\tBel\nWho?\tBel rules.\tTal\n", encoding="utf-8")
     (tmp_path / "bits.txt").write_bytes(b"fine\n\xff\n")
+    (tmp_path / "long.txt").write_bytes(b"word " * 4098)
     for command, message in (
         (f"train qa --train bad.tsv --valid bad.tsv -o x {SMALL}", "bad.tsv:2: the answer 'Tal' does not stand in the"),
-        (f"train qa --train bad.tsv -o x {SMALL}", "train and valid are files, and test may be one; or none of them"),
+        (f"train qa --train bad.tsv -o x {SMALL}", "test may be one; or none of them is: got train alone"),
         (
             f"train qa --heads 3 -o x {SMALL.replace('--heads 2', '')}",
             "width must be a multiple of heads; got width 16",
@@ -116,6 +117,8 @@ def test_what_is_wrong_is_one_sentence(run: Runner, tmp_path: Path) -> None:
         ('qa . "Who?" --context text', "no model.safetensors in"),
         ('qa "Who rules?"', "a question needs a text that answers it: --context TEXT, or facts: --store FILE"),
         ('qa "Who?" --context text --facts 3', "--facts says how many facts of a --store are read"),
+        ('qa "Who?" --context "a text" --json --export x.html', "--export writes a page; leave out --json"),
+        ('qa "Who?" "a text"', "no model: there is no folder Who?; a text goes behind --context"),
     ):
         code, out, err = run(command)
         assert (code in (1, 2), out) == (True, ""), command
@@ -123,8 +126,10 @@ def test_what_is_wrong_is_one_sentence(run: Runner, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
     run.lines(f"train qa -o m {SMALL}")
     for command, message in (
-        ('qa m "?" --context text', "there is no word in the question"),
+        ('qa m "?" --context "a text"', "there is no word in the question"),
         ('qa m "Who?" --context ""', "there is no word in the text"),
+        ('qa m "Who?" --context none.txt', "there is no file none.txt; and as a text it is one word"),
+        ('qa m "Who?" --store long.txt', "facts that fit best (1) have 4,101 words; at most 4,000 are read: ask for"),
         ('qa m "Who?" --store none.txt', "none.txt: there is no file none.txt"),
         ('qa m "Who?" --store bits.txt', "bits.txt:2: expected UTF-8 text; byte 1 of the line is 0xFF"),
         ('qa m "Who?" --store -', "a store needs at least one fact"),
@@ -132,3 +137,5 @@ def test_what_is_wrong_is_one_sentence(run: Runner, tmp_path: Path) -> None:
         code, out, err = run(command)
         assert (code, out) == (1, ""), command
         assert message in err.splitlines()[-1]
+    code, out, _ = run('qa m "Who rules Bel?" --store -', stdin="\x1b[31mTal\x07 rules Bel.\n")
+    assert (code, [mark for mark in out if ord(mark) < 32 and mark != "\n"]) == (0, [])  # nothing that tells a terminal

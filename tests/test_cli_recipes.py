@@ -48,7 +48,8 @@ def test_classify_from_texts_to_the_page(run: Runner, place: Path, tmp_path: Pat
     assert bars.strip()
     first, empty, last = run.lines("classify m -", stdin=f"{TEXT}\n\nthe plot was dull\n")
     assert (first.split("\t")[0], empty, last.split("\t")[0]) == ("good", "", "bad")
-    told = json.loads(run.lines("classify m --json -", stdin=TEXT)[0])
+    told, nothing = map(json.loads, run.lines("classify m --json -", stdin=f"{TEXT}\n \n"))
+    assert nothing == {"label": None, "probabilities": {}, "words": [], "weights": []}
     assert told["words"] == TEXT.split()
     assert sum(told["weights"]) == pytest.approx(1, abs=1e-4)
 
@@ -89,6 +90,8 @@ def test_tag_from_a_treebank_to_the_page(run: Runner) -> None:
         "can    NOUN",
         ".      PUNCT",
     ]
+    assert run.lines("tag t They watch the can .") == run.lines('tag t "They watch the can."')
+    assert run.lines("tag t \x1b \u9ed2\u3044")[0].startswith("?     ")  # as wide as the next word, and two spaces
     assert run.lines("tag t -", stdin="You sadly book the book .\n") == [
         "You/PRON sadly/ADV book/VERB the/DET book/NOUN ./PUNCT"
     ]
@@ -125,8 +128,9 @@ def test_what_is_wrong_is_one_sentence(run: Runner, place: Path, tmp_path: Path)
     skipping = f"train classify --train bad.tsv --valid valid.tsv --skip-bad --pooling mean -o {tmp_path}/y {tiny}"
     code, _, err = run(skipping)
     assert (code, "skipped 1 of 3 lines: 1 x not 2 columns (first: bad.tsv:2)" in err) == (0, True)
-    code, out, err = run(f"classify {tmp_path}/y -", stdin="a film\n<\x00>\n")
+    code, out, err = run(f"classify {tmp_path}/y - --json", stdin="a film\n<\x00>\n")
     assert (code, len(out.splitlines())) == (1, 2)
+    assert json.loads(out.splitlines()[1]) == {"error": "expected text; byte 2 of the line is 0x00"}
     assert "foveate: line 2: expected text; byte 2 of the line is 0x00" in err
     model = open_folder(tmp_path / "y")
     assert model is not None
@@ -149,9 +153,9 @@ def test_a_folder_that_is_none_or_broken(tmp_path: Path) -> None:
 def test_a_highlighted_text_breaks_into_lines_and_marks_the_heaviest_word(capsys: pytest.CaptureFixture[str]) -> None:
     words = [*["word"] * 20, "heavy", "half"]
     highlighted(words, [*[0.0] * 20, 0.4, 0.2])
-    first, bars, second, below = capsys.readouterr().out.split("\n")[:4]
+    first, second, below = capsys.readouterr().out.split("\n")[:3]
     assert len(first) < 80
     assert f"{first} {second}".split() == words
-    assert (bars, below.split()[-2:]) == ("", ["█████", "▒▒▒▒"])
+    assert below.split()[-2:] == ["█████", "▒▒▒▒"]
     highlighted(["a"], [0.0])
-    assert capsys.readouterr().out == "a\n\n"
+    assert capsys.readouterr().out == "a\n"  # no line of bars where there is none

@@ -98,7 +98,8 @@ def print_picture(answer: Answer, *, nbest: bool) -> None:
     """The translation, and below it what each of its words read; an empty line between two of them."""
     if answer.line > 1:
         print()
-    print(as_text(answer, nbest=nbest, numbered=False))
+    for line in as_text(answer, nbest=nbest, numbered=False).split("\n"):
+        print(*map(terminal.printable, line.split("\t")), sep="\t")
     found = answer.found
     if found is not None and found.word_weights is not None and found.words:
         print(flush=True)

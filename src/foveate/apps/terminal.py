@@ -80,6 +80,19 @@ def bars(entries: Sequence[tuple[str, float]], *, file: TextIO | None = None) ->
             console.print(Text(start).append(bar, style="rgb({},{},{})".format(*_FLOOR[1])))
 
 
+def listed(pairs: Sequence[tuple[str, str]], *, file: TextIO | None = None) -> None:
+    """Print two columns, a pair a line."""
+    pairs = [(printable(name), printable(told)) for name, told in pairs]
+    wide = max((_width(name) for name, _ in pairs), default=0)
+    for name, told in pairs:
+        print(name + " " * (wide - _width(name)), told, sep="  ", file=file or sys.stdout)
+
+
+def printable(text: str) -> str:
+    """A text in one line, without characters that tell a terminal something."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def highlighted(words: Sequence[str], weights: Sequence[float], *, file: TextIO | None = None) -> None:
     """Print a text, each word the darker the larger its weight, the largest darkest; without colours with a bar below.
 
@@ -100,8 +113,10 @@ def highlighted(words: Sequence[str], weights: Sequence[float], *, file: TextIO 
             console.print(text)
             continue
         shades = _SHADES if _can_write(file, _SHADES) else _PLAIN_SHADES
-        below = (shades[round(share * (len(shades) - 1))] * _width(word) for word, share in line)
-        print(" ".join(word for word, _ in line), " ".join(below).rstrip(), sep="\n", file=file)
+        print(" ".join(word for word, _ in line), file=file)
+        below = " ".join(shades[round(share * (len(shades) - 1))] * _width(word) for word, share in line)
+        if below.strip():
+            print(below.rstrip(), file=file)
 
 
 def picture(pixels: NDArray[np.uint8], weights: Sequence[Sequence[float]], *, file: TextIO | None = None) -> None:
@@ -193,7 +208,7 @@ def _percent(weight: float) -> str:
 
 def _fit(name: str, most: int, width: int) -> str:
     """A name cut to `most` columns, at the right of `width` of them."""
-    name = "".join(character if character.isprintable() else "?" for character in name)
+    name = printable(name)
     while _width(name) > max(1, most):
         name = name[:-1]
     return " " * (width - _width(name)) + name

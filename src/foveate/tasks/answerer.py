@@ -91,7 +91,8 @@ class Answerer(Predictor[Answering]):
         if not question or not context:
             raise ValueError(f"there is no word in the {'text' if question else 'question'}")
         if (count := len(question) + len(context)) > MOST_WORDS:
-            raise ValueError(f"question and text have {count:,} words; at most {MOST_WORDS:,} are read")
+            message = f"question and text have {count:,} words; at most {MOST_WORDS:,} are read"
+            raise ValueError(f"{message}: make a store of a longer text, a sentence or two a line")
         batch = self.recipe.batch([Example(tuple(question), tuple(context), ())])
         likely_LA = spans(*self.model(batch), longest=self.recipe.longest)[0, len(question) :]
         first, past = best(likely_LA)
@@ -126,9 +127,12 @@ class Answerer(Predictor[Answering]):
         found = lookup(query_S.float(), store.keys_NS, k=min(k, len(store)), score="dot")
         lines = [line for line in found.indices.tolist() if store.facts[line]]
         texts = [fact if fact[-1] in ".!?" else f"{fact}." for fact in (store.facts[line] for line in lines)]
+        lengths = [len(cut_words(text)) for text in texts]
+        if (count := sum(lengths) + len(asked(question))) > MOST_WORDS:
+            message = f"the question and the facts that fit best ({len(texts)}) have {count:,} words"
+            raise ValueError(f"{message}; at most {MOST_WORDS:,} are read: ask for fewer facts, or make them shorter")
         answered = self.ask(question, " ".join(texts))
-        ends = torch.tensor([len(cut_words(text)) for text in texts]).cumsum(0)
-        return replace(answered, fact=lines[int((ends <= answered.first).sum())])
+        return replace(answered, fact=lines[int((torch.tensor(lengths).cumsum(0) <= answered.first).sum())])
 
     def rarity(self, word: str) -> float:
         """How much it says that two texts share a word, in lower case: the less, the more texts it is in."""

@@ -243,7 +243,8 @@ class Run(Generic[E]):
 
     def __post_init__(self) -> None:
         if (self.train is None) != (self.valid is None) or (self.train is None and self.test is not None):
-            raise ValueError("train and valid are files, and test may be one; or none of them is")
+            given = " and ".join(name for name in ("train", "valid", "test") if getattr(self, name) is not None)
+            raise ValueError(f"train and valid are files, and test may be one; or none of them is: got {given} alone")
         if self.cells < 1:
             raise ValueError(f"cells must be at least 1; got {self.cells}")
 

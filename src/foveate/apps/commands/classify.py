@@ -29,7 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     with common.explained():
         classifier: Classifier = load(predicting.folder(arguments))
-    return predicting.each(arguments, lambda text: _said(classifier, text, arguments))
+    nothing = {"label": None, "probabilities": {}, "words": [], "weights": []}
+    return predicting.each(arguments, lambda text: _said(classifier, text, arguments), nothing)
 
 
 def _said(classifier: Classifier, text: str, arguments: argparse.Namespace) -> None:

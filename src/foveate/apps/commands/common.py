@@ -151,7 +151,8 @@ def text_of(arguments: argparse.Namespace, most: int = MAX_FILE) -> str:
         return ""
     text: str = arguments.text if arguments.file is None else read_text(arguments.file, most)
     if not text.strip():
-        raise UserError("the text is empty" if arguments.file is None else f"{arguments.file} is empty")
+        named = "standard input" if arguments.file == "-" else arguments.file
+        raise UserError("the text is empty" if named is None else f"{named} is empty")
     return text
 
 
@@ -161,13 +162,14 @@ def read_text(path: str, most: int = MAX_FILE) -> str:
     Raises:
         UserError: it cannot be read, is no text, or is too long.
     """
+    name = "standard input" if path == "-" else path
     try:
         data = sys.stdin.buffer.read(most + 1) if path == "-" else _read(Path(path), most)
         if len(data) > most:
-            raise UserError(f"{path} has more than {most:,} bytes; take a part of it")
+            raise UserError(f"{name} has more than {most:,} bytes; take a part of it")
         return data.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text") from None
+        raise UserError(f"{name} is not UTF-8 text") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 

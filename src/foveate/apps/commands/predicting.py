@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ def add(
 ) -> None:
     parser = common.subcommand(commands, name, summary, examples)
     parser.add_argument("model", metavar="MODEL", help=f"the folder that {made_by} made")
-    parser.add_argument("text", type=common.readable, help="a text, as one argument; - reads one a line")
+    parser.add_argument("text", nargs="+", type=common.readable, help="a text; - reads one a line")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.set_defaults(run=run)
 
@@ -42,19 +43,25 @@ def folder(arguments: argparse.Namespace) -> Path:
 
 def many(arguments: argparse.Namespace) -> bool:
     """Whether lines are read, rather than one text of the command line."""
-    return bool(arguments.text == "-")
+    return bool(arguments.text == ["-"])
 
 
-def each(arguments: argparse.Namespace, say: Callable[[str], object]) -> int:
+def each(arguments: argparse.Namespace, say: Callable[[str], object], nothing: dict[str, Any]) -> int:
     """`say` each text; of lines, an empty one stays empty, and one that cannot be answered is told on standard error.
+
+    Each line has its line in the output, with --json its object: `nothing` of an empty one, else why there is none.
 
     Raises:
         UserError: the one text cannot be answered.
     """
     if not many(arguments):
         with common.explained():
-            say(arguments.text)
+            say(" ".join(arguments.text))
         return 0
+
+    def blank(told: dict[str, Any]) -> None:
+        print(json.dumps(told, ensure_ascii=False) if arguments.json else "")
+
     failures, number = 0, 0
     with common.explained(), opened("-") as (stream, _):
         for lines in groups(stream, GROUP):
@@ -62,10 +69,10 @@ def each(arguments: argparse.Namespace, say: Callable[[str], object]) -> int:
                 try:
                     if isinstance(line, Unreadable):
                         raise ValueError(line.why)
-                    say(line) if line else print()
+                    say(line) if line.strip() else blank(nothing)
                 except ValueError as error:
                     failures += 1
-                    print()
+                    blank({"error": str(error)})
                     print(f"foveate: line {number}: {error}", file=sys.stderr)
             sys.stdout.flush()
     return 1 if failures else 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from foveate.apps.commands import common
 from foveate.apps.errors import UsageError, UserError
 from foveate.apps.lines import Unreadable, groups
-from foveate.lines import opened
+from foveate.lines import name_of, opened
 
 if TYPE_CHECKING:
     from foveate.tasks.answerer import Answered, Answerer
@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.facts is not None and arguments.store is None:
         raise UsageError("--facts says how many facts of a --store are read")
     if arguments.export is not None:
+        if arguments.json:
+            raise UsageError("--export writes a page; leave out --json")
         common.check_target(Path(arguments.export))
     answerer, question = _model(arguments.model), arguments.question
     fact = ""
@@ -87,7 +89,7 @@ def _model(where: str | None) -> Answerer:
         with common.explained():
             return load_builtin()
     if not Path(where).is_dir():
-        raise UserError(f"no model: there is no folder {where}")
+        raise UserError(f"no model: there is no folder {where}; a text goes behind --context")
     with common.explained():
         return load(where)
 
@@ -103,7 +105,11 @@ def _both(question: str, given: str | None) -> tuple[str, str]:
         is_file = given == "-" or Path(given).is_file()
     except (OSError, ValueError):  # no name of a file
         is_file = False
-    return question, common.read_text(given) if is_file else common.readable(given)
+    if is_file:
+        return question, common.read_text(given)
+    if given and not any(map(str.isspace, given)):
+        raise UserError(f"there is no file {given}; and as a text it is one word, which answers nothing")
+    return question, common.readable(given)
 
 
 def _facts(path: str) -> list[str]:
@@ -113,7 +119,7 @@ def _facts(path: str) -> list[str]:
         for lines in groups(stream, GROUP, path=path):
             for line in lines:
                 if isinstance(line, Unreadable):
-                    raise UserError(f"{path}:{len(found) + 1}: {line.why}")
+                    raise UserError(f"{name_of(path)}:{len(found) + 1}: {line.why}")
                 found.append(line)
     return found
 
@@ -124,9 +130,9 @@ def _say(found: Answered, fact: str, as_json: bool) -> None:
         return
     from foveate.apps import terminal
 
-    print(f"{found.answer}  {100 * found.probability:.1f} %")
+    print(f"{terminal.printable(found.answer)}  {100 * found.probability:.1f} %")
     if fact:
-        print(f"line {fact}")
+        print(f"line {terminal.printable(fact)}")
     print()
     terminal.highlighted(found.words, found.weights, file=sys.stdout)
 

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with common.explained():
         tagger: Tagger = load(predicting.folder(arguments))
-    return predicting.each(arguments, lambda text: _said(tagger.tag([text])[0], arguments))
+    return predicting.each(arguments, lambda text: _said(tagger.tag([text])[0], arguments), {"words": [], "tags": []})
 
 
 def _said(found: Tagged, arguments: argparse.Namespace) -> None:
@@ -38,5 +38,6 @@ def _said(found: Tagged, arguments: argparse.Namespace) -> None:
     elif predicting.many(arguments):
         print(" ".join(f"{word}/{tag}" for word, tag in pairs))
     else:
-        wide = max(len(word) for word in found.words)
-        print("\n".join(f"{word:{wide}}  {tag}" for word, tag in pairs))
+        from foveate.apps import terminal
+
+        terminal.listed(pairs)

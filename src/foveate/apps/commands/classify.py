@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with common.explained():
         classifier: Classifier = load(predicting.folder(arguments))
-    nothing = {"label": None, "probabilities": {}, "words": [], "weights": []}
+    nothing: dict[str, Any] = {"label": None, "probabilities": {}, "words": [], "weights": []}
     return predicting.each(arguments, lambda text: _said(classifier, text, arguments), nothing)
 
 

@@ -204,6 +204,7 @@ class _Run(Generic[B]):
             self.steps, first=self.state.step, seconds=self.state.seconds, quiet=quiet or not world.leads
         )
         self.logged_at = self.state.seconds
+        self.latest: dict[str, float] = {}  # means of the last report
 
     def go(self, asked: threading.Event) -> Outcome:
         state, options = self.state, self.options
@@ -225,6 +226,8 @@ class _Run(Generic[B]):
             state.batch += 1
             if state.step % options.log_every == 0:
                 self._report()
+            elif self.progress.live:
+                self.progress.at(state.step, None if self.latest or self.world.size > 1 else self._means())
             if self._agreed(asked):
                 self._save()
                 raise Stopped
@@ -258,9 +261,7 @@ class _Run(Generic[B]):
     def _report(self) -> None:
         state, world = self.state, self.world
         self._gather()
-        means = {
-            name: value / state.sums["count"] for name, value in state.sums.items() if name not in ("count", "steps")
-        }
+        means = self.latest = self._means()
         seconds = self.progress.seconds
         pace = state.sums["count"] / max(1e-9, seconds - self.logged_at)
         state.sums, self.logged_at = {}, seconds
@@ -271,6 +272,11 @@ class _Run(Generic[B]):
             self.progress.at(state.step, shown)
             if state.step % (10 * self.options.log_every) == 0:
                 self.progress.say(state.step, shown)
+
+    def _means(self) -> dict[str, float]:
+        """Of what was gathered since the last report; empty right after one."""
+        sums = self.state.sums
+        return {name: value / sums["count"] for name, value in sums.items() if name not in ("count", "steps")}
 
     def _gather(self) -> None:
         """What all processes summed up, with the leader, whose state the checkpoint holds; zeros with the others."""
@@ -283,6 +289,7 @@ class _Run(Generic[B]):
 
     def _end_epoch(self) -> None:
         state, score = self.state, 0.0
+        self._gather()
         if self.world.leads:
             self.model.eval()
             with torch.no_grad():
@@ -292,7 +299,9 @@ class _Run(Generic[B]):
                 self.log.add(kind="valid", step=state.step, epoch=state.epoch + 1,
                              seconds=round(self.progress.seconds, 1), **metrics)  # fmt: skip
                 self.task.epoch_ended(self.model, state.epoch, self.folder)
-            self.progress.say(state.step, metrics, f"epoch {state.epoch + 1}/{self.options.epochs}")
+            learned = self._means() or self.latest
+            shown = {**metrics, **({"training_loss": learned["loss"]} if "loss" in learned else {})}
+            self.progress.say(state.step, shown, f"epoch {state.epoch + 1}/{self.options.epochs}")
         score = self.world.agreed(score)
         state.since_best = 0 if score > state.best else state.since_best + 1
         state.best = score if score > state.best else state.best  # and never NaN, which nothing exceeds

@@ -60,7 +60,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 class Progress:
     """A line on standard error for each report: how far, these values, the time left.
 
-    In a terminal it is one line that changes, with a bar (rich, if it is installed); lines of `say` stay above it.
+    In a terminal it is one line that changes, with a bar (rich, if it is installed), gone at the end; lines of `say`
+    stay above it.
     """
 
     def __init__(self, steps: int, *, first: int = 0, seconds: float = 0.0, quiet: bool = False) -> None:
@@ -75,13 +76,18 @@ class Progress:
 
     def left(self, step: int) -> float:
         """Seconds until the last step, at the pace of this run."""
-        return (time.monotonic() - self.start) / max(1, step - self.first) * (self.steps - step)
+        return (time.monotonic() - self.start) / max(1, step - self.first) * max(0, self.steps - step)
 
-    def at(self, step: int, values: dict[str, Any]) -> None:
-        """Where training stands, on the line that changes."""
+    @property
+    def live(self) -> bool:
+        """Whether there is a line that changes."""
+        return self._live is not None
+
+    def at(self, step: int, values: dict[str, Any] | None = None) -> None:
+        """Where training stands, on the line that changes; without values those that are there stay."""
         if self._live is not None:
             bar, task = self._live
-            bar.update(task, completed=step, facts=_shown(values))
+            bar.update(task, completed=step, **({} if values is None else {"facts": _shown(values)}))
 
     def say(self, step: int, values: dict[str, Any], name: str = "") -> None:
         """A line that stays."""
@@ -117,6 +123,6 @@ def _live(steps: int, first: int) -> tuple[Any, Any] | None:
         progress.TextColumn("{task.fields[facts]}"),
         progress.TimeRemainingColumn(compact=True),
     )
-    bar = progress.Progress(*columns, console=Console(file=sys.stderr), refresh_per_second=4)
+    bar = progress.Progress(*columns, console=Console(file=sys.stderr), refresh_per_second=4, transient=True)
     bar.start()
     return bar, bar.add_task("training", total=steps, completed=first, facts="")

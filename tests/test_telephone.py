@@ -100,7 +100,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setattr("foveate.tasks.experiments.telephone.STEPS", 4)
     argv = ["experiment", "telephone", "--models", "attention,gru", *TINY, "-o", str(tmp_path / "out"), "--json"]
     assert main(argv) == 0
-    first = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    names = [str(tmp_path / "out" / game / name) for game in GAMES for name in ("attention", "gru")]
+    assert [line for line in err.splitlines() if line.endswith(":")] == [f"{name}:" for name in names]
+    first = json.loads(out)
     assert [(m["game"], m["name"]) for m in first["models"]] == [(g, n) for g in GAMES for n in ("attention", "GRU")]
     assert {Path(path).name for path in first["files"]} == {"telephone.json", "telephone.png", "telephone.svg"}
 

@@ -13,6 +13,7 @@ from ..training.world import joined
 from ..translation import Shape, Translator, load
 from ..translation.task import Judge
 from ..translation.train import Run, run
+from .small import announce
 
 __all__ = ["CONTENDERS", "Budget", "Contender", "chosen", "trained"]
 
@@ -105,7 +106,7 @@ def trained(
             tokenize=tokenize,
             reverse=reverse,
         )
-        resume = (folder / "checkpoint.safetensors").is_file()
+        resume = announce(folder, quiet)
         try:
             with joined(budget.device) as world:
                 run(given, folder, world=world, resume=resume, judge=judge, quiet=quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,20 @@ from ..training import Options, Task, train
 from ..training.checkpoint import CHECKPOINT, load_model, save_model
 from ..training.loop import Stopped
 
-__all__ = ["stream", "trained"]
+__all__ = ["announce", "stream", "trained"]
 
 
 def stream(seed: int, number: int) -> torch.Generator:
     """Draws that have nothing to do with those of other numbers."""
     return torch.Generator().manual_seed(seed * 100_003 + number)
+
+
+def announce(folder: Path, quiet: bool) -> bool:
+    """Say which of several models is about to be trained, and whether one that was cut off goes on."""
+    goes_on = (folder / CHECKPOINT).is_file()
+    if not quiet:
+        print(f"{folder}{', which goes on' if goes_on else ''}:", file=sys.stderr, flush=True)
+    return goes_on
 
 
 def trained(
@@ -39,7 +48,7 @@ def trained(
         model.load_state_dict(tensors)
     else:
         try:
-            train(task, model, options, folder, resume=(folder / CHECKPOINT).is_file(), quiet=quiet)
+            train(task, model, options, folder, resume=announce(folder, quiet), quiet=quiet)
         except Stopped:
             raise Stopped(f"stopped in {folder}; the same command goes on") from None
         save_model(folder, model.state_dict(), about)

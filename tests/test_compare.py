@@ -16,6 +16,7 @@ from foveate import masks
 from foveate.apps import cli
 from foveate.apps.serve import Page
 from foveate.apps.workspace import Workspace
+from foveate.nn import MultiHeadAttention
 from foveate.views.difference import difference, paired
 from foveate.views.source import Source
 from pages import ask
@@ -163,11 +164,15 @@ def test_view_takes_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     ):
         with pytest.raises(ValueError, match=told):
             fv.view(seen, open=False, **more)
+    model, saved = MultiHeadAttention(8, 2), str(tmp_path / "a.fov")
+    with fv.watch(model) as recorded:
+        model(torch.randn(1, 4, 8))
+    recorded.save(saved)
     for words, told in (
         (("--export", str(tmp_path / "x.html")), "two recordings are compared in a page that is served"),
         (("--model", "x"), "a recording is shown as it is; leave out --model"),
     ):
-        assert cli.main(["view", "a.fov", "b.fov", *words]) == 2
+        assert cli.main(["view", saved, saved, *words]) == 2
         assert told in capsys.readouterr().err
 
 
